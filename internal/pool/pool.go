@@ -1,0 +1,102 @@
+// Package pool defines what a pool of Python workers is: the interface that V1 (serial) and V2 (checkout) share,
+// their settings, figures and errors. It knows nothing of Kubernetes, of HTTP, or of how a worker is started.
+package pool
+
+import (
+	"context"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/histogram"
+)
+
+// Version names a pool implementation as users write it.
+type Version string
+
+// The two implementations.
+const (
+	V1 Version = "v1" // serial: one operation at a time, first come, first served
+	V2 Version = "v2" // checkout: callers check workers out and run in parallel
+)
+
+// Request is one operation. The payload is opaque to the pool.
+type Request struct {
+	ID      uint64 // unique within the caller's connection to the slot; 0 when there is none
+	Command string
+	Payload []byte
+	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
+	// timeouts from now.
+	Deadline time.Time
+}
+
+// Reply is a worker's result. The payload is the caller's to keep.
+type Reply struct {
+	Payload []byte
+	Wait    time.Duration // from submission to hand-over of a worker
+	Service time.Duration // from first byte sent to last byte received
+}
+
+// Limits are the settings that change on a live pool.
+type Limits struct {
+	Size       int // workers kept
+	Overflow   int // extra workers under load (V2 only; V1 reports it as inactive)
+	QueueLimit int // requests that may wait; size + overflow + queueLimit + 1 is refused at once
+	Checkout   time.Duration
+	Operation  time.Duration
+	Drain      time.Duration
+}
+
+// Pool is V1, V2, or anything that passes pooltest. All methods are safe for concurrent use.
+type Pool interface {
+	// Do runs one operation. A failure is always an *Error. When ctx ends first, the operation is cancelled
+	// and its worker replaced if it had been sent.
+	Do(ctx context.Context, req Request) (Reply, error)
+	// Configure applies new limits to the live pool; no operation fails for it.
+	Configure(limits Limits)
+	// Stats returns a consistent copy of the figures.
+	Stats() Stats
+	// Changed receives (coalesced) whenever Stats would show a new worker count or state.
+	Changed() <-chan struct{}
+	// Close refuses new operations, gives those in flight until ctx ends, and leaves no process behind.
+	// Idempotent.
+	Close(ctx context.Context) error
+}
+
+// Stats has one schema for both versions.
+type Stats struct {
+	Version Version
+	Limits  Limits
+
+	Desired, Starting, Ready, Busy, Overflow int // workers; Starting + Ready + Busy = live processes; Overflow ⊆ live
+	Queued                                   int
+
+	Requests, Errors, Timeouts, Shed, Cancelled uint64 // since the pool was made; Errors are the worker's own (python_error)
+	Infrastructure                              uint64 // crashes, protocol errors
+	Spawned, Destroyed, Crashed                 uint64 // workers
+	Exits                                       map[string]uint64
+
+	Wait, Service, Start *histogram.Histogram
+
+	// Boot is set while workers can't be started, until one is ready again.
+	Boot *BootFailure
+	// Workers are the live processes.
+	Workers []WorkerStats
+}
+
+// WorkerStats are the figures of one live process.
+type WorkerStats struct {
+	ID       string `json:"id"`
+	PID      int    `json:"pid"`
+	State    string `json:"state"` // Starting, Ready, Busy
+	Overflow bool   `json:"overflow,omitempty"`
+	Requests uint64 `json:"requests"`
+	RSS      uint64 `json:"rssBytes,omitempty"`
+}
+
+// BootFailure is a state, not an event: why workers don't come up, and when the next try is.
+type BootFailure struct {
+	Reason    string    `json:"reason"`    // WorkerBootFailed
+	Message   string    `json:"message"`   // one line: what and the way out
+	Traceback string    `json:"traceback"` // of the user's module, its own frame first; bounded
+	Attempts  int       `json:"attempts"`
+	Next      time.Time `json:"next"`
+}

@@ -1,0 +1,84 @@
+// Package slotproto holds what router and slot say to each other beside requests: the configuration that the
+// router gives and the status that the slot reports. Both travel as JSON in Configure and Status frames.
+package slotproto
+
+import (
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// Hello opens a connection. On a data connection the router sends one Request at a time and reads its reply; the
+// control connection carries Configure, Cancel (both ways of a request's id) and Status. When the control
+// connection ends, every request of that router instance is cancelled.
+type Hello struct {
+	Role     Role   `json:"role"`
+	Instance string `json:"instance"` // of the router process; groups its connections
+	Protocol int    `json:"protocol"` // 1
+}
+
+// Role of a connection.
+type Role string
+
+// Roles.
+const (
+	Control Role = "control"
+	Data    Role = "data"
+)
+
+// Protocol is the version that both sides must speak.
+const Protocol = 1
+
+// Config is the whole desired state of a slot. The same Config twice is a no-op. Worker nil: idle, no processes.
+type Config struct {
+	Pool     string        `json:"pool"` // the WorkerPool's name, for errors and logs
+	Revision string        `json:"revision,omitempty"`
+	Version  pool.Version  `json:"version,omitempty"`
+	Worker   *Worker       `json:"worker,omitempty"`
+	Size     int           `json:"size"`
+	Overflow int           `json:"overflow"`
+	Queue    int           `json:"queueLimit"`
+	Checkout time.Duration `json:"checkout"` // ns, as all durations here
+	Op       time.Duration `json:"operation"`
+	Drain    time.Duration `json:"drain"`
+}
+
+// Worker says how a worker process is made; it is part of the revision.
+type Worker struct {
+	Python     string   `json:"python,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+	Module     string   `json:"module"`
+	Env        []EnvVar `json:"env,omitempty"`
+}
+
+// EnvVar is a literal variable.
+type EnvVar struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Status is what a slot says at every change, and once a second.
+type Status struct {
+	Slot     string       `json:"slot"`
+	Revision string       `json:"revision,omitempty"` // "" while idle
+	Version  pool.Version `json:"version,omitempty"`
+
+	Desired  int `json:"desired"` // after capping
+	Starting int `json:"starting"`
+	Ready    int `json:"ready"` // idle and able to serve
+	Busy     int `json:"busy"`
+	Overflow int `json:"overflow"`
+	Queued   int `json:"queued"`
+	// MaxWorkers is what the container's limits allow (0: no limit); Capped tells that Config asked for more.
+	MaxWorkers int  `json:"maxWorkers,omitempty"`
+	Capped     bool `json:"capped,omitempty"`
+
+	Boot *pool.BootFailure `json:"boot,omitempty"`
+
+	Spawned   uint64 `json:"spawned"`
+	Destroyed uint64 `json:"destroyed"`
+	Crashed   uint64 `json:"crashed"`
+
+	RSS     uint64             `json:"rssBytes"` // of the supervisor itself
+	Workers []pool.WorkerStats `json:"workers,omitempty"`
+}

@@ -1,0 +1,18 @@
+package v1alpha1
+
+// What pods and pools are marked with.
+const (
+	// PoolLabel on a pod names its WorkerPool, in the pod's namespace: the opt-in, set by the user.
+	PoolLabel = "pool.dspex.dev/pool"
+	// InjectedAnnotation on a pod is the UID of the WorkerPool that it was injected for, set at injection.
+	// Identity checks use it, so that a pool that was deleted and made anew doesn't inherit pods.
+	InjectedAnnotation = "pool.dspex.dev/injected-pool-uid"
+	// ImagesAnnotation on a pod holds the images of its slots at injection, as JSON {"a": image, "b": image}.
+	ImagesAnnotation = "pool.dspex.dev/slot-images"
+	// LeaderLabel is "true" on the operator pod that leads; the control Service selects it.
+	LeaderLabel = "pool.dspex.dev/leader"
+	// ManagedByLabel marks the objects that the operator writes, so that it can watch only these.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	// ManagedBy is that label's value.
+	ManagedBy = "workerpool-operator"
+)

@@ -1,0 +1,90 @@
+# Everything runs as root on a bare Debian machine with Go and Python: see README.md. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+OUT := out
+GEN := CGO_ENABLED=0 go tool -modfile=hack/tools/codegen/go.mod controller-gen
+BUF := CGO_ENABLED=0 go tool -modfile=hack/tools/buf/go.mod buf
+LINT := CGO_ENABLED=0 go tool -modfile=hack/tools/lint/go.mod golangci-lint
+GOTESTSUM := CGO_ENABLED=0 go tool -modfile=hack/tools/gotestsum/go.mod gotestsum
+CLUSTER := go run ./hack/cluster
+PYTHON ?= python3
+VENV := $(OUT)/venv
+
+##@ Start here
+.PHONY: help demo test
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: prerequisites ## A real Kubernetes on this machine, an app, a pool, V1 → V2
+	@go run ./hack/demo
+
+test: prerequisites ## Everything: verify, unit, python, integration, e2e; prints the time of each
+	@./hack/stages.sh verify test-unit test-python test-integration test-e2e
+
+##@ Stages of `make test`, each runs alone
+.PHONY: verify verify-generate lint test-unit test-python test-integration test-e2e
+verify: verify-generate lint ## Generated files are fresh, manifests render, lint is clean
+
+verify-generate: generate
+	@git diff --exit-code --stat -- $(GENERATED) || { echo "generated files differ from what is committed: commit what 'make generate' wrote"; exit 1; }
+	@test -z "$$(git ls-files --others --exclude-standard -- $(GENERATED))" || { echo "generated files aren't committed:"; git ls-files --others --exclude-standard -- $(GENERATED); exit 1; }
+	@$(CLUSTER) build kubectl
+	@for d in default samples; do $(CLUSTER) kubectl kustomize config/$$d >/dev/null || { echo "config/$$d doesn't render"; exit 1; }; done
+
+lint: $(VENV)/ready
+	@test -z "$$(gofmt -l $(GO_DIRS))" || { echo "run gofmt -w on:"; gofmt -l $(GO_DIRS); exit 1; }
+	@$(BUF) lint
+	@$(LINT) run ./...
+	@for m in hack/images hack/tools/coredns; do go -C $$m vet ./...; done
+	@cd python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
+
+test-unit: $(OUT) prerequisites ## Go unit tests with the race detector
+	@CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/unit.json -- -race -timeout 15m ./...
+
+test-python: $(VENV)/ready ## Python tests, with this Python and one other where there is one
+	@./hack/python-tests.sh $(VENV) $(OUT)
+
+test-integration: $(OUT) prerequisites ## Controllers and channel against a real API server and etcd
+	@assets=$$($(CLUSTER) env --assets); \
+	KUBEBUILDER_ASSETS=$$assets CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/integration.json -- \
+	  -race -timeout 20m -tags integration ./test/integration/... ./controllers/...
+
+test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
+	@$(CLUSTER) up && $(CLUSTER) load --images
+	@eval "$$($(CLUSTER) env)"; \
+	CGO_ENABLED=0 $(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -tags e2e ./test/e2e/...
+
+##@ More
+.PHONY: behaviours generate deploy undeploy cluster-down prerequisites
+behaviours: ## Which numbered behaviours have a passing test, from the last run's output
+	@go run ./hack/behaviours $(OUT)
+
+generate: ## Write the generated code, CRD and RBAC
+	@$(GEN) object paths=./api/...
+	@$(GEN) crd paths=./api/... output:crd:dir=config/crd/bases
+	@$(GEN) rbac:roleName=workerpool-operator paths=./controllers/... output:rbac:dir=config/rbac
+	@$(BUF) generate
+
+deploy: ## Apply the operator to the current kubectl context (KUBECONFIG)
+	@kubectl kustomize config/default | kubectl apply --server-side -f -
+
+undeploy: ## Take it out again; pools and workloads stay
+	@kubectl kustomize config/default | kubectl delete --ignore-not-found -f -
+
+cluster-down: ## Stop the local cluster and leave nothing behind
+	@$(CLUSTER) down
+
+prerequisites:
+	@./hack/prerequisites.sh
+
+GO_DIRS := api cmd controllers internal hack test config/samples python
+GENERATED := api config/crd/bases config/rbac internal/control/controlpb
+
+$(OUT):
+	@mkdir -p $(OUT)
+
+$(VENV)/ready: python/requirements-dev.txt | $(OUT) prerequisites
+	@$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check -r python/requirements-dev.txt && touch $@

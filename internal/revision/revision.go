@@ -1,0 +1,87 @@
+// Package revision names what makes a worker. A revision is the hash of a pool's version and its worker's image,
+// interpreter, module and environment; whatever changes on live workers (sizes, limits, weights, resources) isn't in
+// it. Its text outlives the spec that it came from, because the stable revision must be known after the spec moved on.
+package revision
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+)
+
+// hashBytes of the digest go into a hash: ten characters, few enough to be read aloud, and more than enough for the
+// handful of revisions that a pool has.
+const hashBytes = 5
+
+// Text is what a revision is the hash of. A field that is absent isn't written at all, so that a field added later
+// changes no hash that exists.
+type Text struct {
+	PoolVersion v1alpha1.PoolVersion `json:"poolVersion"`
+	Worker      Worker               `json:"worker"`
+}
+
+// Worker is the part of v1alpha1.Worker that belongs to the revision.
+type Worker struct {
+	Image  string            `json:"image,omitempty"`
+	Python string            `json:"python,omitempty"`
+	Module string            `json:"module"`
+	Env    []v1alpha1.EnvVar `json:"env,omitempty"`
+}
+
+// Of returns the text of a spec. Env is ordered by name: its names are unique, so its order means nothing.
+func Of(spec *v1alpha1.WorkerPoolSpec) Text {
+	w := &spec.Worker
+	env := slices.Clone(w.Env)
+	slices.SortFunc(env, func(a, b v1alpha1.EnvVar) int { return cmp.Compare(a.Name, b.Name) })
+	return Text{
+		PoolVersion: spec.PoolVersion,
+		Worker:      Worker{Image: w.Image, Python: w.Python, Module: w.Module, Env: env},
+	}
+}
+
+// On returns the same worker on another version of the pool.
+func (t Text) On(version v1alpha1.PoolVersion) Text {
+	t.PoolVersion = version
+	return t
+}
+
+// Canonical is the JSON that is hashed and stored: sorted keys, no white space, nothing escaped that needn't be.
+func (t Text) Canonical() []byte {
+	var fields map[string]any
+	if err := json.Unmarshal(compact(t), &fields); err != nil {
+		panic(fmt.Sprintf("revision: a text doesn't survive JSON: %v", err)) // strings only: can't happen
+	}
+	return compact(fields)
+}
+
+// Hash is the revision's name: ten hexadecimal characters.
+func (t Text) Hash() string {
+	sum := sha256.Sum256(t.Canonical())
+	return hex.EncodeToString(sum[:hashBytes])
+}
+
+// Parse reads what Canonical wrote.
+func Parse(canonical []byte) (Text, error) {
+	var t Text
+	if err := json.Unmarshal(canonical, &t); err != nil {
+		return Text{}, fmt.Errorf("the text of a revision isn't JSON: %w", err)
+	}
+	return t, nil
+}
+
+// compact renders JSON with sorted map keys and without HTML escapes.
+func compact(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(fmt.Sprintf("revision: %v", err)) // strings, maps and slices only: can't happen
+	}
+	return bytes.TrimRight(b.Bytes(), "\n")
+}

@@ -1,0 +1,77 @@
+// Package rollout decides which revision runs in which slot and how much traffic it gets. It is pure: facts in, a
+// decision with its reason out; it knows no client, no context and no clock.
+package rollout
+
+import (
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/revision"
+)
+
+// The two slots of every pod.
+const (
+	SlotA = "a"
+	SlotB = "b"
+)
+
+// Assignment says which revision each slot has, the same in every pod of the pool. A slot that is neither the
+// stable's nor the canary's is idle.
+type Assignment struct {
+	Stable v1alpha1.SlotRevision
+	Canary *v1alpha1.SlotRevision
+}
+
+// Current is the assignment that a pool has now: what its status says, or its first one when it has none yet. A pod
+// that is injected before the pool's first visit and the reconciler come to the same answer.
+func Current(pool *v1alpha1.WorkerPool) Assignment {
+	if pool.Status.Stable == nil {
+		return First(&pool.Spec)
+	}
+	return Assignment{Stable: *pool.Status.Stable, Canary: pool.Status.Canary.DeepCopy()}
+}
+
+// First is the assignment of a pool that has never served. A canary of v2 needs something to be compared with, so
+// its stable is the same worker on v1; everything else starts as the stable.
+func First(spec *v1alpha1.WorkerPoolSpec) Assignment {
+	text := revision.Of(spec)
+	if spec.PoolVersion != v1alpha1.PoolV2 || SpecWeight(spec) == Full {
+		return Assignment{Stable: Place(text, SlotA)}
+	}
+	canary := Place(text, SlotB)
+	return Assignment{Stable: Place(text.On(v1alpha1.PoolV1), SlotA), Canary: &canary}
+}
+
+// Place is a revision in a slot.
+func Place(t revision.Text, slot string) v1alpha1.SlotRevision {
+	return v1alpha1.SlotRevision{Version: t.PoolVersion, Revision: t.Hash(), Slot: slot, Image: t.Worker.Image}
+}
+
+// OtherSlot is the slot that isn't the given one.
+func OtherSlot(slot string) string {
+	if slot == SlotA {
+		return SlotB
+	}
+	return SlotA
+}
+
+// In returns what a slot runs; nil when it is idle.
+func (a Assignment) In(slot string) *v1alpha1.SlotRevision {
+	switch {
+	case a.Stable.Slot == slot:
+		return &a.Stable
+	case a.Canary != nil && a.Canary.Slot == slot:
+		return a.Canary
+	}
+	return nil
+}
+
+// Texts returns the revisions that the first assignment needs, so that they can be stored before they serve.
+func (a Assignment) Texts(spec *v1alpha1.WorkerPoolSpec) revision.Texts {
+	texts := revision.Texts{}
+	text := revision.Of(spec)
+	for _, t := range []revision.Text{text, text.On(v1alpha1.PoolV1), text.On(v1alpha1.PoolV2)} {
+		if h := t.Hash(); h == a.Stable.Revision || (a.Canary != nil && h == a.Canary.Revision) {
+			texts[h] = t
+		}
+	}
+	return texts
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// kubectl is the command: the built kubectl against the cluster, with its exit code. A cluster of which a component
+// died isn't waited for: kubectl is ended, and the component's log shown.
+func kubectl(p paths, args []string) error {
+	rec, err := p.readRecord()
+	if err != nil {
+		return err
+	}
+	w, now := p.look()
+	if w == nil {
+		return p.withTail(errors.New("the node died; `up` starts a new one"), nodeLog)
+	}
+	defer w.close()
+	if what, component := now.problem(); what != "" {
+		return p.withTail(errors.New(what), component)
+	}
+	cmd := exec.Command(filepath.Join(p.inCache(rec.Programs), "kubectl"), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+p.kubeconfig())
+	return p.runWatched(cmd, w)
+}
+
+func (p paths) runWatched(cmd *exec.Cmd, w *watch) error {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// The terminal sends Ctrl-C to both: the child decides what it means.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	died := make(chan error, 1)
+	go func() { died <- p.firstProblem(w) }()
+	select {
+	case err := <-ended:
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return exitCode(max(exit.ExitCode(), 1))
+		}
+		return err
+	case err := <-died:
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
+		return err
+	}
+}
+
+// firstProblem waits for something to go wrong.
+func (p paths) firstProblem(w *watch) error {
+	for {
+		now, err := w.next()
+		if err != nil {
+			return errors.New("the node ended")
+		}
+		if what, component := now.problem(); what != "" {
+			return p.withTail(errors.New(what), component)
+		}
+	}
+}
+
+// execInNode is the command: it enters all of the node's namespaces.
+func execInNode(p paths, args []string) error {
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return errors.New("exec takes a command, as in `exec -- ip address`")
+	}
+	enter, err := p.enter()
+	if err != nil {
+		return err
+	}
+	return replaceWith(append(enter, args...))
+}
+
+// enter is the command line before a command that is to run in the node.
+func (p paths) enter() ([]string, error) {
+	pid := p.findNode()
+	if pid == 0 {
+		return nil, errNotUp
+	}
+	if err := needRoot(); err != nil {
+		return nil, fmt.Errorf("enter the node: %w", err)
+	}
+	return []string{"nsenter", "--target", strconv.Itoa(pid), "--mount", "--net", "--pid", "--uts", "--ipc", "--wd", "--"}, nil
+}

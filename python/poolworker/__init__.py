@@ -1,0 +1,14 @@
+"""Functions of a Python module as commands of a worker pool.
+
+    from poolworker import command
+
+    @command
+    def summarize(text: str, words: int = 50) -> str: ...
+
+`python -m poolworker --module my.module --check` says what is wrong with a module, without a cluster.
+"""
+
+from poolworker.commands import command
+from poolworker.worker import worker_id
+
+__all__ = ["command", "worker_id"]

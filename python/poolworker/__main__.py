@@ -1,0 +1,8 @@
+"""`python -m poolworker`."""
+
+import sys
+
+from poolworker.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""Importing the user's module."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import List, Sequence
+
+from poolworker.commands import Registry, registry
+from poolworker.errors import Failure, describe, kind, summary
+
+
+def prepend_path(directories: Sequence[str]) -> None:
+    """Put directories in front of sys.path, in their order; none: the working directory.
+
+    This package's own directory goes last, so that it hides nothing of the user's.
+    """
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    front = [os.path.abspath(directory) for directory in directories] or [os.getcwd()]
+    sys.path[:] = front + [entry for entry in sys.path if entry not in front and entry != own] + [own]
+
+
+def load(module: str) -> Registry:
+    """Import module and return the commands that it registered.
+
+    Raises Failure(worker_boot_failed) when the import raises, when no command is there, and when a command can't
+    be served. The text depends on the failure alone (no pid, no address, no time), so that equal failures show
+    equal tracebacks.
+    """
+    try:
+        importlib.import_module(module)
+    except BaseException as error:  # also sys.exit() at module level: the worker must answer before it ends
+        raise boot_failure(module, _import_message(module, error), error) from None
+    problems = registry.problems()
+    if not registry.commands:
+        problems = [f"module {module} registers no command; decorate at least one function with @command"]
+    if problems:
+        raise boot_failure(module, "; ".join(problems))
+    return registry
+
+
+def boot_failure(module: str, message: str, error: "BaseException | None" = None) -> Failure:
+    """Build the answer to an Init that can't be served. error: what the import raised, if it did."""
+    return Failure(
+        "system_error",
+        "worker_boot_failed",
+        message,
+        module=module,
+        exception="" if error is None else kind(error),
+        traceback="" if error is None else describe(error, module.partition(".")[0]),
+    )
+
+
+def _import_message(module: str, error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and _is_prefix(error.name, module):
+        return (
+            f"module {module} isn't there: no {error.name} in {_searched()}; "
+            "correct spec.worker.module, or the image's WORKDIR or PYTHONPATH"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return f"importing {module} failed: {summary(error)}; is it installed for {sys.executable}?"
+    return f"importing {module} failed: {summary(error)}"
+
+
+def _is_prefix(name: str, module: str) -> bool:
+    return module == name or module.startswith(name + ".")
+
+
+def _searched() -> str:
+    """The directories of sys.path that can be the user's: not the standard library, not this package."""
+    standard = os.path.dirname(os.__file__)
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    names: List[str] = []
+    for entry in sys.path:
+        if os.path.isdir(entry) and entry != own and not (entry.startswith(standard) and "-packages" not in entry):
+            names.append(entry)
+    return ", ".join(names) or "an empty sys.path"

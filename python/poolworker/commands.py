@@ -1,0 +1,172 @@
+"""Commands: the functions of a user's module that callers reach by name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, Callable, Dict, Final, FrozenSet, List, Optional, TypeVar, Union, overload
+
+from poolworker.errors import invalid_payload
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_Parameter = inspect.Parameter
+
+
+class Command:
+    """A registered function: its name, how it is called, and what is wrong with it, if anything."""
+
+    __slots__ = ("_allowed", "_required", "function", "location", "name", "parameters", "problems", "signature")
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        """Read the function's signature once, so that a call needs no introspection."""
+        self.name = name
+        self.function = function
+        self.location = _location(function)
+        self.parameters = _parameters(function)
+        self.signature = name + _show(function, self.parameters)
+        self.problems = self._find_problems()
+        self._allowed: Optional[FrozenSet[str]] = None  # None: anything
+        by_name = [p for p in self.parameters if p.kind in (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)]
+        if not any(p.kind is _Parameter.VAR_KEYWORD for p in self.parameters):
+            self._allowed = frozenset(p.name for p in by_name)
+        self._required = frozenset(p.name for p in by_name if p.default is _Parameter.empty)
+
+    def check(self, arguments: Dict[str, Any]) -> None:
+        """Raise Failure(invalid_payload) that names the first argument that doesn't fit, and the signature."""
+        given = arguments.keys()
+        if self._allowed is not None and not given <= self._allowed:
+            name = next(name for name in arguments if name not in self._allowed)
+            raise invalid_payload(
+                f'{self.name} has no argument "{_short(name)}"; it is {self.signature}', argument=_short(name)
+            )
+        if not given >= self._required:
+            name = next(p.name for p in self.parameters if p.name in self._required and p.name not in arguments)
+            raise invalid_payload(f'argument "{name}" is missing; it is {self.signature}', argument=name)
+
+    def _find_problems(self) -> List[str]:
+        problems = []
+        if not _NAME.fullmatch(self.name):
+            problems.append(
+                f'its name "{_short(self.name)}" can\'t be part of a URL; use letters, digits, "_", "-" and ".", '
+                'and start with a letter or "_"'
+            )
+        for p in self.parameters:
+            if p.kind is _Parameter.POSITIONAL_ONLY:
+                problems.append(
+                    f'parameter "{p.name}" is positional-only, and arguments come by name; remove the "/" after it'
+                )
+            elif p.kind is _Parameter.VAR_POSITIONAL:
+                problems.append(f'"*{p.name}" can never get a value, as arguments come by name; remove it')
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            problems.append("it is a generator; return a list instead of using yield")
+        return problems
+
+
+class Registry:
+    """The commands of one process, by name."""
+
+    def __init__(self) -> None:
+        self.commands: Dict[str, Command] = {}
+        self._duplicates: List[str] = []
+
+    def add(self, command: Command) -> None:
+        """Add a command. The same function registered again (its module imported twice) replaces itself."""
+        known = self.commands.get(command.name)
+        if known is not None and known.location != command.location:
+            self._duplicates.append(
+                f"command {command.name} is registered twice, at {known.location} and at {command.location}; "
+                'rename one with @command(name="…")'
+            )
+        self.commands[command.name] = command
+
+    def problems(self) -> List[str]:
+        """Everything that keeps a worker with these commands from serving, one sentence each."""
+        found = list(self._duplicates)
+        for command in self.commands.values():
+            found += [f"command {command.name} ({command.location}): {problem}" for problem in command.problems]
+        return found
+
+
+registry: Final = Registry()
+"""Where @command puts its functions."""
+
+
+@overload
+def command(function: Handler) -> Handler: ...
+@overload
+def command(*, name: Optional[str] = None) -> Callable[[Handler], Handler]: ...
+def command(
+    function: Optional[Handler] = None, *, name: Optional[str] = None
+) -> Union[Handler, Callable[[Handler], Handler]]:
+    """Make a function callable by name through the pool.
+
+    The JSON object of a request becomes its keyword arguments, its return value the JSON result. `async def`
+    works; one request at a time runs in a worker. What is wrong with a function as a command (positional-only
+    parameters, a generator, a name that is taken) is reported when the worker starts, and by
+    `python -m poolworker --module M --check`.
+
+    The function itself is returned unchanged, so that it can be called and tested as any other.
+
+        @command
+        def summarize(text: str, words: int = 50) -> str: ...
+
+        @command(name="text.embed")
+        async def embed(text: str) -> list[float]: ...
+
+    name: what callers use; the function's own name by default.
+    """
+
+    def register(function: Handler) -> Handler:
+        if not callable(function):
+            raise TypeError(
+                f"@command needs a function, not {function!r}; to give a name write @command(name={function!r})"
+            )
+        registry.add(Command(name or getattr(function, "__name__", type(function).__name__), function))
+        return function
+
+    return register if function is None else register(function)
+
+
+def _parameters(function: Callable[..., Any]) -> List[_Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some builtins have none: any arguments, and the function itself decides
+        return [_Parameter("arguments", _Parameter.VAR_KEYWORD)]
+
+
+def _show(function: Callable[..., Any], parameters: List[_Parameter]) -> str:
+    """The signature as callers may see it: a default that is text could hold a secret and shows as `...`."""
+    try:
+        returns = inspect.signature(function).return_annotation
+    except (TypeError, ValueError):
+        returns = inspect.Signature.empty
+    shown = [
+        p if _is_plain(p.default) else p.replace(default=_Elided())
+        for p in parameters
+    ]
+    return str(inspect.Signature(shown, return_annotation=returns))
+
+
+def _is_plain(default: Any) -> bool:
+    return default is _Parameter.empty or default is None or type(default) in (bool, int, float)
+
+
+class _Elided:
+    """Prints as `...`."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def _location(function: Callable[..., Any]) -> str:
+    inner = inspect.unwrap(function)
+    code = getattr(inner, "__code__", None)
+    if code is None:
+        return f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', repr(type(inner)))}"
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 100 else name[:99] + "…"

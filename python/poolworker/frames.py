@@ -1,0 +1,138 @@
+"""The wire format between a slot's supervisor and its worker; docs/protocol.md describes it.
+
+    offset  size  field        all integers big-endian
+    0       4     length       bytes that follow this field: 24 + meta + payload
+    4       1     kind
+    5       1     flags        0; any other is refused
+    6       2     meta length
+    8       4     generation   of the worker
+    12      8     id           of the request; a reply bears its request's
+    20      8     budget       remaining time in microseconds; 0: none
+    28            meta, then payload
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Final, NamedTuple, Optional
+
+HELLO: Final = 1
+INIT: Final = 2
+PING: Final = 3
+PONG: Final = 4
+REQUEST: Final = 5
+RESULT: Final = 6
+ERROR: Final = 7
+SHUTDOWN: Final = 9
+
+HEADER: Final = struct.Struct(">IBBHIQQ")
+HEADER_SIZE: Final = HEADER.size
+MAX_META: Final = (1 << 16) - 1
+DEFAULT_MAX_PAYLOAD: Final = 16 << 20
+MAX_BUDGET: Final = ((1 << 63) - 1) // 1000
+"""The largest budget in microseconds: what Go's time.Duration (nanoseconds, signed) can hold."""
+
+_AFTER_LENGTH: Final = HEADER_SIZE - 4
+_CHUNK: Final = 64 << 10  # what a pipe holds: a small frame takes one read
+
+
+class ProtocolError(Exception):
+    """The stream is out of step; nothing that follows on it can be trusted."""
+
+
+class Frame(NamedTuple):
+    """One message."""
+
+    kind: int
+    generation: int
+    id: int
+    budget: int
+    meta: bytes
+    payload: bytes
+
+
+def encode(
+    kind: int, generation: int, id: int, payload: bytes = b"", meta: bytes = b"", budget: int = 0
+) -> bytes:
+    """Encode one frame whole. Raises ProtocolError when meta is longer than the format can say."""
+    if len(meta) > MAX_META:
+        raise ProtocolError(f"meta of {len(meta)} bytes, at most {MAX_META}")
+    size = _AFTER_LENGTH + len(meta) + len(payload)
+    return HEADER.pack(size, kind, 0, len(meta), generation, id, budget) + meta + payload
+
+
+class Channel:
+    """Frames over a pair of file descriptors, which it owns.
+
+    Not safe for concurrent use. After :meth:`close` (also in a forked child) reads and writes fail with EBADF,
+    so that a child of a worker can never answer in its parent's place.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, max_payload: int = DEFAULT_MAX_PAYLOAD) -> None:
+        """Take both descriptors; frames with more than max_payload bytes of payload are refused."""
+        self.max_payload = max_payload
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._unread = b""
+
+    def close(self) -> None:
+        """Close both descriptors. Idempotent."""
+        for fd in (self._read_fd, self._write_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._read_fd = self._write_fd = -1
+
+    def write(self, data: bytes) -> None:
+        """Write an encoded frame: one system call unless the pipe takes it in parts."""
+        written = os.write(self._write_fd, data)
+        if written != len(data):
+            rest = memoryview(data)[written:]
+            while rest:
+                rest = rest[os.write(self._write_fd, rest) :]
+
+    def read(self) -> Optional[Frame]:
+        """Return the next frame, or None at a clean end of the stream.
+
+        Raises ProtocolError for anything else: a malformed or oversized header (before room for the payload is
+        made), flags that this version doesn't know, an end inside a frame.
+        """
+        data = self._unread or os.read(self._read_fd, _CHUNK)
+        if len(data) < HEADER_SIZE:
+            if not data:
+                return None
+            data = self._read_up_to(data, HEADER_SIZE)
+        length, kind, flags, meta_length, generation, id, budget = HEADER.unpack_from(data)
+        payload_length = length - _AFTER_LENGTH - meta_length
+        if payload_length < 0 or payload_length > self.max_payload or flags or budget > MAX_BUDGET:
+            raise ProtocolError(_refusal(length, flags, meta_length, budget, self.max_payload))
+        total = length + 4
+        if len(data) < total:
+            data = self._read_up_to(data, total)
+        self._unread = data[total:]
+        body = HEADER_SIZE + meta_length
+        return Frame(kind, generation, id, budget, data[HEADER_SIZE:body], data[body:total])
+
+    def _read_up_to(self, data: bytes, size: int) -> bytes:
+        """Read until data is exactly size bytes long."""
+        buffer = bytearray(size)
+        buffer[: len(data)] = data
+        view = memoryview(buffer)
+        have = len(data)
+        while have < size:
+            got = os.readv(self._read_fd, [view[have:]])
+            if got == 0:
+                raise ProtocolError(f"the stream ended inside a frame, after {have} of {size} bytes")
+            have += got
+        return bytes(buffer)
+
+
+def _refusal(length: int, flags: int, meta_length: int, budget: int, max_payload: int) -> str:
+    payload_length = length - _AFTER_LENGTH - meta_length
+    if payload_length < 0:
+        return f"length {length} with {meta_length} bytes of meta"
+    if payload_length > max_payload:
+        return f"payload of {payload_length} bytes, at most {max_payload}"
+    if flags:
+        return f"flags {flags:#04x}, which this version doesn't know"
+    return f"budget of {budget} µs"

@@ -1,0 +1,114 @@
+"""What makes a Python process a worker: private protocol descriptors, standard streams, signals, its parent's death."""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Final, Optional
+
+from poolworker.frames import Channel
+
+TERMINATED: Final = 143
+"""Exit code after SIGTERM (128 + 15), as a shell would show it."""
+
+EXIT_GRACE_SECONDS: Final = 5
+"""How long atexit hooks and threads that aren't daemons may hold up an exit; then SIGALRM ends the process."""
+
+_PRIVATE_FD: Final = 512  # above what user code opens by itself, below the usual limit of 1024
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def take_over(read_fd: int, write_fd: int) -> Channel:
+    """Turn this process into a worker that talks over the two descriptors. Call once, first of all.
+
+    Afterwards nothing but the returned channel reaches the pipes: print(), C code that writes to fd 1 and child
+    processes all end up on stderr, fd 0 is /dev/null, and forked children have the channel closed.
+    """
+    die_with_parent()
+    channel = Channel(_private(read_fd), _private(write_fd))
+    os.register_at_fork(after_in_child=channel.close)
+    _redirect_standard_streams()
+    faulthandler.enable()  # SIGSEGV and the like leave a stack on stderr; the exit status stays the signal
+    return channel
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the thread that started this process ends.
+
+    A parent that died before the request took effect shows as a changed parent id. One that died even before this
+    process could look at it shows as end of input on the first read. Where the kernel or the C library can't be
+    asked (not Linux, no ctypes, a static interpreter), end of input is all there is: a worker then outlives a
+    killed supervisor until its handler returns.
+    """
+    parent = os.getppid()
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def limit_exit() -> None:
+    """Bound what is left of the exit: the kernel ends the process after EXIT_GRACE_SECONDS, whatever hangs."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(EXIT_GRACE_SECONDS)
+
+
+class Signals:
+    """SIGTERM and SIGINT, such that neither ever tears a frame that is being written.
+
+    SIGTERM ends the process with exit code TERMINATED and runs `finally` blocks and atexit hooks; a handler that
+    swallows the SystemExit only delays it to its own end. SIGINT interrupts a running handler with
+    KeyboardInterrupt and is ignored between handlers.
+    """
+
+    def __init__(self) -> None:
+        self.interruptible = False
+        """True while a handler runs; the worker's loop sets it."""
+        self.terminating = False
+        """True after SIGTERM."""
+
+    def install(self) -> None:
+        """Take both signals. The user's module may take them back when it is imported."""
+        signal.signal(signal.SIGTERM, self._terminate)
+        signal.signal(signal.SIGINT, self._interrupt)
+
+    def _terminate(self, signum: int, frame: Optional[FrameType]) -> None:
+        self.terminating = True
+        raise SystemExit(TERMINATED)
+
+    def _interrupt(self, signum: int, frame: Optional[FrameType]) -> None:
+        if self.interruptible:
+            raise KeyboardInterrupt
+
+
+def _private(fd: int) -> int:
+    """Move fd to a high number, close-on-exec. A low limit on open files leaves it above the standard streams."""
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PRIVATE_FD)
+    except OSError:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(fd)
+    return moved
+
+
+def _redirect_standard_streams() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    try:
+        os.fstat(2)
+    except OSError:  # started without a stderr
+        os.dup2(null, 2)
+    os.dup2(2, 1)
+    if null > 2:
+        os.close(null)
+    # Line by line, so that what a handler printed is in the log even when the process is killed; and print()
+    # never raises for a character that the locale lacks.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)

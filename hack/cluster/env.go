@@ -24,6 +24,7 @@ func env(p paths, args []string) error {
 		return nil
 	}
 	fmt.Printf("export KUBECONFIG=%s\n", shellQuote(p.kubeconfig()))
+	fmt.Printf("export KUBECACHEDIR=%s\n", shellQuote(p.kubectlCache())) // by default kubectl leaves it in HOME
 	fmt.Printf("export KUBEBUILDER_ASSETS=%s\n", shellQuote(assets))
 	fmt.Printf("export PATH=%s:\"$PATH\"\n", shellQuote(assets))
 	return nil

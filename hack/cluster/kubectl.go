@@ -27,7 +27,7 @@ func kubectl(p paths, args []string) error {
 		return p.withTail(errors.New(what), component)
 	}
 	cmd := exec.Command(filepath.Join(p.inCache(rec.Programs), "kubectl"), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+p.kubeconfig())
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+p.kubeconfig(), "KUBECACHEDIR="+p.kubectlCache())
 	return p.runWatched(cmd, w)
 }
 

@@ -76,6 +76,7 @@ func (p paths) needCheckout() error {
 func (p paths) socket() string           { return filepath.Join(p.state, "node.sock") }
 func (p paths) record() string           { return filepath.Join(p.state, "node.json") }
 func (p paths) kubeconfig() string       { return filepath.Join(p.state, "kubeconfig") }
+func (p paths) kubectlCache() string     { return filepath.Join(p.state, "kubectl") }
 func (p paths) logs() string             { return filepath.Join(p.state, "logs") }
 func (p paths) log(name string) string   { return filepath.Join(p.logs(), name+".log") }
 func (p paths) images() string           { return filepath.Join(p.cache, "images") }

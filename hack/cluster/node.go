@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +41,7 @@ func runNode(_ paths, args []string) error {
 	if len(args) != 2 || os.Getpid() != 1 {
 		return errors.New("this command is the cluster's own: use `up`")
 	}
+	syscall.CloseOnExec(listenerFD) // not for the components
 	p := paths{state: args[0], cache: args[1]}
 	if err := os.Chdir("/"); err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -116,19 +117,33 @@ func samplesImage(in inputs) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	modules, err := filepath.Glob(filepath.Join(in.checkout, "config/samples/worker/*.py"))
-	if err != nil || len(modules) == 0 {
-		return nil, fmt.Errorf("no *.py in config/samples/worker: the samples' worker modules belong there")
+	modules, err := in.sampleModules()
+	if err != nil {
+		return nil, err
 	}
 	config, err := worker.ConfigFile()
 	if err != nil {
 		return nil, err
 	}
-	files := []file{{from: app, to: "/sample-app", mode: 0o755}}
-	for _, module := range modules {
-		files = append(files, file{from: module, to: "/app/" + filepath.Base(module), mode: 0o644})
-	}
+	files := append([]file{{from: app, to: "/sample-app", mode: 0o755}}, modules...)
 	return build(worker, config.Config, files...)
+}
+
+// sampleModules are the Python files of the samples' worker, for the worker's folder.
+func (in inputs) sampleModules() (modules []file, err error) {
+	root := filepath.Join(in.checkout, "config/samples/worker")
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".py" {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		modules = append(modules, file{from: path, to: "/app/" + name, mode: 0o644})
+		return err
+	})
+	if err == nil && len(modules) == 0 {
+		err = fmt.Errorf("no *.py below %s: the samples' worker modules belong there", root)
+	}
+	return modules, err
 }
 
 // base is an image without layers, in OCI's media types: containerd takes their layers uncompressed.

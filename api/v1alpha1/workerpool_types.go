@@ -20,6 +20,8 @@ const (
 )
 
 // WorkerPoolSpec is what the pool is to become.
+//
+// +kubebuilder:validation:XValidation:rule="self.size + (has(self.overflow) ? self.overflow : 0) <= 256",fieldPath=".overflow",messageExpression="'size ' + string(self.size) + ' and overflow ' + string(has(self.overflow) ? self.overflow : 0) + ' are more than 256 workers per pod together; lower one of them'",message="size and overflow are more than 256 workers per pod together; lower one of them"
 type WorkerPoolSpec struct {
 	// poolVersion is the desired implementation: v1 (serialised) or v2 (concurrent checkout). Changing it
 	// migrates live, without restarting a container.
@@ -66,6 +68,9 @@ type Canary struct {
 	// weight is the share of requests that go to the new revision, in percent: 10, "10" or "0.25%", from 0 to
 	// 100 in steps of 0.01. Below 100 it holds; 100 promotes.
 	// +required
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 && self <= 100 : self.matches('^(100([.]0{1,2})?|[0-9]{1,2}([.][0-9]{1,2})?)%?$')",messageExpression="'weight ' + string(self) + ' is no percentage from 0 to 100 with at most two decimals; write for example 10 or 0.25%'",message="weight is no percentage from 0 to 100 with at most two decimals; write for example 10 or 0.25%"
 	Weight intstr.IntOrString `json:"weight"`
 }
 
@@ -74,60 +79,91 @@ type Worker struct {
 	// image holds Python (3.9 or later) and the user's packages. Default: the operator's own worker image.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([A-Za-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?)?$')",message="image is no image reference; write for example registry.example.com/team/worker:1.4, or leave it out for the operator's own"
 	Image string `json:"image,omitempty"`
 
 	// python is the interpreter, a path in the image or a name on its PATH. Default: $VIRTUAL_ENV/bin/python,
 	// python3, python, the first that exists.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^[:cntrl:]]*$')",message="python has control characters; write a path in the image or a name on its PATH, for example python3.12"
 	Python string `json:"python,omitempty"`
 
 	// module is the Python module with the commands, importable from the image's WORKDIR or packages.
 	// +required
-	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$')",message="module is no dotted Python module name (letters, digits, underscores); write for example summarizer.commands"
 	Module string `json:"module"`
 
-	// env are literal variables of the worker processes. Not for secrets.
+	// env are literal variables of the worker processes, at most 16384 characters together. Not for secrets. Names
+	// that begin with WORKERPOOL_ are the pool's own.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:XValidation:rule="self.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() <= 16384",message="env has more than 16384 characters of names and values together; put the rest into the image or a mounted file"
 	Env []EnvVar `json:"env,omitempty"`
 
 	// resources of one worker. A slot's container gets the supervisor's and (size + overflow) times these;
 	// absent: no requests and no limits for the slots.
 	// +optional
-	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	Resources *WorkerResources `json:"resources,omitempty"`
+}
+
+// WorkerResources are the requests and limits of one worker.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.requests) || !has(self.limits) || self.requests.all(r, !(r in self.limits) || !isQuantity(string(self.requests[r])) || !isQuantity(string(self.limits[r])) || quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",message="a request is above its limit; lower the request or raise the limit"
+type WorkerResources struct {
+	// requests of one worker. A request without a value is its limit.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=3
+	// +kubebuilder:validation:XValidation:rule="self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])",message="only cpu, memory and ephemeral-storage are shared out to workers; remove the others"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).sign() > 0)",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+	// limits of one worker.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=3
+	// +kubebuilder:validation:XValidation:rule="self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])",message="only cpu, memory and ephemeral-storage are shared out to workers; remove the others"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).sign() > 0)",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
+	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 
 // EnvVar is a literal variable.
 type EnvVar struct {
 	// name of the variable.
 	// +required
-	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",message="name is no variable name: letters, digits and underscores, no digit first"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('WORKERPOOL_')",message="names that begin with WORKERPOOL_ are the pool's own; choose another name"
 	Name string `json:"name"`
 	// value of the variable.
 	// +optional
-	// +kubebuilder:validation:MaxLength=32768
+	// +kubebuilder:validation:MaxLength=16384
 	Value string `json:"value,omitempty"`
 }
 
-// Timeouts bound each request.
+// Timeouts bound each request; each is from 1ms to 24h.
 type Timeouts struct {
 	// checkout is how long a request may wait for a worker.
 	// +optional
 	// +kubebuilder:default="5s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="checkout is no duration from 1ms to 24h; write for example 5s"
 	Checkout *metav1.Duration `json:"checkout,omitempty"`
 	// operation is how long a worker may take; then it is replaced.
 	// +optional
 	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="operation is no duration from 1ms to 24h; write for example 30s"
 	Operation *metav1.Duration `json:"operation,omitempty"`
 	// drain is how long requests in flight may finish when a slot or a pod stops.
 	// +optional
 	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="drain is no duration from 1ms to 24h; write for example 30s"
 	Drain *metav1.Duration `json:"drain,omitempty"`
 }
 
@@ -289,6 +325,7 @@ const (
 // +kubebuilder:printcolumn:name="Err%",type=string,priority=1,JSONPath=`.status.versions[0].errorRate`
 // +kubebuilder:printcolumn:name="P95",type=string,priority=1,JSONPath=`.status.versions[0].p95`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 63",message="the name is longer than 63 characters, and pods couldn't name it in their label pool.dspex.dev/pool; choose a shorter one"
 type WorkerPool struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

@@ -218,6 +218,10 @@ type SlotRevision struct {
 	// image of the workers; empty: the operator's own worker image.
 	// +optional
 	Image string `json:"image,omitempty"`
+	// proven: a worker of it has been ready in a pod. A stable revision that never was has nothing to keep, and is
+	// replaced without a canary.
+	// +optional
+	Proven bool `json:"proven,omitempty"`
 }
 
 // WeightStatus are shares in percent, as texts with up to two decimals.

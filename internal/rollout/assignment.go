@@ -64,6 +64,11 @@ func (a Assignment) In(slot string) *v1alpha1.SlotRevision {
 	return nil
 }
 
+// equal tells whether both place the same revisions in the same slots.
+func (a Assignment) equal(b Assignment) bool {
+	return same(&a.Stable, &b.Stable) && same(a.Canary, b.Canary)
+}
+
 // Texts returns the revisions that the first assignment needs, so that they can be stored before they serve.
 func (a Assignment) Texts(spec *v1alpha1.WorkerPoolSpec) revision.Texts {
 	texts := revision.Texts{}

@@ -1,0 +1,90 @@
+package rollout
+
+import (
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+)
+
+// Input is everything that a decision is made of.
+type Input struct {
+	Spec *v1alpha1.WorkerPoolSpec
+	// Stable and Canary are what was decided before, as the status keeps it; Stable nil: nothing yet.
+	Stable, Canary *v1alpha1.SlotRevision
+	// Applied is the canary's weight that every live pod had acknowledged when the status was written. A leader
+	// that has told the routers nothing yet starts from it, so that a change of leader moves no traffic.
+	Applied Weight
+	// Told is what this leader told the routers last; nil before its first visit.
+	Told *Told
+	// Pods are the live ones: injected for this pool, running, not terminating.
+	Pods []Pod
+}
+
+// Told is what the routers were told.
+type Told struct {
+	Assignment Assignment
+	Weight     Weight
+}
+
+// Pod is what is known of a live pod.
+type Pod struct {
+	Name string
+	// Connected: its router has a stream to the leader.
+	Connected bool
+	// Acknowledged: it has in force what the routers were told last.
+	Acknowledged bool
+	// Slots holds the last report of each slot by name.
+	Slots map[string]Slot
+	// Images are its slots' images by name, as injected. Absent: unknown, and taken to be right.
+	Images map[string]string
+}
+
+// Slot is what a slot reported.
+type Slot struct {
+	// Revision that it runs; empty: idle.
+	Revision string
+	// Serving workers can take a request or are serving one; Up when they are as many as they should be. A gap that
+	// lasts for less than a worker's replacement takes doesn't end Up.
+	Serving int
+	Up      bool
+	// BootFailing: its workers don't start.
+	BootFailing bool
+}
+
+// Runs tells whether the pod's slot has all workers of the revision that is placed in it.
+func (p *Pod) Runs(placed *v1alpha1.SlotRevision) bool {
+	s := p.Slots[placed.Slot]
+	return s.Revision == placed.Revision && s.Up
+}
+
+// Serves tells whether the pod's slot has at least one worker of the revision that is placed in it.
+func (p *Pod) Serves(placed *v1alpha1.SlotRevision) bool {
+	s := p.Slots[placed.Slot]
+	return s.Revision == placed.Revision && s.Serving > 0
+}
+
+// FailsToBoot tells whether the pod's slot can't start the workers of the revision that is placed in it.
+func (p *Pod) FailsToBoot(placed *v1alpha1.SlotRevision) bool {
+	s := p.Slots[placed.Slot]
+	return s.Revision == placed.Revision && s.BootFailing
+}
+
+// HasImage tells whether the pod's slot can run what is placed in it.
+func (p *Pod) HasImage(placed *v1alpha1.SlotRevision) bool {
+	image, known := p.Images[placed.Slot]
+	return !known || image == placed.Image
+}
+
+// Outdated tells whether one of the pod's slots has another image than its revision wants.
+func (a Assignment) Outdated(p *Pod) bool {
+	return !p.HasImage(&a.Stable) || (a.Canary != nil && !p.HasImage(a.Canary))
+}
+
+// podsWith returns the names of the pods for which a fact holds.
+func (in *Input) podsWith(fact func(*Pod) bool) []string {
+	var names []string
+	for i := range in.Pods {
+		if fact(&in.Pods[i]) {
+			names = append(names, in.Pods[i].Name)
+		}
+	}
+	return names
+}

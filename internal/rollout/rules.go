@@ -1,0 +1,136 @@
+package rollout
+
+// replaceUnproven starts over when the stable has never had a worker anywhere (a module that doesn't import, an image
+// that doesn't exist): there is nothing in it to keep, and a canary beside it would be compared with a failure.
+func (r *round) replaceUnproven() (Decision, bool) {
+	first := First(r.Spec)
+	if r.first || r.assignment.Stable.Proven || r.weight > 0 || first.equal(r.assignment) {
+		return Decision{}, false
+	}
+	r.assignment = first
+	r.applied = 0
+	return r.decision(firstState(first), StableSet), true
+}
+
+func firstState(a Assignment) State {
+	if a.Canary == nil {
+		return Promoted
+	}
+	return WaitingForWorkers
+}
+
+// settled: the spec's revision is the stable one, and there is no canary to get rid of.
+func (r *round) settled() (Decision, bool) {
+	if r.assignment.Canary != nil || r.wanted.Revision != r.assignment.Stable.Revision {
+		return Decision{}, false
+	}
+	return r.decision(Promoted, None), true
+}
+
+// dropUnwanted takes a canary off the traffic that the spec no longer wants (reverted, or superseded), and empties its
+// slot once no connected router sends anything there. A router that can't be reached doesn't hold this up: what it
+// gets when it is back takes the canary off its traffic in the same instant.
+func (r *round) dropUnwanted() (Decision, bool) {
+	c := r.assignment.Canary
+	if c == nil || c.Revision == r.wanted.Revision {
+		return Decision{}, false
+	}
+	waiting := r.podsWith(func(p *Pod) bool { return p.Connected && !p.Acknowledged })
+	if r.weight > 0 || (r.toldCanary() && r.applied > 0 && len(waiting) > 0) {
+		d := r.decision(CanaryDropping, None, waiting...)
+		if r.weight > 0 {
+			d.Action = WeightChanged
+		}
+		d.Weight, d.Desired = 0, 0
+		return d, true
+	}
+	r.assignment.Canary = nil
+	r.weight, r.applied = 0, 0
+	if d, speaks := r.settled(); speaks {
+		d.Action = CanaryDropped
+		return d, true
+	}
+	return r.place()
+}
+
+// place gives the spec's revision the slot that isn't the stable's, without traffic.
+func (r *round) place() (Decision, bool) {
+	if r.assignment.Canary != nil {
+		return Decision{}, false
+	}
+	r.assignment.Canary = &r.wanted
+	d := r.decision(WaitingForWorkers, CanaryStarted)
+	if outdated := r.withoutImage(); len(outdated) > 0 {
+		d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
+	}
+	return d, true
+}
+
+// holdForPods keeps a canary's weight where no pod is there to prove it: when pods are back, the stable serves, and the
+// canary gets its share once its workers are ready.
+func (r *round) holdForPods() (Decision, bool) {
+	return r.decision(WaitingForPods, None), len(r.Pods) == 0
+}
+
+// holdForImages keeps a canary's slot idle while a live pod's slot has another image: its workers would run the
+// revision's module in an image that it wasn't made for.
+func (r *round) holdForImages() (Decision, bool) {
+	outdated := r.withoutImage()
+	d := r.decision(PodsOutdated, None, outdated...)
+	d.Idle = r.weight == 0
+	return d, len(outdated) > 0
+}
+
+func (r *round) withoutImage() []string {
+	return r.podsWith(func(p *Pod) bool { return !p.HasImage(r.assignment.Canary) })
+}
+
+// lower needs no one's consent.
+func (r *round) lower() (Decision, bool) {
+	if r.weight <= r.target {
+		return Decision{}, false
+	}
+	r.weight = r.target
+	return r.decision(CanaryProgressing, WeightChanged), true
+}
+
+// promote makes the canary the stable once every live pod sends it everything.
+func (r *round) promote() (Decision, bool) {
+	if r.target != Full || r.weight != Full || !r.toldCanary() || len(r.unacknowledged()) > 0 {
+		return Decision{}, false
+	}
+	r.assignment = Assignment{Stable: *r.assignment.Canary}
+	r.assignment.Stable.Proven = true
+	return r.decision(Promoted, Promotion), true
+}
+
+// holdForBoot never gives traffic to workers that don't start.
+func (r *round) holdForBoot() (Decision, bool) {
+	failing := r.podsWith(func(p *Pod) bool { return p.FailsToBoot(r.assignment.Canary) })
+	return r.decision(WorkerBootFailed, None, failing...), len(failing) > 0
+}
+
+// holdForAcknowledgement raises nothing while a live pod may be on another configuration.
+func (r *round) holdForAcknowledgement() (Decision, bool) {
+	waiting := r.unacknowledged()
+	state := Unacknowledged
+	if r.toldCanary() && r.weight != r.applied {
+		state = CanaryProgressing
+	}
+	return r.decision(state, None, waiting...), len(waiting) > 0
+}
+
+// holdForWorkers raises nothing before the canary's workers are ready in every live pod.
+func (r *round) holdForWorkers() (Decision, bool) {
+	starting := r.podsWith(func(p *Pod) bool { return !p.Runs(r.assignment.Canary) })
+	return r.decision(WaitingForWorkers, None, starting...), len(starting) > 0 || !r.toldCanary()
+}
+
+// raise gives the canary its share.
+func (r *round) raise() (Decision, bool) {
+	if r.weight == r.target {
+		return Decision{}, false
+	}
+	r.weight = r.target
+	return r.decision(CanaryProgressing, WeightChanged), true
+}

@@ -1,4 +1,7 @@
-"""Start of the installed directory: `PYTHON <this directory> --fds 3,4`. Parses under any Python, to say which it needs."""
+"""Start of the installed directory: `PYTHON <this directory> --fds 3,4`.
+
+Parses under any Python, so that an old one can be told which it needs to be.
+"""
 
 import os
 import sys

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Coroutine
 
 
-def open() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
     """Make the loop. It runs only while a handler does: a task left behind goes on with the next request."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 from poolworker.commands import Registry, registry
 from poolworker.errors import Failure, describe, kind, summary
@@ -30,7 +30,7 @@ def load(module: str) -> Registry:
     """
     try:
         importlib.import_module(module)
-    except BaseException as error:  # also sys.exit() at module level: the worker must answer before it ends
+    except BaseException as error:  # noqa: BLE001 - also sys.exit(): the worker must answer before it ends
         raise boot_failure(module, _import_message(module, error), error) from None
     problems = registry.problems()
     if not registry.commands:
@@ -40,7 +40,7 @@ def load(module: str) -> Registry:
     return registry
 
 
-def boot_failure(module: str, message: str, error: "BaseException | None" = None) -> Failure:
+def boot_failure(module: str, message: str, error: Optional[BaseException] = None) -> Failure:
     """Build the answer to an Init that can't be served. error: what the import raised, if it did."""
     return Failure(
         "system_error",

@@ -25,9 +25,7 @@ def _plain(value: Any) -> Dict[str, Any]:
 
 
 _decode: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
-_encode: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-).encode
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
 def decode_arguments(payload: bytes) -> Dict[str, Any]:
@@ -60,7 +58,7 @@ def encode_result(command: str, value: Any) -> bytes:
         if "Out of range float" in str(error):
             error = ValueError("the result holds NaN or Infinity, which JSON doesn't have; return None instead")
         reason = error
-    except Exception as error:  # also what a user's property or __iter__ raises under the encoder
+    except Exception as error:  # noqa: BLE001 - also what a user's property or __iter__ raises under the encoder
         reason = error
     raise Failure(
         "communication_error",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from typing import Any, Callable, Dict, Final, FrozenSet, List, Optional, TypeVar, Union, overload
 
 from poolworker.errors import invalid_payload
@@ -24,8 +25,9 @@ class Command:
         self.name = name
         self.function = function
         self.location = _location(function)
-        self.parameters = _parameters(function)
-        self.signature = name + _show(function, self.parameters)
+        signature = _signature(function)
+        self.parameters = list(signature.parameters.values())
+        self.signature = name + _show(signature)
         self.problems = self._find_problems()
         self._allowed: Optional[FrozenSet[str]] = None  # None: anything
         by_name = [p for p in self.parameters if p.kind in (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)]
@@ -123,41 +125,49 @@ def command(
             raise TypeError(
                 f"@command needs a function, not {function!r}; to give a name write @command(name={function!r})"
             )
-        registry.add(Command(name or getattr(function, "__name__", type(function).__name__), function))
+        registry.add(Command(name or str(getattr(function, "__name__", type(function).__name__)), function))
         return function
 
     return register if function is None else register(function)
 
 
-def _parameters(function: Callable[..., Any]) -> List[_Parameter]:
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
-        return list(inspect.signature(function).parameters.values())
+        if sys.version_info >= (3, 14):  # where the default is to evaluate annotations, and names may be missing
+            import annotationlib
+
+            return inspect.signature(function, annotation_format=annotationlib.Format.STRING)
+        return inspect.signature(function)
     except (TypeError, ValueError):  # some builtins have none: any arguments, and the function itself decides
-        return [_Parameter("arguments", _Parameter.VAR_KEYWORD)]
+        return inspect.Signature([_Parameter("arguments", _Parameter.VAR_KEYWORD)])
 
 
-def _show(function: Callable[..., Any], parameters: List[_Parameter]) -> str:
+def _show(signature: inspect.Signature) -> str:
     """The signature as callers may see it: a default that is text could hold a secret and shows as `...`."""
-    try:
-        returns = inspect.signature(function).return_annotation
-    except (TypeError, ValueError):
-        returns = inspect.Signature.empty
-    shown = [
-        p if _is_plain(p.default) else p.replace(default=_Elided())
-        for p in parameters
+    parameters = [
+        p.replace(annotation=_as_written(p.annotation), default=p.default if _is_plain(p.default) else _Text("..."))
+        for p in signature.parameters.values()
     ]
-    return str(inspect.Signature(shown, return_annotation=returns))
+    return str(signature.replace(parameters=parameters, return_annotation=_as_written(signature.return_annotation)))
+
+
+def _as_written(annotation: Any) -> Any:
+    """Text is an annotation that wasn't evaluated; inspect would show it in quotes."""
+    return _Text(annotation) if isinstance(annotation, str) else annotation
 
 
 def _is_plain(default: Any) -> bool:
     return default is _Parameter.empty or default is None or type(default) in (bool, int, float)
 
 
-class _Elided:
-    """Prints as `...`."""
+class _Text:
+    """Prints as its text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def __repr__(self) -> str:
-        return "..."
+        return self._text
 
 
 def _location(function: Callable[..., Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import linecache
 import os
@@ -15,7 +16,7 @@ MAX_MESSAGE: Final = 2048
 MAX_TRACEBACK: Final = 4096
 """Bytes of a traceback that travel."""
 
-_OWN: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_MACHINERY: Final = (os.path.dirname(os.path.abspath(__file__)) + os.sep, "<frozen importlib", importlib.__file__)
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
 _MAX_CHAIN: Final = 5  # causes of causes that a traceback follows
 
@@ -67,7 +68,7 @@ def summary(error: BaseException) -> str:
     """`ValueError: text`, or only the name when there is no text."""
     try:
         text = str(error)
-    except Exception:  # a user's __str__ may raise anything
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
         text = "(its text can't be shown: __str__ raised)"
     return f"{kind(error)}: {text}" if text else kind(error)
 
@@ -76,8 +77,8 @@ def describe(error: BaseException, package: str) -> str:
     """The traceback, most recent call first, the user's own frames before those of libraries.
 
     package is the top-level package of the user's module: its frames are the user's own even when it is
-    installed among the libraries. poolworker's own frames and the import machinery's are left out. Causes follow, each under its own line. At
-    most MAX_TRACEBACK bytes; what is cut is the far end.
+    installed among the libraries. poolworker's own frames and the import machinery's are left out. Causes follow,
+    each under its own line. At most MAX_TRACEBACK bytes; what is cut is the far end.
     """
     blocks = []
     seen: List[BaseException] = []
@@ -101,7 +102,7 @@ def _frames(tb: Optional[TracebackType], package: str) -> List[str]:
     frames: List[Tuple[bool, str]] = []
     for frame, line in traceback.walk_tb(tb):
         code = frame.f_code
-        if code.co_filename.startswith((_OWN, "<frozen importlib")):
+        if code.co_filename.startswith(_MACHINERY):
             continue
         source = linecache.getline(code.co_filename, line, frame.f_globals).strip()
         text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'

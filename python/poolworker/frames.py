@@ -1,14 +1,14 @@
 """The wire format between a slot's supervisor and its worker; docs/protocol.md describes it.
 
-    offset  size  field        all integers big-endian
-    0       4     length       bytes that follow this field: 24 + meta + payload
-    4       1     kind
-    5       1     flags        0; any other is refused
-    6       2     meta length
-    8       4     generation   of the worker
-    12      8     id           of the request; a reply bears its request's
-    20      8     budget       remaining time in microseconds; 0: none
-    28            meta, then payload
+offset  size  field        all integers big-endian
+0       4     length       bytes that follow this field: 24 + meta + payload
+4       1     kind
+5       1     flags        0; any other is refused
+6       2     meta length
+8       4     generation   of the worker
+12      8     id           of the request; a reply bears its request's
+20      8     budget       remaining time in microseconds; 0: none
+28            meta, then payload
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-def encode(
-    kind: int, generation: int, id: int, payload: bytes = b"", meta: bytes = b"", budget: int = 0
-) -> bytes:
+def encode(kind: int, generation: int, id: int, payload: bytes = b"", meta: bytes = b"", budget: int = 0) -> bytes:
     """Encode one frame whole. Raises ProtocolError when meta is longer than the format can say."""
     if len(meta) > MAX_META:
         raise ProtocolError(f"meta of {len(meta)} bytes, at most {MAX_META}")

@@ -66,12 +66,12 @@ class Signals:
 
     SIGTERM ends the process with exit code TERMINATED and runs `finally` blocks and atexit hooks; a handler that
     swallows the SystemExit only delays it to its own end. SIGINT interrupts a running handler with
-    KeyboardInterrupt and is ignored between handlers.
+    KeyboardInterrupt, once; between handlers it is ignored.
     """
 
     def __init__(self) -> None:
         self.interruptible = False
-        """True while a handler runs; the worker's loop sets it."""
+        """True while a handler runs and wasn't interrupted yet."""
         self.terminating = False
         """True after SIGTERM."""
 
@@ -80,12 +80,13 @@ class Signals:
         signal.signal(signal.SIGTERM, self._terminate)
         signal.signal(signal.SIGINT, self._interrupt)
 
-    def _terminate(self, signum: int, frame: Optional[FrameType]) -> None:
+    def _terminate(self, _signum: int, _frame: Optional[FrameType]) -> None:
         self.terminating = True
         raise SystemExit(TERMINATED)
 
-    def _interrupt(self, signum: int, frame: Optional[FrameType]) -> None:
+    def _interrupt(self, _signum: int, _frame: Optional[FrameType]) -> None:
         if self.interruptible:
+            self.interruptible = False
             raise KeyboardInterrupt
 
 
@@ -111,4 +112,4 @@ def _redirect_standard_streams() -> None:
         os.close(null)
     # Line by line, so that what a handler printed is in the log even when the process is killed; and print()
     # never raises for a character that the locale lacks.
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for life

@@ -1,0 +1,137 @@
+"""What `--check` and `--call` show: a module as a worker would load it. 80 columns."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import textwrap
+import typing
+from typing import Any, Dict, Final, List, Sequence
+
+from poolworker import boot, frames
+from poolworker.commands import Command
+from poolworker.errors import Failure
+from poolworker.execute import Executor
+
+_WIDTH: Final = 80
+_JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object)
+
+
+def check(module: str, path: Sequence[str]) -> int:
+    """Print what a worker would make of the module; returns 0 when it could serve, else 1."""
+    print(f"module  {module}")
+    print(f"python  {sys.version.split()[0]} at {sys.executable}")
+    boot.prepend_path(path)
+    try:
+        commands = boot.load(module).commands
+    except Failure as failure:
+        _print_failure(failure)
+        return 1
+    print(f"file    {getattr(sys.modules[module], '__file__', None) or '(none)'}\n")
+    warnings: List[str] = []
+    for name in sorted(commands):
+        _print_command(commands[name])
+        warnings += [f"{name}: {text}" for text in concerns(commands[name])]
+    print()
+    for warning in warnings:
+        print(_wrap("warning  ", warning))
+    print(f"{chr(10) if warnings else ''}ok: {_count(len(commands), 'command')}, {_count(len(warnings), 'warning')}")
+    return 0
+
+
+def call(module: str, path: Sequence[str], name: str, arguments: str) -> int:
+    """Run one command and print its result, JSON, on stdout; what the module prints goes to stderr, as in a worker.
+
+    Returns 0, or 1 when the module can't be loaded or the command failed (the reason is on stderr).
+    """
+    boot.prepend_path(path)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            commands = boot.load(module).commands
+            executor = Executor(commands, module.partition(".")[0], frames.DEFAULT_MAX_PAYLOAD)
+            with contextlib.closing(executor):
+                result = executor.execute(name.encode(), arguments.encode())
+    except Failure as failure:
+        print(f"{failure.category}/{failure.type}: {failure.message}", file=sys.stderr)
+        if failure.context.get("traceback"):
+            print(failure.context["traceback"], file=sys.stderr)
+        return 1
+    print(result.decode())
+    return 0
+
+
+def concerns(command: Command) -> List[str]:
+    """What works, but not as its author may think: values that JSON can't carry as they are annotated."""
+    found = []
+    hints = _hints(command)
+    for p in command.parameters:
+        if p.kind is p.VAR_KEYWORD:
+            continue
+        kinds = _foreign(hints.get(p.name, object))
+        if kinds:
+            found.append(
+                f'"{p.name}" is annotated {", ".join(kinds)}, but arrives as plain JSON (str, int, float, bool, list, '
+                "dict, None); convert it inside"
+            )
+    return found
+
+
+def _hints(command: Command) -> Dict[str, Any]:
+    """The annotations, resolved; none when they can't be (a name under TYPE_CHECKING, for example)."""
+    try:
+        return typing.get_type_hints(inspect.unwrap(command.function))
+    except Exception:  # noqa: BLE001 - evaluating annotations runs the user's code
+        return {}
+
+
+def _foreign(hint: Any) -> List[str]:
+    """Names of the types in an annotation that JSON doesn't give."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return []
+    if origin is not None:
+        inner = [name for argument in typing.get_args(hint) for name in _foreign(argument)]
+        return (_foreign(origin) if isinstance(origin, type) else []) + inner
+    if isinstance(hint, type) and hint not in _JSON_TYPES and not _abstract(hint):
+        return [hint.__qualname__]
+    return []
+
+
+def _abstract(hint: type) -> bool:
+    """Whether a JSON value is an instance of it, or it is a TypedDict or a union's own class."""
+    if hasattr(hint, "__total__") or hint.__module__ == "types":
+        return True
+    try:
+        return any(issubclass(plain, hint) for plain in (str, int, float, list, dict))
+    except TypeError:  # protocols that can't be checked at run time
+        return True
+
+
+def _print_failure(failure: Failure) -> None:
+    print()
+    print(_wrap("error   ", failure.message))
+    traceback = failure.context["traceback"].partition("\n")[2]
+    if traceback:
+        print(f"\n{traceback}")
+    print("\nfailed: a worker can't start with this module")
+
+
+def _print_command(command: Command) -> None:
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(command.function))
+    print(_wrap("  async " if is_async else "        ", command.signature))
+
+
+def _wrap(prefix: str, text: str) -> str:
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=prefix,
+        subsequent_indent=" " * len(prefix),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,86 @@
+"""Running one command: from its name and the bytes of its arguments to the bytes of its result."""
+
+from __future__ import annotations
+
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Coroutine, Dict, Final, Mapping, Optional
+
+from poolworker import codec
+from poolworker.commands import Command
+from poolworker.errors import Failure, python_error
+from poolworker.process import Signals
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+_MAX_LISTED: Final = 100  # commands that an unknown_command error lists
+
+
+class Executor:
+    """Calls commands, one at a time. Everything that goes wrong with a call is a Failure."""
+
+    def __init__(
+        self, commands: Mapping[str, Command], package: str, max_result: int, signals: Optional[Signals] = None
+    ) -> None:
+        """Serve commands; package is whose frames come first in tracebacks, max_result the limit in bytes."""
+        self._commands: Dict[bytes, Command] = {name.encode(): command for name, command in commands.items()}
+        self._package = package
+        self._max_result = max_result
+        self._signals = Signals() if signals is None else signals
+        self._loop: Optional[AbstractEventLoop] = None
+
+    def execute(self, name: bytes, payload: bytes) -> bytes:
+        """Run the command of that name. Raises Failure, or the SystemExit that a handler raised."""
+        command = self._commands.get(name)
+        if command is None:
+            raise self._unknown(name)
+        arguments = codec.decode_arguments(payload)
+        command.check(arguments)
+        result = codec.encode_result(command.name, self._call(command, arguments))
+        if len(result) > self._max_result:
+            raise Failure(
+                "communication_error",
+                "frame_too_large",
+                f"the result of {command.name} has {len(result)} bytes, at most {self._max_result} are allowed; "
+                "return less, or a reference to it",
+                size=len(result),
+                limit=self._max_result,
+            )
+        return result
+
+    def close(self) -> None:
+        """Release what handlers left: the event loop with its unfinished tasks. Idempotent."""
+        if self._loop is not None:
+            from poolworker import aio
+
+            aio.close(self._loop)
+            self._loop = None
+
+    def _call(self, command: Command, arguments: Dict[str, Any]) -> Any:
+        """Run the handler. SIGINT interrupts only here, and the inner block lets it land anywhere in it."""
+        signals = self._signals
+        try:
+            try:
+                signals.interruptible = True
+                result = command.function(**arguments)
+                if type(result) is CoroutineType:
+                    result = self._await(result)
+            finally:
+                signals.interruptible = False
+        except SystemExit:  # the handler ends the process, with its own exit code
+            raise
+        except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt, CancelledError
+            raise python_error(error, self._package) from None
+        return result
+
+    def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        from poolworker import aio  # here, so that workers without async handlers never load asyncio
+
+        if self._loop is None:
+            self._loop = aio.new_loop()
+        return aio.run(self._loop, coroutine)
+
+    def _unknown(self, name: bytes) -> Failure:
+        shown = name.decode("utf-8", "backslashreplace")[:200] or "(none given)"
+        known = sorted(command.name for command in self._commands.values())
+        return Failure("request_error", "unknown_command", f"Unknown command: {shown}", commands=known[:_MAX_LISTED])

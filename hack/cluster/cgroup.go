@@ -16,27 +16,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroupName is the same for every cluster of the same state folder: what a killed one left is found again by name,
-// also after a reboot has lost all else.
-func (p paths) cgroupName() string {
+// clusterName names the cluster's cgroup and its lock. It is the same for every cluster of the same state folder: what
+// a killed one left is found again by name.
+func (p paths) clusterName() string {
 	sum := sha256.Sum256([]byte(p.state))
 	return "workerpool-" + hex.EncodeToString(sum[:4])
 }
 
 // A cgroupTree is where pods' cgroups go: below one folder, named root, in each mounted hierarchy. On cgroup v2 there
-// is one hierarchy; on v1 one per controller, and often an empty v2 beside them.
+// is one hierarchy; on v1 one per controller, and often an idle v2 beside them.
 type cgroupTree struct {
 	root        string
-	hierarchies []string // mount points
+	hierarchies []hierarchy
+	notes       string // a file that remembers which controllers create had to enable
 }
 
-func findCgroups(root string) (cgroupTree, error) {
+type hierarchy struct {
+	mount string
+	v2    bool
+}
+
+func (p paths) findCgroups() (cgroupTree, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return cgroupTree{}, err
 	}
 	defer f.Close()
-	tree := cgroupTree{root: root, hierarchies: cgroupMounts(bufio.NewScanner(f))}
+	tree := cgroupTree{
+		root:        p.clusterName(),
+		hierarchies: cgroupMounts(bufio.NewScanner(f)),
+		notes:       p.inState("cgroup-controllers"),
+	}
 	if len(tree.hierarchies) == 0 {
 		return tree, errors.New("no cgroup hierarchy is mounted: mount cgroup2 on /sys/fs/cgroup")
 	}
@@ -45,7 +55,7 @@ func findCgroups(root string) (cgroupTree, error) {
 
 // cgroupMounts picks the cgroup mounts out of a mountinfo table: its fifth field is the mount point, and the file
 // system's type is the first after a lone dash.
-func cgroupMounts(lines *bufio.Scanner) (mounts []string) {
+func cgroupMounts(lines *bufio.Scanner) (found []hierarchy) {
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		dash := slices.Index(fields, "-")
@@ -53,34 +63,39 @@ func cgroupMounts(lines *bufio.Scanner) (mounts []string) {
 			continue
 		}
 		if kind := fields[dash+1]; kind == "cgroup" || kind == "cgroup2" {
-			mounts = append(mounts, fields[4])
+			found = append(found, hierarchy{mount: fields[4], v2: kind == "cgroup2"})
 		}
 	}
-	return mounts
+	return found
 }
 
 // create makes the root in all hierarchies, ready for the kubelet to make pods' cgroups below it.
 func (t cgroupTree) create() error {
-	for _, mount := range t.hierarchies {
-		dir := filepath.Join(mount, t.root)
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	for _, h := range t.hierarchies {
+		dir := filepath.Join(h.mount, t.root)
+		err := os.Mkdir(dir, 0o755)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := t.prepare(mount, dir); err != nil {
+		switch {
+		case !h.v2:
+			err = fillCpuset(h.mount, dir)
+		case len(t.hierarchies) == 1: // an idle v2 beside v1's is nobody's to manage
+			err = t.delegate(h.mount, dir)
+		default:
+			err = nil
+		}
+		if err != nil {
 			return fmt.Errorf("prepare cgroup %s: %w", dir, err)
 		}
 	}
 	return nil
 }
 
-func (t cgroupTree) prepare(mount, dir string) error {
-	controllers, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
-	if err == nil {
-		return t.delegate(mount, dir, strings.Fields(string(controllers)))
-	}
-	// v1: a new cpuset is empty, and nothing can run in it until it has CPUs and memory nodes.
+// fillCpuset (v1) copies the parent's CPUs and memory nodes: a new cpuset has none, and nothing can run in it.
+func fillCpuset(parent, dir string) error {
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
-		content, err := os.ReadFile(filepath.Join(mount, name))
+		content, err := os.ReadFile(filepath.Join(parent, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -94,24 +109,55 @@ func (t cgroupTree) prepare(mount, dir string) error {
 	return nil
 }
 
-// delegate (v2) hands the controllers down to the root's children.
-func (t cgroupTree) delegate(mount, dir string, controllers []string) error {
-	if len(controllers) == 0 {
-		return nil // the empty v2 hierarchy beside v1's
+// delegate (v2) hands the controllers down to the root and to its children.
+func (t cgroupTree) delegate(mount, dir string) error {
+	all, err := controllersIn(mount, "cgroup.controllers")
+	if err != nil {
+		return err
 	}
-	enable := []byte("+" + strings.Join(controllers, " +"))
-	err := os.WriteFile(filepath.Join(mount, "cgroup.subtree_control"), enable, 0o644)
-	if errors.Is(err, unix.EBUSY) {
-		// Inside a container, the mount's root isn't the machine's: a cgroup with processes of its own can't hand
-		// controllers down. They move one level deeper, all of them, and back again when the cluster goes.
-		if err = moveProcesses(mount, t.refuge(mount)); err == nil {
-			err = os.WriteFile(filepath.Join(mount, "cgroup.subtree_control"), enable, 0o644)
+	enabled, err := controllersIn(mount, subtreeControl)
+	if err != nil {
+		return err
+	}
+	missing := slices.DeleteFunc(slices.Clone(all), func(c string) bool { return slices.Contains(enabled, c) })
+	if len(missing) > 0 {
+		if err := writeFile(t.notes, []byte(strings.Join(missing, " ")), 0o644); err != nil {
+			return err
+		}
+		if err := t.enable(mount, missing); err != nil {
+			return fmt.Errorf("enable controllers: %w", err)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("enable controllers: %w", err)
+	return switchControllers(dir, "+", all)
+}
+
+func (t cgroupTree) enable(mount string, controllers []string) error {
+	err := switchControllers(mount, "+", controllers)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), enable, 0o644)
+	// In a container the mount's root isn't the machine's: a cgroup with processes of its own can't hand controllers
+	// down. They move one level deeper, all of them, and back again when the cluster goes.
+	if err := moveProcesses(mount, t.refuge(mount)); err != nil {
+		return err
+	}
+	return switchControllers(mount, "+", controllers)
+}
+
+const subtreeControl = "cgroup.subtree_control"
+
+func controllersIn(dir, file string) ([]string, error) {
+	content, err := os.ReadFile(filepath.Join(dir, file))
+	return strings.Fields(string(content)), err
+}
+
+// switchControllers turns controllers on ("+") or off ("-") for a cgroup's children.
+func switchControllers(dir, sign string, controllers []string) error {
+	if len(controllers) == 0 {
+		return nil
+	}
+	line := sign + strings.Join(controllers, " "+sign)
+	return os.WriteFile(filepath.Join(dir, subtreeControl), []byte(line), 0o644)
 }
 
 func (t cgroupTree) refuge(mount string) string { return filepath.Join(mount, t.root+"-outside") }
@@ -136,34 +182,33 @@ func moveProcesses(from, to string) error {
 // remove takes away the root and all below it. A cgroup stays busy for a moment after its last process ended, and v1
 // tells nobody when that moment is over.
 func (t cgroupTree) remove() error {
-	for _, mount := range t.hierarchies {
+	for _, h := range t.hierarchies {
 		if err := retry(5*time.Second, 20*time.Millisecond, func() error {
-			return removeCgroups(filepath.Join(mount, t.root))
+			return removeCgroups(filepath.Join(h.mount, t.root))
 		}); err != nil {
 			return err
 		}
-		if err := t.undelegate(mount); err != nil {
-			return err
+		if !h.v2 {
+			continue
+		}
+		if err := t.undelegate(h.mount); err != nil {
+			return fmt.Errorf("give back the controllers of %s: %w", h.mount, err)
 		}
 	}
 	return nil
 }
 
-// undelegate undoes what delegate had to do inside a container.
+// undelegate undoes what delegate had to do, as far as nobody else uses it by now.
 func (t cgroupTree) undelegate(mount string) error {
+	if enabled, err := os.ReadFile(t.notes); err == nil {
+		err := switchControllers(mount, "-", strings.Fields(string(enabled)))
+		if err != nil && !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+	}
 	refuge := t.refuge(mount)
 	if _, err := os.Stat(refuge); err != nil {
 		return nil
-	}
-	enabled, err := os.ReadFile(filepath.Join(mount, "cgroup.subtree_control"))
-	if err != nil {
-		return err
-	}
-	if names := strings.Fields(string(enabled)); len(names) > 0 {
-		disable := []byte("-" + strings.Join(names, " -"))
-		if err := os.WriteFile(filepath.Join(mount, "cgroup.subtree_control"), disable, 0o644); err != nil {
-			return fmt.Errorf("disable controllers: %w", err)
-		}
 	}
 	if err := moveProcesses(refuge, mount); err != nil {
 		return err

@@ -43,7 +43,7 @@ type nodeConfig struct {
 // writeConfig writes the components' configuration files, with paths as the node sees them.
 func writeConfig(p paths) error {
 	config := nodeConfig{
-		State: nodeState, CgroupRoot: "/" + p.cgroupName(), Snapshotter: snapshotter(p.state), CNIPlugins: cniPlugins,
+		State: nodeState, CgroupRoot: "/" + p.clusterName(), Snapshotter: snapshotter(p.state), CNIPlugins: cniPlugins,
 		NodeName: nodeName, NodeIP: nodeIP, PodCIDR: podCIDR, NodePodCIDR: nodePodCIDR,
 		DNSIP: dnsIP, Domain: domain, PauseImage: pauseImage, CoreDNSImage: corednsImage,
 	}

@@ -16,7 +16,7 @@ func down(p paths, args []string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	unlock, err := p.lock("cluster")
+	unlock, err := p.lock(p.clusterName())
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (p paths) clean() error {
 			return err
 		}
 	}
-	cgroups, err := findCgroups(p.cgroupName())
+	cgroups, err := p.findCgroups()
 	if err == nil {
 		err = cgroups.remove()
 	}

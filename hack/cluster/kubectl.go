@@ -26,9 +26,13 @@ func kubectl(p paths, args []string) error {
 	if what, component := now.problem(); what != "" {
 		return p.withTail(errors.New(what), component)
 	}
+	return p.runWatched(p.kubectlCommand(rec, args...), w)
+}
+
+func (p paths) kubectlCommand(rec record, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.inCache(rec.Programs), "kubectl"), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+p.kubeconfig(), "KUBECACHEDIR="+p.kubectlCache())
-	return p.runWatched(cmd, w)
+	return cmd
 }
 
 func (p paths) runWatched(cmd *exec.Cmd, w *watch) error {

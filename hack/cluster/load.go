@@ -10,29 +10,33 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // projectImages are what the operator's demo and tests run.
 var projectImages = []string{"operator", "worker", "samples"}
 
-// load is the command: it imports tarballs, with --images the project's own, built first.
+// load is the command: it imports tarballs, and the project's own images, built first.
 func load(p paths, args []string) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
-	own := flags.Bool("images", false, "build and load the project's images: "+strings.Join(projectImages, ", "))
+	all := flags.Bool("images", false, "build and load the project's images: "+strings.Join(projectImages, ", "))
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	files := flags.Args()
-	if !*own && len(files) == 0 {
-		return errors.New("load takes image tarballs, or --images")
+	own, files := splitImages(flags.Args())
+	if *all {
+		own = projectImages
+	}
+	if len(own)+len(files) == 0 {
+		return errors.New("load takes image tarballs, --images, or some of: " + strings.Join(projectImages, ", "))
 	}
 	enter, err := p.enter()
 	if err != nil {
 		return err
 	}
-	if *own {
-		built, err := p.buildImages(nil, projectImages...)
+	if len(own) > 0 {
+		built, err := p.buildImages(nil, own...)
 		if err != nil {
 			return err
 		}
@@ -46,6 +50,18 @@ func load(p paths, args []string) error {
 		}
 	}
 	return nil
+}
+
+// splitImages tells the project's images from tarballs.
+func splitImages(args []string) (own, files []string) {
+	for _, arg := range args {
+		if slices.Contains(projectImages, arg) {
+			own = append(own, arg)
+		} else {
+			files = append(files, arg)
+		}
+	}
+	return own, files
 }
 
 // loadImage imports a tarball unless the cluster has the very same image under the same name.
@@ -167,7 +183,7 @@ func (p paths) buildImages(tools toolsets, names ...string) (tarballs []string, 
 	}
 	cmd := exec.Command("go", append(args, names...)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
+	if err := beating(cmd.Run); err != nil {
 		return nil, fmt.Errorf("build the images %s: %w", strings.Join(names, ", "), err)
 	}
 	for _, name := range names {

@@ -32,7 +32,7 @@ func commands() []command {
 		{"down", "[--purge-cache]", "stop it and remove what it left, with the flag also what was built", down},
 		{"status", "", "what runs; fails when something died, with its last log lines", status},
 		{"kubectl", "ARGS...", "kubectl against the cluster", kubectl},
-		{"load", "[--images] [IMAGE.tar...]", "load image tarballs; with the flag the project's own images", load},
+		{"load", "[--images] [NAME|FILE.tar...]", "load tarballs and the project's own images; the flag: all of these", load},
 		{"env", "[--assets]", "shell exports for the cluster and envtest; --assets: only envtest's folder", env},
 		{"logs", "[COMPONENT] [-f]", "a component's log; without a name, the names", logs},
 		{"exec", "[--] CMD...", "run a command in the node's namespaces", execInNode},

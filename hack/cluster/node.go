@@ -64,7 +64,7 @@ func (n *node) bringUp(p paths) (err error) {
 	if n.rec, err = p.readRecord(); err != nil {
 		return err
 	}
-	cgroups, err := findCgroups(p.cgroupName())
+	cgroups, err := p.findCgroups()
 	if err == nil {
 		err = cgroups.create()
 	}

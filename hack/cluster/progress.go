@@ -23,19 +23,27 @@ func detail(format string, args ...any) {
 func step(what string, fn func() error) error {
 	say("%s", what)
 	start := time.Now()
+	err := beating(fn)
+	if took := time.Since(start); err == nil && took > time.Second {
+		detail("took %s", round(took))
+	}
+	return err
+}
+
+// beating runs fn and prints nothing unless it takes long.
+func beating(fn func() error) error {
+	start := time.Now()
 	done := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		beat(start, done)
 	}()
-	err := fn()
-	close(done)
-	<-stopped
-	if took := time.Since(start); err == nil && took > time.Second {
-		detail("took %s", round(took))
-	}
-	return err
+	defer func() {
+		close(done)
+		<-stopped
+	}()
+	return fn()
 }
 
 func beat(start time.Time, done <-chan struct{}) {

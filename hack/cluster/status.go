@@ -47,6 +47,16 @@ func status(p paths, args []string) error {
 	if !now.Ready {
 		return fmt.Errorf("still starting: %s", now.Phase)
 	}
+	return p.nodeStatus(rec)
+}
+
+// nodeStatus asks the cluster itself: a component that hangs hasn't died.
+func (p paths) nodeStatus(rec record) error {
+	cmd := p.kubectlCommand(rec, "get", "node", nodeName, "--no-headers", "--request-timeout=10s")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("the API server doesn't answer, though all components run: see `logs kube-apiserver`")
+	}
 	return nil
 }
 

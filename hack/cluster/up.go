@@ -22,7 +22,7 @@ func up(p paths, args []string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	unlock, err := p.lock("cluster")
+	unlock, err := p.lock(p.clusterName())
 	if err != nil {
 		return err
 	}

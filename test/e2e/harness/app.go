@@ -1,0 +1,177 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// App is the sample application (config/samples/app) in one pod, reached through the API server.
+type App struct {
+	Pod     string
+	cluster *Cluster
+	base    string
+}
+
+// App returns the sample application in a pod.
+func (c *Cluster) App(pod *corev1.Pod) *App {
+	return &App{
+		Pod:     pod.Name,
+		cluster: c,
+		base: fmt.Sprintf("%s/api/v1/namespaces/%s/pods/%s:8080/proxy",
+			strings.TrimSuffix(c.Config.Host, "/"), pod.Namespace, pod.Name),
+	}
+}
+
+// Apps returns the sample application in each of the pods.
+func (c *Cluster) Apps(pods []corev1.Pod) []*App {
+	var apps []*App
+	for i := range pods {
+		apps = append(apps, c.App(&pods[i]))
+	}
+	return apps
+}
+
+// Load is what the application can be told to do: see Load in config/samples/app.
+type Load struct {
+	Callers int            `json:"callers"`
+	Command string         `json:"command"`
+	Args    map[string]any `json:"args,omitempty"`
+	Rate    float64        `json:"rate,omitempty"`
+	Count   int64          `json:"count,omitempty"`
+	Seconds float64        `json:"seconds,omitempty"`
+	Version string         `json:"version,omitempty"`
+	Wait    bool           `json:"wait,omitempty"`
+}
+
+// Figures are what the application counted.
+type Figures struct {
+	Requests uint64                    `json:"requests"`
+	Lost     uint64                    `json:"lost"` // no response, or a status of 500 or more
+	Versions map[string]VersionFigures `json:"versions"`
+	Errors   map[string]uint64         `json:"errors"`
+	Seconds  float64                   `json:"seconds"`
+	Running  bool                      `json:"running"`
+}
+
+// VersionFigures are those of one version; "none" had no answer from a worker.
+type VersionFigures struct {
+	Requests uint64  `json:"requests"`
+	Errors   uint64  `json:"errors"`
+	P50      float64 `json:"p50ms"`
+	P95      float64 `json:"p95ms"`
+}
+
+// Total are the figures since the application started.
+func (a *App) Total(ctx context.Context) (Figures, error) {
+	stats, err := a.stats(ctx)
+	return stats.Total, err
+}
+
+// Current are the figures of the load that runs or ran last.
+func (a *App) Current(ctx context.Context) (Figures, error) {
+	stats, err := a.stats(ctx)
+	return stats.Load, err
+}
+
+type appStats struct {
+	Total Figures `json:"total"`
+	Load  Figures `json:"load"`
+}
+
+func (a *App) stats(ctx context.Context) (appStats, error) {
+	var stats appStats
+	return stats, a.do(ctx, http.MethodGet, "/stats", nil, &stats)
+}
+
+// Begin replaces the application's load.
+func (a *App) Begin(ctx context.Context, load Load) error {
+	load.Wait = false
+	return a.do(ctx, http.MethodPost, "/load", load, &Figures{})
+}
+
+// Run replaces the application's load by one that ends, waits for its end, and returns its figures.
+func (a *App) Run(ctx context.Context, load Load) (Figures, error) {
+	load.Wait = true
+	var figures Figures
+	return figures, a.do(ctx, http.MethodPost, "/load", load, &figures)
+}
+
+// End ends the application's load once its requests in flight have ended, and returns its figures.
+func (a *App) End(ctx context.Context) (Figures, error) {
+	var figures Figures
+	return figures, a.do(ctx, http.MethodDelete, "/load", nil, &figures)
+}
+
+func (a *App) do(ctx context.Context, method, path string, body, answer any) error {
+	var content []byte
+	if body != nil {
+		var err error
+		if content, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	response, err := a.send(ctx, method, path, bytes.NewReader(content), nil)
+	if err != nil {
+		return err
+	}
+	if response.Status != http.StatusOK {
+		return fmt.Errorf("application in %s: %s %s: status %d: %s", a.Pod, method, path, response.Status, response.Body)
+	}
+	if err := json.Unmarshal(response.Body, answer); err != nil {
+		return fmt.Errorf("application in %s: %s %s: %w", a.Pod, method, path, err)
+	}
+	return nil
+}
+
+// Response is what the pool answered to one request.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// PoolError is the body of a failed request.
+type PoolError struct {
+	Category string         `json:"category"`
+	Type     string         `json:"type"`
+	Message  string         `json:"message"`
+	Context  map[string]any `json:"context"`
+}
+
+// Error reads the four parts of a failed request; a part that is missing is empty, a missing context nil.
+func (r Response) Error() PoolError {
+	var body struct {
+		Error PoolError `json:"error"`
+	}
+	_ = json.Unmarshal(r.Body, &body)
+	return body.Error
+}
+
+// Call sends one command to the pool, as it is, from inside the pod.
+func (a *App) Call(ctx context.Context, command string, body io.Reader, header http.Header) (Response, error) {
+	return a.send(ctx, http.MethodPost, "/pool/v1/commands/"+command, body, header)
+}
+
+func (a *App) send(ctx context.Context, method, path string, body io.Reader, header http.Header) (Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
+	if err != nil {
+		return Response{}, err
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	response, err := a.cluster.http.Do(request)
+	if err != nil {
+		return Response{}, fmt.Errorf("application in %s: %w", a.Pod, err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	return Response{Status: response.StatusCode, Header: response.Header, Body: content}, err
+}

@@ -1,0 +1,251 @@
+package control
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+)
+
+// replacement is how long a slot may lack a worker before it counts as short of workers: longer than a worker that
+// crashed takes to be replaced, so that a single crash doesn't show as an unready pool.
+const replacement = 10 * time.Second
+
+// podState is what is known of one router. The fleet's mu guards it.
+type podState struct {
+	name     string
+	instance string
+	version  string
+	link     *link // nil while disconnected
+	inForce  order // last acknowledged or reported
+	refused  refusal
+	slots    map[string]*slotState
+	totals   map[string]*controlpb.RevisionCounters // by revision: the last report's, to tell what is new in the next
+	baseline bool                                   // totals hold a report of this instance
+}
+
+// link is a stream in progress.
+type link struct {
+	wakeup chan struct{} // capacity 1: there is a snapshot to send
+	ended  chan struct{} // closed: the stream must end, another one took its place or the pool is gone
+}
+
+// order of a snapshot.
+type order struct{ epoch, sequence uint64 }
+
+func (o order) less(p order) bool {
+	return o.epoch < p.epoch || (o.epoch == p.epoch && o.sequence < p.sequence)
+}
+
+func orderOf(m interface {
+	GetEpoch() uint64
+	GetSequence() uint64
+}) order {
+	return order{m.GetEpoch(), m.GetSequence()}
+}
+
+// refusal is a router's answer to a snapshot that it couldn't put in force.
+type refusal struct {
+	of     order
+	reason string
+}
+
+// slotState is the last report of a slot, and since when it has been short of workers.
+type slotState struct {
+	report *controlpb.SlotState
+	filled bool      // once had all the workers of this revision and number
+	short  time.Time // since when it lacks some; zero: it doesn't
+}
+
+// connect makes a stream the pod's only one and says at once what there is to send.
+func (f *Fleet) connect(m Member, hello *controlpb.Hello) *link {
+	defer f.changed(m.Pool)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pool(m.Pool)
+	pod, ok := p.pods[m.PodUID]
+	if !ok {
+		pod = &podState{name: m.Pod}
+		p.pods[m.PodUID] = pod
+	}
+	pod.unlink(pod.link)
+	pod.greet(hello)
+	pod.link = &link{wakeup: make(chan struct{}, 1), ended: make(chan struct{})}
+	if p.snapshot != nil {
+		pod.wake()
+	}
+	f.metrics.Connected.Inc()
+	return pod.link
+}
+
+// greet starts over when the router is another process than before.
+func (p *podState) greet(hello *controlpb.Hello) {
+	if p.instance != hello.GetInstance() || p.slots == nil {
+		p.slots = map[string]*slotState{}
+		p.totals, p.baseline = nil, false
+	}
+	p.instance, p.version = hello.GetInstance(), hello.GetVersion()
+	p.inForce, p.refused = order{}, refusal{}
+}
+
+// disconnect ends a stream, unless another took its place.
+func (f *Fleet) disconnect(m Member, l *link) {
+	defer f.changed(m.Pool)
+	f.metrics.Connected.Dec()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if pod := f.find(m); pod != nil {
+		pod.unlink(l)
+	}
+}
+
+// find returns a pod's state, or nil. Caller holds mu.
+func (f *Fleet) find(m Member) *podState {
+	if p, ok := f.pools[m.Pool]; ok {
+		return p.pods[m.PodUID]
+	}
+	return nil
+}
+
+// unlink ends l if it is the pod's stream. Caller holds mu.
+func (p *podState) unlink(l *link) {
+	if l != nil && p.link == l {
+		close(l.ended)
+		p.link = nil
+	}
+}
+
+// wake tells the sender that there is a newer snapshot. Caller holds mu.
+func (p *podState) wake() {
+	if p.link == nil {
+		return
+	}
+	select {
+	case p.link.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// current returns what a pool's routers are told, or nil.
+func (f *Fleet) current(pool types.NamespacedName) *controlpb.Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p, ok := f.pools[pool]; ok {
+		return p.snapshot
+	}
+	return nil
+}
+
+// acknowledge records that a pod has a snapshot in force.
+func (f *Fleet) acknowledge(m Member, ack order) {
+	f.update(m, func(_ *poolState, pod *podState) bool { return pod.advance(ack) })
+}
+
+// advance moves what is in force forward and tells whether it moved.
+func (p *podState) advance(to order) bool {
+	if !p.inForce.less(to) {
+		return false
+	}
+	p.inForce = to
+	return true
+}
+
+// refuse records that a pod couldn't put a snapshot in force.
+func (f *Fleet) refuse(m Member, nack *controlpb.Nack) {
+	f.metrics.Refused.Inc()
+	f.update(m, func(_ *poolState, pod *podState) bool {
+		pod.refused = refusal{of: orderOf(nack), reason: bounded(nack.GetReason(), maxReason)}
+		return true
+	})
+}
+
+// report records what a pod says of itself.
+func (f *Fleet) report(m Member, r *controlpb.Report) {
+	now := f.clock()
+	f.update(m, func(p *poolState, pod *podState) bool {
+		pod.count(&p.figures, r.GetRevisions(), now)
+		moved := pod.advance(orderOf(r))
+		return pod.observe(r.GetSlots(), now) || moved
+	})
+}
+
+// update changes a pod's state, and speaks of it when the change matters.
+func (f *Fleet) update(m Member, change func(*poolState, *podState) bool) {
+	f.mu.Lock()
+	p, ok := f.pools[m.Pool]
+	if !ok || p.pods[m.PodUID] == nil {
+		f.mu.Unlock()
+		return
+	}
+	matters := change(p, p.pods[m.PodUID])
+	f.mu.Unlock()
+	if matters {
+		f.changed(m.Pool)
+	}
+}
+
+// observe takes the slots' states over and tells whether one changed in a way that matters.
+func (p *podState) observe(reports []*controlpb.SlotState, now time.Time) bool {
+	matters := false
+	for _, r := range reports[:min(len(reports), maxSlots)] {
+		old := p.slots[r.GetName()]
+		next := old.next(r, now)
+		if old == nil || old.view() != next.view() {
+			matters = true
+		}
+		p.slots[r.GetName()] = next
+	}
+	return matters
+}
+
+// next is a slot's state after a report.
+func (s *slotState) next(r *controlpb.SlotState, now time.Time) *slotState {
+	n := &slotState{report: r}
+	same := s != nil && s.report.GetRevision() == r.GetRevision() && s.report.GetDesired() == r.GetDesired()
+	enough := r.GetReachable() && r.GetDesired() > 0 && r.GetReady()+r.GetBusy() >= r.GetDesired()
+	switch {
+	case enough:
+		n.filled = true
+	case same && s.filled && s.short.IsZero():
+		n.filled, n.short = true, now
+	case same && s.filled && now.Sub(s.short) < replacement:
+		n.filled, n.short = true, s.short
+	}
+	return n
+}
+
+// view copies a slot's state.
+func (s *slotState) view() SlotView {
+	r := s.report
+	v := SlotView{
+		Reachable: r.GetReachable(), Revision: r.GetRevision(), Desired: int(r.GetDesired()),
+		MaxWorkers: int(r.GetMaxWorkers()), Capped: r.GetCapped(), Up: s.filled,
+	}
+	if v.Reachable {
+		v.Serving = int(r.GetReady() + r.GetBusy())
+	}
+	if b := r.GetBoot(); b != nil {
+		v.Boot = BootFailure{Message: bounded(b.GetMessage(), maxReason), Traceback: bounded(b.GetTraceback(), maxTraceback)}
+	}
+	return v
+}
+
+// view copies a pod's state.
+func (p *podState) view(current *controlpb.Snapshot) PodView {
+	v := PodView{
+		Connected:    p.link != nil,
+		Acknowledged: p.link != nil && current != nil && p.inForce == orderOf(current),
+		Slots:        make(map[string]SlotView, len(p.slots)),
+	}
+	if current != nil && p.refused.of == orderOf(current) {
+		v.Refusal = p.refused.reason
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.slots)) {
+		v.Slots[name] = p.slots[name].view()
+		v.Busy += int(p.slots[name].report.GetBusy())
+	}
+	return v
+}

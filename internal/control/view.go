@@ -1,0 +1,71 @@
+package control
+
+import (
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Bounds on what a router can make the operator keep. What is over is cut, not refused: a report is worth having.
+const (
+	maxSlots     = 2
+	maxRevisions = 4
+	maxReason    = 1024 // bytes
+	maxTraceback = 4096 // bytes
+)
+
+// PoolView is what is known of a pool, at one moment.
+type PoolView struct {
+	Pods map[types.UID]PodView
+	// Figures of the last minute by revision.
+	Figures map[string]Figures
+}
+
+// PodView is what is known of one pod. Without a connection it is the last that was known.
+type PodView struct {
+	Connected bool
+	// Acknowledged: the current snapshot is in force there.
+	Acknowledged bool
+	// Refusal is why the current snapshot isn't; empty: it wasn't refused.
+	Refusal string
+	Slots   map[string]SlotView
+	// Busy workers of both slots.
+	Busy int
+}
+
+// SlotView is what a slot last reported.
+type SlotView struct {
+	Reachable bool
+	Revision  string // empty: idle
+	Desired   int    // workers, after capping
+	Serving   int    // ready and busy ones
+	// Up: it has all its workers, or had them until less than a worker's replacement ago.
+	Up         bool
+	MaxWorkers int // that the container's limits allow; 0: no limit
+	Capped     bool
+	Boot       BootFailure // zero: its workers start
+}
+
+// BootFailure is why a slot's workers don't start.
+type BootFailure struct {
+	Message   string
+	Traceback string
+}
+
+// Figures are a revision's over the last minute.
+type Figures struct {
+	Version       string
+	Requests      uint64
+	Errors        uint64 // handlers that raised, workers that crashed
+	Timeouts      uint64
+	P50, P95, P99 time.Duration // latency as the application sees it
+}
+
+// bounded cuts a text to n bytes, at a character's edge.
+func bounded(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}

@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// cgroupMount is where the kubelet and runc look for cgroups.
+const cgroupMount = "/sys/fs/cgroup"
+
 // clusterName names the cluster's cgroup and its lock. It is the same for every cluster of the same state folder: what
 // a killed one left is found again by name.
 func (p paths) clusterName() string {
@@ -62,8 +65,9 @@ func cgroupMounts(lines *bufio.Scanner) (found []hierarchy) {
 		if dash < 5 || dash+1 >= len(fields) {
 			continue
 		}
-		if kind := fields[dash+1]; kind == "cgroup" || kind == "cgroup2" {
-			found = append(found, hierarchy{mount: fields[4], v2: kind == "cgroup2"})
+		mount, kind := fields[4], fields[dash+1]
+		if strings.HasPrefix(mount, cgroupMount) && (kind == "cgroup" || kind == "cgroup2") {
+			found = append(found, hierarchy{mount: mount, v2: kind == "cgroup2"})
 		}
 	}
 	return found

@@ -49,6 +49,9 @@ func run(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if in.checkout, err = filepath.Abs(in.checkout); err != nil {
+		return err
+	}
 	wanted, err := pick(flags.Args())
 	if err != nil {
 		return err
@@ -79,7 +82,7 @@ func assemble(in inputs, r recipe, out string) error {
 	if err := writeArchive(path, r.ref(), image); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	fmt.Fprintf(os.Stderr, "==> assembled %s in %s\n", r.ref(), time.Since(start).Round(100*time.Millisecond))
+	fmt.Fprintf(os.Stderr, "==> assembled %s in %s\n", r.ref(), time.Since(start).Round(time.Millisecond))
 	return nil
 }
 

@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
+	"syscall"
 )
 
 const (
@@ -32,13 +32,36 @@ func (in inputs) pythonRootfs() (fileLayer, error) {
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return layer, err
 	}
-	start := time.Now()
-	fmt.Fprintf(os.Stderr, "==> making the Python rootfs, once (about 80 s)\n")
-	if err := makeRootfs(tarball); err != nil {
+	unlock, err := lock(tarball + ".lock")
+	if err != nil {
+		return fileLayer{}, err
+	}
+	defer unlock()
+	layer, err = openLayer(tarball)
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return layer, err
+	}
+	err = step("making the Python rootfs, once (about 80 s)", func() error { return makeRootfs(tarball) })
+	if err != nil {
 		return fileLayer{}, fmt.Errorf("make the Python rootfs: %w", err)
 	}
-	fmt.Fprintf(os.Stderr, "    took %s\n", time.Since(start).Round(time.Second))
 	return openLayer(tarball)
+}
+
+// lock waits for a run that makes the same file: also one whose parent was killed, and that goes on by itself.
+func lock(path string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
 }
 
 // makeRootfs writes the digest last: only a rootfs that has one is whole.
@@ -107,7 +130,10 @@ func needDebootstrap() error {
 			return nil
 		}
 	}
-	fmt.Fprintln(os.Stderr, "==> installing Debian's debootstrap")
+	return step("installing Debian's debootstrap", installDebootstrap)
+}
+
+func installDebootstrap() error {
 	for _, args := range [][]string{
 		{"update", "--quiet"},
 		{"install", "--yes", "--quiet", "--no-install-recommends", "debootstrap", "debian-archive-keyring"},

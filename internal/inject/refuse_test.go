@@ -1,0 +1,184 @@
+package inject
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+)
+
+func TestPodRefusals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pod  func(*corev1.Pod)
+		in   func(*Input)
+		want []string // all of them are in the message
+	}{
+		"own container's name": {
+			pod:  func(p *corev1.Pod) { p.Spec.Containers[0].Name = "pool-a" },
+			want: []string{`"pool-a"`, "rename it"},
+		},
+		"own volume's name": {
+			pod:  func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{{Name: "workerpool-bin"}} },
+			want: []string{`"workerpool-bin"`, "rename it"},
+		},
+		"own variable": {
+			pod:  func(p *corev1.Pod) { p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "WORKERPOOL_SOCKET"}} },
+			want: []string{`"web"`, "WORKERPOOL_SOCKET", "remove it"},
+		},
+		"own path, in an init container": {
+			pod: func(p *corev1.Pod) {
+				p.Spec.InitContainers[0].VolumeMounts = []corev1.VolumeMount{{Name: "x", MountPath: "/run/workerpool/app/"}}
+			},
+			want: []string{`"migrate"`, "/run/workerpool", "mount it elsewhere"},
+		},
+		"parent of own path": {
+			pod: func(p *corev1.Pod) {
+				p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "x", MountPath: "/run/workerpool"}}
+			},
+			want: []string{`"web"`, "mount it elsewhere"},
+		},
+		"Windows by os": {
+			pod:  func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} },
+			want: []string{"Windows", "remove the pool's label"},
+		},
+		"Windows by node selector": {
+			pod:  func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"kubernetes.io/os": "windows"} },
+			want: []string{"Windows"},
+		},
+		"bootstrap too large": {
+			in: func(in *Input) {
+				in.Bootstrap.Slots[0].Revision.Env = []*controlpb.EnvVar{{Name: "X", Value: strings.Repeat("x", bootstrapLimit)}}
+			},
+			want: []string{`"summarizer"`, "spec.worker.env"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, in := podOf(), inputOf()
+			if tc.pod != nil {
+				tc.pod(pod)
+			}
+			if tc.in != nil {
+				tc.in(&in)
+			}
+			_, _, err := Pod(pod, in)
+			if err == nil {
+				t.Fatal("the pod was accepted")
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("message %q lacks %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestPathsThatOnlyLookLikeOursAreAccepted(t *testing.T) {
+	pod := podOf(func(p *corev1.Pod) {
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
+			{Name: "x", MountPath: "/run/workerpools"}, {Name: "y", MountPath: "/run"},
+		}
+		p.Spec.NodeSelector = map[string]string{"kubernetes.io/os": "linux"}
+		p.Spec.OS = &corev1.PodOS{Name: corev1.Linux}
+	})
+	mustInject(t, pod, inputOf())
+}
+
+func TestSidecarsOfAnotherPoolAreRefused(t *testing.T) {
+	once := mustInject(t, podOf(), inputOf())
+	_, _, err := Pod(once, inputOf(func(in *Input) { in.Pool.UID = "uid-2" }))
+	if err == nil || !strings.Contains(err.Error(), "uid-1") || !strings.Contains(err.Error(), v1alpha1.InjectedAnnotation) {
+		t.Errorf("a pod injected for another pool gave %v, want a refusal that names its UID and the annotation", err)
+	}
+}
+
+func TestAnnotationWithoutSidecarsDoesNotOptOut(t *testing.T) {
+	pod := podOf(func(p *corev1.Pod) { p.Annotations = map[string]string{v1alpha1.InjectedAnnotation: "uid-0"} })
+	out := mustInject(t, pod, inputOf())
+	if got := out.Annotations[v1alpha1.InjectedAnnotation]; got != "uid-1" || !hasSidecars(&out.Spec) {
+		t.Errorf("annotation %q, sidecars %v; want a freshly injected pod", got, hasSidecars(&out.Spec))
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pod  func(*corev1.Pod)
+		in   func(*Input)
+		want string // "": none
+	}{
+		"none": {},
+		"grace period as long as the drain": {
+			pod: func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = new(int64(30)) },
+		},
+		"grace period shorter than the drain": {
+			pod:  func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = new(int64(29)) },
+			want: "terminationGracePeriodSeconds is 29",
+		},
+		"host network with its DNS": {
+			pod: func(p *corev1.Pod) {
+				p.Spec.HostNetwork, p.Spec.DNSPolicy = true, corev1.DNSClusterFirstWithHostNet
+			},
+			want: "host's network",
+		},
+		"port taken": {
+			pod:  func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 7413}} },
+			want: "port 7413",
+		},
+		"no cluster DNS": {
+			pod:  func(p *corev1.Pod) { p.Spec.DNSPolicy = corev1.DNSDefault },
+			want: "dnsPolicy",
+		},
+		"Guaranteed, workers without limits": {
+			pod:  everyContainer(nil, quantities("cpu", "1", "memory", "1Gi")),
+			want: "becomes Burstable",
+		},
+		"pod-level resources, workers without limits": {
+			pod: func(p *corev1.Pod) {
+				p.Spec.Resources = &corev1.ResourceRequirements{Limits: quantities("memory", "1Gi")}
+			},
+			want: "spec.worker.resources",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, in := podOf(), inputOf()
+			if tc.pod != nil {
+				tc.pod(pod)
+			}
+			if tc.in != nil {
+				tc.in(&in)
+			}
+			_, warnings, err := Pod(pod, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.want == "" && len(warnings) > 0 {
+				t.Errorf("unexpected warnings: %q", warnings)
+			}
+			if tc.want != "" && (len(warnings) != 1 || !strings.Contains(warnings[0], tc.want)) {
+				t.Errorf("warnings %q, want one with %q", warnings, tc.want)
+			}
+		})
+	}
+}
+
+func TestListenAddress(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*corev1.Pod)
+		want   string
+	}{
+		"ordinary":     {func(*corev1.Pod) {}, "127.0.0.1:7413"},
+		"host network": {func(p *corev1.Pod) { p.Spec.HostNetwork = true }, ""},
+		"port taken": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 7413}}
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := listenAddress(&podOf(tc.change).Spec); got != tc.want {
+				t.Errorf("listenAddress = %q, want %q", got, tc.want)
+			}
+		})
+	}
+}

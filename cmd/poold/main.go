@@ -19,7 +19,10 @@ type command struct {
 
 // commands is the table of all parts; each has a file of its name in this folder.
 var commands = map[string]command{
-	"pool": {"supervise the Python workers of one slot", runPool},
+	"install": {"copy poold and the Python side of a worker into a folder", runInstall},
+	"pool":    {"supervise the Python workers of one slot", runPool},
+	"probe":   {"ask whether a router or a slot has started", runProbe},
+	"router":  {"serve the application and split its requests between the slots", runRouter},
 }
 
 func main() { os.Exit(dispatch(os.Args[1:], os.Stderr)) }

@@ -1,0 +1,174 @@
+// Package agent is the pod's end of the channel to the operator: it keeps one stream to the leader, puts the
+// snapshots that come in force through its Pod, answers each with Ack or Nack, and reports. Nothing in the data
+// path waits for it: without an operator the pod goes on with what it has.
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/router/backoff"
+	"github.com/dspex/workerpool-operator/internal/router/state"
+)
+
+// Pod is what the agent speaks for.
+type Pod interface {
+	// Apply puts a snapshot in force, or returns why it isn't. An error that is state.ErrRefused is final; any
+	// other may pass, and the same snapshot is tried again.
+	Apply(ctx context.Context, s *controlpb.Snapshot) error
+	// Position is where the last applied snapshot stands.
+	Position() state.Position
+	Report() *controlpb.Report
+	// Changed returns channels that are closed when a report would tell something new about a slot.
+	Changed() [2]<-chan struct{}
+	// SetConnected is called when the operator has accepted the stream, and when it has ended.
+	SetConnected(connected bool)
+}
+
+// Options say where the operator is and who this router claims to be. Who it is, its token says.
+type Options struct {
+	Address   string // host:port; the certificate must bear the host
+	CAFile    string // PEM bundle, read for each connection
+	TokenFile string // bearer token, read for each stream
+
+	Pool, PoolUID, Instance, Version string
+
+	Pod    Pod
+	Logger *slog.Logger
+}
+
+const (
+	// Of 10,000 routers that lose their operator at once, each comes back at its own moment.
+	minReconnect, maxReconnect = 200 * time.Millisecond, 10 * time.Second
+	// A snapshot that a slot wouldn't take is tried again so often.
+	minReapply, maxReapply = 100 * time.Millisecond, 2 * time.Second
+
+	reportInterval = time.Second
+	// newsInterval is the least time between a report and the next one that is due to a change.
+	newsInterval = 100 * time.Millisecond
+)
+
+// Agent keeps the stream.
+type Agent struct {
+	opts Options
+	log  *slog.Logger
+
+	snapshots mailbox[*controlpb.Snapshot] // from the stream to the applier
+	verdicts  mailbox[*controlpb.AgentMessage]
+
+	mu         sync.Mutex
+	superseded context.CancelFunc // guarded by mu: ends the Apply that is running
+}
+
+// New makes an agent; Run makes it work.
+func New(opts Options) *Agent {
+	return &Agent{
+		opts: opts, log: opts.Logger.With("operator", opts.Address),
+		snapshots: newMailbox[*controlpb.Snapshot](), verdicts: newMailbox[*controlpb.AgentMessage](),
+	}
+}
+
+// Run keeps a stream until ctx ends.
+func (a *Agent) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { a.applyAll(ctx) })
+	reconnect := backoff.Backoff{Min: minReconnect, Max: maxReconnect}
+	lastProblem := ""
+	for ctx.Err() == nil {
+		accepted, err := a.runStream(ctx)
+		a.opts.Pod.SetConnected(false)
+		if accepted {
+			reconnect.Reset()
+			lastProblem = ""
+		}
+		if problem := err.Error(); problem != lastProblem && ctx.Err() == nil {
+			a.log.Warn("no stream to the operator; serving on with the last configuration", "error", problem)
+			lastProblem = problem
+		}
+		reconnect.Wait(ctx)
+	}
+}
+
+// offer hands a snapshot to the applier; one that is still being applied is given up for it.
+func (a *Agent) offer(s *controlpb.Snapshot) {
+	a.snapshots.put(s)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.superseded != nil {
+		a.superseded()
+	}
+}
+
+// applyAll applies what comes, one at a time, always the newest.
+func (a *Agent) applyAll(ctx context.Context) {
+	for {
+		select {
+		case s := <-a.snapshots:
+			a.apply(ctx, s)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// apply tries s until it is in force, refused for good, or superseded, and answers each change of that.
+func (a *Agent) apply(ctx context.Context, s *controlpb.Snapshot) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.mu.Lock()
+	a.superseded = cancel
+	a.mu.Unlock()
+	if len(a.snapshots) > 0 {
+		return
+	}
+	again := backoff.Backoff{Min: minReapply, Max: maxReapply}
+	reason := ""
+	for {
+		err := a.opts.Pod.Apply(ctx, s)
+		if err == nil {
+			a.verdicts.put(ack(s))
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err.Error() != reason {
+			reason = err.Error()
+			a.log.Warn("snapshot not in force", "epoch", s.GetEpoch(), "sequence", s.GetSequence(), "error", reason)
+			a.verdicts.put(nack(s, reason))
+		}
+		if errors.Is(err, state.ErrRefused) || !again.Wait(ctx) {
+			return
+		}
+	}
+}
+
+func ack(s *controlpb.Snapshot) *controlpb.AgentMessage {
+	return &controlpb.AgentMessage{Body: &controlpb.AgentMessage_Ack{
+		Ack: &controlpb.Ack{Epoch: s.GetEpoch(), Sequence: s.GetSequence()},
+	}}
+}
+
+func nack(s *controlpb.Snapshot, reason string) *controlpb.AgentMessage {
+	return &controlpb.AgentMessage{Body: &controlpb.AgentMessage_Nack{
+		Nack: &controlpb.Nack{Epoch: s.GetEpoch(), Sequence: s.GetSequence(), Reason: reason},
+	}}
+}
+
+// mailbox holds the newest message that wasn't taken yet. One goroutine at a time may put.
+type mailbox[T any] chan T
+
+func newMailbox[T any]() mailbox[T] { return make(mailbox[T], 1) }
+
+func (m mailbox[T]) put(v T) {
+	select {
+	case <-m:
+	default:
+	}
+	m <- v
+}

@@ -1,0 +1,133 @@
+package router
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/histogram"
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// outcome groups the ways in which a request ends by who is to blame; each is one counter of the reports.
+type outcome int
+
+const (
+	succeeded      outcome = iota
+	failed                 // the handler raised
+	timedOut               // command_timeout, deadline_exceeded
+	infrastructure         // crashes, protocol errors, a slot that is away
+	shed                   // queue_full, checkout_timeout
+	callerError            // unknown command, invalid payload, cancelled
+	outcomes               // their number
+)
+
+// outcomeOf classifies the end of a request.
+func outcomeOf(err error) outcome {
+	if err == nil {
+		return succeeded
+	}
+	var e *pool.Error
+	if !errors.As(err, &e) {
+		return infrastructure
+	}
+	switch e.Type {
+	case pool.PythonError:
+		return failed
+	case pool.CommandTimeout, pool.DeadlineExceeded:
+		return timedOut
+	case pool.QueueFull, pool.CheckoutTimeout:
+		return shed
+	}
+	if e.Category == pool.RequestError {
+		return callerError
+	}
+	return infrastructure
+}
+
+// executed reports whether the outcome tells how fast the revision is: requests that were refused or given up
+// would hide a slow one behind quick failures.
+func (o outcome) executed() bool { return o != shed && o != callerError }
+
+// counters are one revision's figures, cumulative since the router started.
+type counters struct {
+	revision string
+	version  pool.Version
+
+	mu      sync.Mutex
+	ends    [outcomes]uint64    // guarded by mu
+	latency histogram.Histogram // guarded by mu: as the application sees it
+	service histogram.Histogram // guarded by mu: inside the worker
+}
+
+// record counts the end of one request. Service 0 means that no worker was reached.
+func (c *counters) record(o outcome, latency, service time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ends[o]++
+	if o.executed() {
+		c.latency.Observe(latency)
+		if service > 0 {
+			c.service.Observe(service)
+		}
+	}
+}
+
+// figures are a consistent copy of counters.
+type figures struct {
+	revision         string
+	version          pool.Version
+	ends             [outcomes]uint64
+	latency, service histogram.Histogram
+}
+
+func (c *counters) figures() figures {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return figures{revision: c.revision, version: c.version, ends: c.ends, latency: c.latency, service: c.service}
+}
+
+func (f *figures) requests() uint64 {
+	var n uint64
+	for _, k := range f.ends {
+		n += k
+	}
+	return n
+}
+
+// keptRevisions bounds a ledger: a pod sees a handful in its life.
+const keptRevisions = 16
+
+// ledger holds the counters of every revision that was served, oldest first.
+type ledger struct {
+	mu   sync.Mutex
+	rows []*counters // guarded by mu
+}
+
+// of returns the counters of a revision, made when they are new.
+func (l *ledger) of(revision string, version pool.Version) *counters {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.rows {
+		if c.revision == revision {
+			return c
+		}
+	}
+	c := &counters{revision: revision, version: version}
+	l.rows = append(l.rows, c)
+	if len(l.rows) > keptRevisions {
+		l.rows = append(l.rows[:0], l.rows[1:]...)
+	}
+	return c
+}
+
+func (l *ledger) figures() []figures {
+	l.mu.Lock()
+	rows := append([]*counters(nil), l.rows...)
+	l.mu.Unlock()
+	out := make([]figures, len(rows))
+	for i, c := range rows {
+		out[i] = c.figures()
+	}
+	return out
+}

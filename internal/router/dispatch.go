@@ -1,0 +1,189 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/router/slotclient"
+	"github.com/dspex/workerpool-operator/internal/router/state"
+)
+
+const (
+	// firstConfigWait bounds how long a request waits for the router's first configuration.
+	firstConfigWait = 5 * time.Second
+	// reconnectPause is the wait between tries to reach a slot whose control connection stands and that takes no
+	// data connection: it is just going, or just coming.
+	reconnectPause = 20 * time.Millisecond
+	// maxAttempts bounds how often a request is offered again after a slot turned it away unstarted.
+	maxAttempts = 3
+)
+
+// call is one request of the application.
+type call struct {
+	command string
+	payload []byte
+	budget  time.Duration // asked for by the caller; 0: the pool's checkout and operation timeouts
+	version pool.Version  // asked for by the caller; "": by weight
+	start   time.Time
+}
+
+// span holds the ends of a call: of waiting for a slot, and of the whole.
+type span struct{ checkout, deadline time.Time }
+
+func (c *call) span(l limits) span {
+	total := l.checkout + l.operation
+	if c.budget > 0 {
+		total = min(total, c.budget)
+	}
+	return span{checkout: c.start.Add(min(l.checkout, total)), deadline: c.start.Add(total)}
+}
+
+// do runs one call on the slot that its weight, or its version, says, and tells which that was. A call whose slot
+// is away waits for it, or goes to the other one; a call that was sent is never sent again.
+func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, error) {
+	t, err := r.configured(ctx, &c)
+	if err != nil {
+		return slotclient.Reply{}, nil, err
+	}
+	role, err := r.roleOf(t, c.version)
+	if err != nil {
+		return slotclient.Reply{}, nil, err
+	}
+	ends := c.span(t.limits)
+	to, err := r.await(ctx, &c, role, ends)
+	var reply slotclient.Reply
+	for attempt := 1; err == nil; attempt++ {
+		reply, err = to.slot.Do(ctx, slotclient.Request{Command: c.command, Payload: c.payload, Deadline: ends.deadline})
+		if errors.Is(err, slotclient.ErrUnreachable) && r.pause(ctx, ends.checkout) {
+			to, err = r.await(ctx, &c, role, ends)
+			continue
+		}
+		next := r.elsewhere(to, role, c.version)
+		if attempt >= maxAttempts || next == nil || !turnedAway(err) {
+			break
+		}
+		_ = r.count(&c, role, to, reply, err)
+		to, err = next, nil
+	}
+	return reply, to, r.count(&c, role, to, reply, err)
+}
+
+// count records the end of a call with its revision, and returns err. Calls that asked for a version are tests:
+// they must not move the figures that a rollout is decided by.
+func (r *Router) count(c *call, role role, to *target, reply slotclient.Reply, err error) error {
+	if to != nil && role != pinned {
+		to.counters.record(outcomeOf(err), time.Since(c.start), reply.Service)
+	}
+	return err
+}
+
+// turnedAway reports whether a slot refused a request without starting it, for a reason that is the slot's.
+func turnedAway(err error) bool {
+	var e *pool.Error
+	return errors.As(err, &e) && e.Type == pool.NotAvailable && !e.Sent
+}
+
+// elsewhere returns where a call may go that was turned away by from: to what a newer table says, or to the other
+// slot of this one; nil when there is nowhere.
+func (r *Router) elsewhere(from *target, role role, version pool.Version) *target {
+	t := r.table.Load()
+	switch {
+	case from != t.stable && from != t.canary:
+		return t.pick(role, version)
+	case role == pinned:
+		return nil
+	}
+	return t.other(from)
+}
+
+// configured returns the table, waiting for the first one.
+func (r *Router) configured(ctx context.Context, c *call) (*table, error) {
+	if t := r.table.Load(); t != nil {
+		return t, nil
+	}
+	timer := time.NewTimer(waitFor(c.budget, firstConfigWait))
+	defer timer.Stop()
+	for {
+		news := r.news.next()
+		if t := r.table.Load(); t != nil {
+			return t, nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, gaveUp(c)
+		case <-timer.C:
+			return nil, r.unconfigured()
+		}
+	}
+}
+
+func waitFor(budget, most time.Duration) time.Duration {
+	if budget > 0 {
+		return min(budget, most)
+	}
+	return most
+}
+
+// roleOf decides once for each call whether it is the canary's. A canary that can't take requests yet doesn't
+// count them either, so that its share is exact from its first request on.
+func (r *Router) roleOf(t *table, version pool.Version) (role, error) {
+	switch {
+	case version != "" && t.serving(version) == nil:
+		return pinned, r.versionNotServed(t, version)
+	case version != "":
+		return pinned, nil
+	case t.canary != nil && t.canary.slot.Ready(t.canary.revision) && r.split.Next(t.weight):
+		return canary, nil
+	}
+	return stable, nil
+}
+
+// await returns the slot for the call as soon as there is one. When there is none until the call's checkout ends, it
+// returns an error, with the slot that was waited for.
+func (r *Router) await(ctx context.Context, c *call, role role, ends span) (*target, error) {
+	t := r.table.Load()
+	if to := t.pick(role, c.version); to != nil {
+		return to, nil
+	}
+	defer r.waiting.Add(-1)
+	if n := r.waiting.Add(1); n > int64(t.limits.queue) {
+		return t.expected(role, c.version), r.tooManyWait(t.expected(role, c.version), t.limits.queue)
+	}
+	timer := time.NewTimer(time.Until(ends.checkout))
+	defer timer.Stop()
+	for {
+		news, slotA, slotB := r.news.next(), r.slots[state.SlotA].Changed(), r.slots[state.SlotB].Changed()
+		t := r.table.Load()
+		if to := t.pick(role, c.version); to != nil {
+			return to, nil
+		}
+		select {
+		case <-news:
+		case <-slotA:
+		case <-slotB:
+		case <-ctx.Done():
+			return t.expected(role, c.version), gaveUp(c)
+		case <-timer.C:
+			return t.expected(role, c.version), r.away(t.expected(role, c.version), c)
+		}
+	}
+}
+
+// pause waits a moment before the next try; false when the call's checkout has ended.
+func (r *Router) pause(ctx context.Context, until time.Time) bool {
+	remaining := time.Until(until)
+	if remaining <= 0 {
+		return false
+	}
+	timer := time.NewTimer(min(remaining, reconnectPause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,9 @@
+// Package router is the data plane's middle: it serves the application, splits its requests between the stable and
+// the canary slot exactly by weight, and applies what the operator says, as far as that is safe.
+//
+// A request's way: http.go → dispatch.go (which slot, and what to do when it is away) → slotclient → the slot.
+// A snapshot's way: agent → apply.go (configure the slots, then swap the routing table). server.go ties config,
+// handlers, listeners and drain together.
+//
+// It does no analysis and makes no decision about weights: it never raises one by itself.
+package router

@@ -1,0 +1,105 @@
+package router
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// Types of errors that only the router's HTTP side has; all are the caller's own (request_error).
+const (
+	NotFound         pool.Type = "not_found"          // no such path
+	MethodNotAllowed pool.Type = "method_not_allowed" // the path wants another method
+	InvalidHeader    pool.Type = "invalid_header"     // a Workerpool-* header that can't be read
+	VersionNotServed pool.Type = "version_not_served" // Workerpool-Version asks for what no slot runs
+)
+
+// statusClientClosed is nginx's number for a caller that went away; nobody is left to read it.
+const statusClientClosed = 499
+
+// statuses gives each error type its HTTP status. The types are complete: one that is missing is a bug of ours.
+var statuses = map[pool.Type]int{
+	pool.CheckoutTimeout:  http.StatusServiceUnavailable,
+	pool.QueueFull:        http.StatusServiceUnavailable,
+	pool.NotAvailable:     http.StatusServiceUnavailable,
+	pool.CommandTimeout:   http.StatusGatewayTimeout,
+	pool.DeadlineExceeded: http.StatusGatewayTimeout,
+	pool.PythonError:      http.StatusInternalServerError,
+	pool.Internal:         http.StatusInternalServerError,
+	pool.ResponseMismatch: http.StatusBadGateway,
+	pool.DecodeError:      http.StatusBadGateway,
+	pool.PortExited:       http.StatusBadGateway,
+	pool.FrameTooLarge:    http.StatusRequestEntityTooLarge,
+	pool.UnknownCommand:   http.StatusNotFound,
+	pool.InvalidPayload:   http.StatusBadRequest,
+	pool.Cancelled:        statusClientClosed,
+	NotFound:              http.StatusNotFound,
+	MethodNotAllowed:      http.StatusMethodNotAllowed,
+	InvalidHeader:         http.StatusBadRequest,
+	VersionNotServed:      http.StatusConflict,
+}
+
+// statusOf returns the HTTP status for e. A result that is too large is the worker's doing, a request the caller's.
+func statusOf(e *pool.Error) int {
+	if e.Type == pool.FrameTooLarge && e.Category == pool.CommunicationError {
+		return http.StatusBadGateway
+	}
+	if status, known := statuses[e.Type]; known {
+		return status
+	}
+	return http.StatusInternalServerError
+}
+
+// named adds the pool's name to an error's context.
+func (r *Router) named(e *pool.Error) *pool.Error { return e.With("pool", r.cfg.Pool) }
+
+func gaveUp(c *call) *pool.Error {
+	return pool.NewError(pool.RequestError, pool.Cancelled, "the caller of %s gave up", c.command)
+}
+
+func (r *Router) unconfigured() *pool.Error {
+	return r.named(pool.NewError(pool.ResourceError, pool.NotAvailable,
+		"pool %s has no configuration yet: neither the operator's nor the pod's own has arrived; see the router's log",
+		r.cfg.Pool))
+}
+
+// away: nothing came of waiting for a slot.
+func (r *Router) away(to *target, c *call) *pool.Error {
+	st := to.slot.State()
+	problem := "it has no workers yet"
+	if !st.Reachable {
+		problem = st.Problem
+	}
+	return r.named(pool.NewError(pool.ResourceError, pool.NotAvailable,
+		"pool %s: waited %s for slot %s (%s): %s", r.cfg.Pool, pool.Millis(time.Since(c.start)),
+		to.slot.Name(), to.version, problem)).With("slot", to.slot.Name())
+}
+
+func (r *Router) tooManyWait(to *target, limit int) *pool.Error {
+	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
+		"pool %s has %d requests waiting for slot %s to come back (queueLimit); retry later or raise spec.queueLimit",
+		r.cfg.Pool, limit, to.slot.Name())).With("slot", to.slot.Name())
+}
+
+func (r *Router) versionNotServed(t *table, wanted pool.Version) *pool.Error {
+	there := string(t.stable.version)
+	if t.canary != nil {
+		there += " and " + string(t.canary.version)
+	}
+	return r.named(pool.NewError(pool.RequestError, VersionNotServed,
+		"%s asks for %s, and pool %s serves %s now", headerVersion, wanted, r.cfg.Pool, there))
+}
+
+func pastDeadline(c *call, value string) *pool.Error {
+	return pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
+		"the deadline of %s had passed before it was sent (%s: %s)", c.command, headerDeadline, value)
+}
+
+// retryAfter is what a caller that was refused for load should wait before its next try.
+func retryAfter(e *pool.Error) time.Duration {
+	if e.Type == pool.QueueFull {
+		return time.Second
+	}
+	return 0
+}

@@ -1,0 +1,246 @@
+package router
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// Headers of the application's API.
+const (
+	headerDeadline = "Workerpool-Deadline" // request: remaining time, "1.5s", "250ms", or seconds
+	headerVersion  = "Workerpool-Version"  // request: v1 or v2, for tests; reply: which one served
+	headerRevision = "Workerpool-Revision" // reply
+)
+
+const (
+	commandsPath = "/v1/commands/"
+	statusPath   = "/v1/status"
+
+	maxCommandLength = 128 // bytes
+	// bodyTimeout bounds how long a request's body may take to arrive, writeTimeout how long a reply to be read.
+	bodyTimeout  = 30 * time.Second
+	writeTimeout = 30 * time.Second
+	// maxBudget is the longest deadline that a caller may ask for; the pool's own limits are far below.
+	maxBudget = 24 * time.Hour
+)
+
+// ServeHTTP is the application's API.
+func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{}) // of the connection's last reply
+	name, isCommand := strings.CutPrefix(req.URL.Path, commandsPath)
+	switch {
+	case isCommand && req.Method == http.MethodPost:
+		r.serveCommand(w, req, control, name)
+	case isCommand:
+		r.refuseMethod(w, control, req, http.MethodPost)
+	case req.URL.Path == statusPath && (req.Method == http.MethodGet || req.Method == http.MethodHead):
+		writeJSON(w, control, http.StatusOK, r.status())
+	case req.URL.Path == statusPath:
+		r.refuseMethod(w, control, req, http.MethodGet)
+	default:
+		r.writeError(w, control, pool.NewError(pool.RequestError, NotFound,
+			"there is nothing at %q; commands are at POST %sNAME, the state at GET %s", req.URL.Path, commandsPath, statusPath))
+	}
+}
+
+func (r *Router) refuseMethod(w http.ResponseWriter, control *http.ResponseController, req *http.Request, allow string) {
+	w.Header().Set("Allow", allow)
+	r.writeError(w, control, pool.NewError(pool.RequestError, MethodNotAllowed,
+		"%s isn't possible at %q; use %s", req.Method, req.URL.Path, allow))
+}
+
+func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control *http.ResponseController, name string) {
+	c := call{command: name, start: time.Now()}
+	if err := r.read(&c, w, req, control); err != nil {
+		r.writeError(w, control, err)
+		return
+	}
+	reply, to, err := r.do(req.Context(), c)
+	if to != nil {
+		w.Header()[headerVersion] = []string{string(to.version)}
+		w.Header()[headerRevision] = []string{to.revision}
+	}
+	if err != nil {
+		r.writeError(w, control, err)
+		return
+	}
+	writeBody(w, control, http.StatusOK, reply.Payload)
+}
+
+// read fills the call from the request, and says what is wrong with that.
+func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control *http.ResponseController) error {
+	if err := checkCommand(c.command); err != nil {
+		return err
+	}
+	if err := readVersion(c, req.Header.Get(headerVersion)); err != nil {
+		return err
+	}
+	if err := readDeadline(c, req.Header.Get(headerDeadline)); err != nil {
+		return err
+	}
+	return r.readBody(c, w, req, control)
+}
+
+// checkCommand bounds what becomes part of frames, logs and errors. Python names may hold any letter.
+func checkCommand(name string) error {
+	legal := name != "" && len(name) <= maxCommandLength && utf8.ValidString(name)
+	for _, ch := range name {
+		legal = legal && (unicode.IsLetter(ch) || unicode.IsDigit(ch) || strings.ContainsRune("_-.", ch))
+	}
+	if legal {
+		return nil
+	}
+	shown := strings.ToValidUTF8(name[:min(len(name), maxCommandLength)], "?")
+	return pool.NewError(pool.RequestError, pool.UnknownCommand,
+		"%q can't be a command's name: 1 to %d bytes of letters, digits, _, - and .", shown, maxCommandLength)
+}
+
+func readVersion(c *call, value string) error {
+	c.version = pool.Version(value)
+	if value == "" || c.version == pool.V1 || c.version == pool.V2 {
+		return nil
+	}
+	return invalidHeader(headerVersion, value, "use v1 or v2, or leave it out")
+}
+
+// readDeadline takes a Go duration or a number of seconds. One that has run out is the caller's deadline met, not
+// its mistake.
+func readDeadline(c *call, value string) error {
+	if value == "" {
+		return nil
+	}
+	budget, err := time.ParseDuration(value)
+	if seconds, notSeconds := strconv.ParseFloat(value, 64); notSeconds == nil {
+		err = nil
+		if math.IsNaN(seconds) || math.Abs(seconds) > maxBudget.Seconds() {
+			err = strconv.ErrRange
+		}
+		budget = time.Duration(seconds * float64(time.Second))
+	}
+	switch {
+	case err != nil || budget > maxBudget:
+		return invalidHeader(headerDeadline, value, `use a duration like "1.5s" or "250ms", or seconds, at most 24h`)
+	case budget <= 0:
+		return pastDeadline(c, value)
+	}
+	c.budget = budget
+	return nil
+}
+
+func invalidHeader(name, value, wayOut string) *pool.Error {
+	shown := strings.ToValidUTF8(value[:min(len(value), 100)], "?")
+	return pool.NewError(pool.RequestError, InvalidHeader, "header %s is %q: %s", name, shown, wayOut).
+		With("header", name).With("value", shown)
+}
+
+// readBody reads the whole body, whose content is the worker's business. None means no arguments.
+func (r *Router) readBody(c *call, w http.ResponseWriter, req *http.Request, control *http.ResponseController) error {
+	limit := int64(r.cfg.MaxPayload)
+	if req.ContentLength > limit {
+		return r.tooLarge(c, w)
+	}
+	until := bodyTimeout
+	if c.budget > 0 {
+		until = min(until, c.budget)
+	}
+	_ = control.SetReadDeadline(c.start.Add(until))
+	body, err := readAll(http.MaxBytesReader(w, req.Body, limit), req.ContentLength)
+	_ = control.SetReadDeadline(time.Time{}) // from here on, reading only notices that the caller went away
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return r.tooLarge(c, w)
+	case err != nil && time.Since(c.start) >= until:
+		w.Header().Set("Connection", "close")
+		return pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
+			"the body of %s hadn't arrived after %s", c.command, pool.Millis(until))
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		return pool.NewError(pool.RequestError, pool.InvalidPayload, "the body of %s ended early", c.command)
+	case len(body) == 0:
+		body = []byte("{}")
+	}
+	c.payload = body
+	return nil
+}
+
+// readAll reads r to its end into one allocation when the length is known.
+func readAll(r io.Reader, length int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(r)
+	}
+	body := make([]byte, length)
+	_, err := io.ReadFull(r, body)
+	return body, err
+}
+
+func (r *Router) tooLarge(c *call, w http.ResponseWriter) *pool.Error {
+	w.Header().Set("Connection", "close")
+	return r.named(pool.NewError(pool.RequestError, pool.FrameTooLarge,
+		"the body of %s is over %d bytes; send less, or raise the router's --max-payload", c.command, r.cfg.MaxPayload)).
+		With("limit", r.cfg.MaxPayload)
+}
+
+// writeError answers with the four parts. Whatever isn't a *pool.Error is a bug of ours.
+func (r *Router) writeError(w http.ResponseWriter, control *http.ResponseController, err error) {
+	var e *pool.Error
+	if !errors.As(err, &e) {
+		r.log.Error("request failed with an untyped error", "error", err)
+		e = pool.NewError(pool.SystemError, pool.Internal, "%v", err)
+	}
+	if wait := retryAfter(e); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
+		e = e.With("retry_after_ms", wait.Milliseconds())
+	}
+	writeJSON(w, control, statusOf(e), map[string]any{"error": e})
+}
+
+func writeJSON(w http.ResponseWriter, control *http.ResponseController, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // a context that JSON has no form for
+		status, body = http.StatusInternalServerError,
+			[]byte(`{"error":{"category":"system_error","type":"internal","message":"the answer can't be encoded","context":{}}}`)
+	}
+	writeBody(w, control, status, append(body, '\n'))
+}
+
+var jsonType = []string{"application/json"}
+
+// writeBody ends a request. A caller that doesn't read its answer loses the connection.
+func writeBody(w http.ResponseWriter, control *http.ResponseController, status int, body []byte) {
+	header := w.Header()
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // an error means that the caller is gone
+}
+
+// newServer returns the HTTP server of the API. Each of its connections ends when ctx does.
+func (r *Router) newServer(ctx context.Context) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           r,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(_ net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,94 @@
+package router
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/histogram"
+)
+
+// Report returns what the operator is told each second: cumulative counters, and the slots as they are.
+func (r *Router) Report() *controlpb.Report {
+	report := &controlpb.Report{RouterRssBytes: residentBytes()}
+	if t := r.table.Load(); t != nil {
+		report.Epoch, report.Sequence = t.snapshot.GetEpoch(), t.snapshot.GetSequence()
+	}
+	for _, f := range r.ledger.figures() {
+		report.Revisions = append(report.Revisions, revisionCounters(&f))
+	}
+	for _, name := range slotNames {
+		report.Slots = append(report.Slots, r.slotState(name))
+	}
+	return report
+}
+
+func revisionCounters(f *figures) *controlpb.RevisionCounters {
+	return &controlpb.RevisionCounters{
+		Revision: f.revision, Version: string(f.version), Requests: f.requests(),
+		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
+		Shed: f.ends[shed], CallerErrors: f.ends[callerError],
+		Latency: sparse(&f.latency), Service: sparse(&f.service),
+	}
+}
+
+func sparse(h *histogram.Histogram) *controlpb.Histogram {
+	out := &controlpb.Histogram{SumUs: h.SumUS}
+	for i, n := range h.Counts {
+		if n > 0 {
+			out.Buckets = append(out.Buckets, uint32(i))
+			out.Counts = append(out.Counts, n)
+		}
+	}
+	return out
+}
+
+// What a report carries of a boot failure, in bytes.
+const (
+	maxMessage   = 1 << 10
+	maxTraceback = 4 << 10
+)
+
+func (r *Router) slotState(name string) *controlpb.SlotState {
+	known := r.slots[name].State()
+	st := known.Status
+	out := &controlpb.SlotState{
+		Name: name, Reachable: known.Reachable, Revision: st.Revision, Version: string(st.Version),
+		Desired: uint32(st.Desired), Starting: uint32(st.Starting), Ready: uint32(st.Ready), Busy: uint32(st.Busy),
+		Overflow: uint32(st.Overflow), Queued: uint32(st.Queued), MaxWorkers: uint32(st.MaxWorkers), Capped: st.Capped,
+		RssBytes: st.RSS, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed,
+	}
+	if b := st.Boot; b != nil {
+		out.Boot = &controlpb.BootFailure{
+			Reason: b.Reason, Message: head(b.Message, maxMessage),
+			Traceback: head(b.Traceback, maxTraceback), Attempts: uint32(b.Attempts),
+		}
+	}
+	return out
+}
+
+// head returns at most n bytes of valid UTF-8: gRPC refuses anything else.
+func head(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return string(bytes.ToValidUTF8([]byte(s), []byte("?")))
+}
+
+// residentBytes returns this process's resident memory, 0 where the kernel doesn't tell.
+func residentBytes() uint64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(text)
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseUint(string(fields[1]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
+}

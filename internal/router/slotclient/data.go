@@ -1,0 +1,264 @@
+package slotclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+const (
+	// replyGrace is how long after a request's deadline the slot's own answer is awaited: it ends the operation
+	// at the deadline and says how. Only a slot that hangs needs longer.
+	replyGrace = 2 * time.Second
+	// maxIdle connections are kept between requests, each for idleTime after its last use.
+	maxIdle  = 32
+	idleTime = 30 * time.Second
+)
+
+// Request is one operation. The payload isn't kept after Do.
+type Request struct {
+	Command  string
+	Payload  []byte
+	Deadline time.Time // of the whole: waiting and operation; must be set
+}
+
+// Reply is a result. The payload is the caller's to keep.
+type Reply struct {
+	Payload []byte
+	Service time.Duration // inside the worker; 0: the slot didn't say
+}
+
+// ErrUnreachable is what an error of Do is (errors.Is) when the request never left the router: the slot's container
+// isn't there, or isn't configured yet. The *pool.Error in it (errors.As) says more.
+var ErrUnreachable = errors.New("slot unreachable")
+
+type unreachableError struct{ cause *pool.Error }
+
+func (e *unreachableError) Error() string        { return e.cause.Error() }
+func (e *unreachableError) Unwrap() error        { return e.cause }
+func (e *unreachableError) Is(target error) bool { return target == ErrUnreachable }
+
+// dataConn carries one request at a time.
+type dataConn struct {
+	nc      *net.UnixConn
+	r       *frame.Reader
+	w       *frame.Writer
+	session *session // that it belongs to: it dies with it
+	used    time.Time
+}
+
+// Do sends one request to the slot and waits for its end. A failure is always a *pool.Error (errors.As) whose Sent
+// tells whether the operation can have had an effect. When ctx ends first, the slot is told to cancel.
+func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
+	conn, err := c.checkout(ctx)
+	if err != nil {
+		return Reply{}, c.notAvailable(err)
+	}
+	id := c.ids.Add(1)
+	stop := context.AfterFunc(ctx, func() { conn.nc.SetDeadline(time.Unix(1, 0)) })
+	reply, clean, err := c.exchange(ctx, conn, id, req)
+	if stop() && clean {
+		c.checkin(conn)
+	} else {
+		c.discard(conn, id)
+	}
+	return reply, err
+}
+
+// exchange writes the request and reads its reply. Clean: the stream is in step, and the connection can be used
+// again. Otherwise the slot may still be at work on the request.
+func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Request) (_ Reply, clean bool, _ error) {
+	remaining := time.Until(req.Deadline)
+	if remaining <= 0 {
+		return Reply{}, true, pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
+			"the deadline had passed before %s was sent to slot %s", req.Command, c.opts.Name)
+	}
+	err := conn.nc.SetDeadline(req.Deadline.Add(replyGrace))
+	if ctx.Err() != nil { // its cancel may have come before the line above
+		return Reply{}, true, c.cancelled(req, false)
+	}
+	if err == nil {
+		err = conn.w.Write(&frame.Frame{
+			Kind: frame.Request, ID: id, Budget: remaining, Meta: []byte(req.Command), Payload: req.Payload,
+		})
+	}
+	if err != nil {
+		return Reply{}, false, c.writeFailed(ctx, req, err)
+	}
+	var f frame.Frame
+	if err := conn.r.Read(&f); err != nil {
+		return Reply{}, false, c.readFailed(ctx, req, err)
+	}
+	return c.decode(&f, id, conn.r.Buffered())
+}
+
+// decode judges a reply. A frame that bears another id, or is followed by more, leaves the stream out of step.
+func (c *Client) decode(f *frame.Frame, id uint64, buffered int) (_ Reply, clean bool, _ error) {
+	clean = buffered == 0
+	switch {
+	case f.ID != id:
+		return Reply{}, false, c.failure(pool.ResponseMismatch, "slot %s answered request %d instead of %d", c.opts.Name, f.ID, id)
+	case f.Kind == frame.Result:
+		return Reply{Payload: append([]byte(nil), f.Payload...), Service: f.Budget}, clean, nil
+	case f.Kind == frame.Error:
+		e := decodeError(f.Payload)
+		e.Sent = f.Flags&frame.FlagSent != 0
+		return Reply{Service: f.Budget}, clean, e
+	}
+	return Reply{}, false, c.failure(pool.DecodeError, "slot %s answered with a frame of kind %d", c.opts.Name, f.Kind)
+}
+
+// checkout returns a connection that is open and holds nothing unread.
+func (c *Client) checkout(ctx context.Context) (*dataConn, error) {
+	for {
+		conn, s := c.pop()
+		if s == nil {
+			return nil, c.unreachable()
+		}
+		if conn == nil {
+			return c.open(ctx, s)
+		}
+		if untouched(conn.nc) {
+			return conn, nil
+		}
+		conn.nc.Close()
+	}
+}
+
+// pop takes the most recently used idle connection, nil when there is none; the session is nil while the slot
+// doesn't serve.
+func (c *Client) pop() (*dataConn, *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.servingLocked() {
+		return nil, nil
+	}
+	last := len(c.idle) - 1
+	if last < 0 {
+		return nil, c.session
+	}
+	conn := c.idle[last]
+	c.idle[last] = nil
+	c.idle = c.idle[:last]
+	return conn, c.session
+}
+
+func (c *Client) open(ctx context.Context, s *session) (*dataConn, error) {
+	nc, r, w, err := c.dial(ctx, slotproto.Data)
+	if err != nil {
+		return nil, err
+	}
+	return &dataConn{nc: nc, r: r, w: w, session: s}, nil
+}
+
+// checkin keeps conn for the next request, unless its session is over or enough are kept.
+func (c *Client) checkin(conn *dataConn) {
+	conn.used = time.Now()
+	c.mu.Lock()
+	keep := conn.session == c.session && len(c.idle) < maxIdle
+	if keep {
+		c.idle = append(c.idle, conn)
+	}
+	c.mu.Unlock()
+	if !keep {
+		conn.nc.Close()
+	}
+}
+
+// discard closes conn and tells the slot, which may be at work on the request, to stop.
+func (c *Client) discard(conn *dataConn, id uint64) {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s != nil && s == conn.session {
+		s.cancel(id)
+	}
+	conn.nc.Close()
+}
+
+// pruneLocked closes connections that weren't used for idleTime; caller must hold mu. The oldest are first.
+func (c *Client) pruneLocked(now time.Time) {
+	n := 0
+	for n < len(c.idle) && now.Sub(c.idle[n].used) > idleTime {
+		c.idle[n].nc.Close()
+		n++
+	}
+	c.idle = append(c.idle[:0], c.idle[n:]...)
+	clear(c.idle[len(c.idle):cap(c.idle)])
+}
+
+// untouched reports whether nothing has arrived on an idle connection: no late frame, no end of the stream.
+func untouched(nc *net.UnixConn) bool {
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = errors.Is(err, syscall.EAGAIN)
+	})
+	return err == nil && quiet
+}
+
+// notAvailable: the request never left the router.
+func (c *Client) notAvailable(err error) error {
+	return &unreachableError{pool.NewError(pool.ResourceError, pool.NotAvailable,
+		"slot %s takes no requests now: %v", c.opts.Name, err).With("slot", c.opts.Name)}
+}
+
+// writeFailed: the slot can't have seen the whole frame, so it ran nothing.
+func (c *Client) writeFailed(ctx context.Context, req Request, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return c.cancelled(req, false)
+	case errors.Is(err, frame.ErrTooLarge):
+		return pool.NewError(pool.RequestError, pool.FrameTooLarge, "%s: %v", req.Command, err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
+			"slot %s didn't take the whole of %s before its deadline", c.opts.Name, req.Command).With("slot", c.opts.Name)
+	}
+	return c.notAvailable(err)
+}
+
+// readFailed: the slot had the request, and what it did with it isn't known.
+func (c *Client) readFailed(ctx context.Context, req Request, err error) *pool.Error {
+	switch {
+	case ctx.Err() != nil:
+		return c.cancelled(req, true)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e := pool.NewError(pool.TimeoutError, pool.CommandTimeout,
+			"%s: slot %s gave no answer until %s after the deadline", req.Command, c.opts.Name, pool.Millis(replyGrace))
+		e.Sent = true
+		return e.With("slot", c.opts.Name)
+	case errors.Is(err, frame.ErrTooLarge):
+		return c.failure(pool.FrameTooLarge, "the result of %s: %v", req.Command, err)
+	case errors.Is(err, frame.ErrMalformed):
+		return c.failure(pool.DecodeError, "the result of %s: %v", req.Command, err)
+	}
+	return c.failure(pool.PortExited,
+		"slot %s ended while %s was with it, which may have had an effect: %v", c.opts.Name, req.Command, err)
+}
+
+func (c *Client) failure(t pool.Type, format string, args ...any) *pool.Error {
+	e := pool.NewError(pool.CommunicationError, t, "%s", fmt.Sprintf(format, args...))
+	e.Sent = true
+	return e.With("slot", c.opts.Name)
+}
+
+func (c *Client) cancelled(req Request, sent bool) *pool.Error {
+	e := pool.NewError(pool.RequestError, pool.Cancelled, "the caller of %s gave up", req.Command)
+	e.Sent = sent
+	return e.With("slot", c.opts.Name)
+}

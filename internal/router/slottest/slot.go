@@ -1,0 +1,346 @@
+// Package slottest holds a slot for tests: it speaks the real protocol on a real unix socket, and does what the
+// test scripts instead of running Python.
+package slottest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+// Call is a request as the slot got it.
+type Call struct {
+	ID      uint64
+	Command string
+	Payload string
+	Budget  time.Duration
+	// Revision that the slot was configured with when the call came.
+	Revision string
+}
+
+// Handler answers a call. Its ctx ends when the router cancels the request or its connection ends. An error that
+// is a *pool.Error goes back as it is.
+type Handler func(ctx context.Context, call Call) (result string, err error)
+
+// Slot is the fake. Start and Stop play its container's life.
+type Slot struct {
+	Name   string
+	Socket string
+
+	t       testing.TB
+	handler Handler
+
+	mu         sync.Mutex
+	calls      []Call                        // guarded by mu
+	configs    []slotproto.Config            // guarded by mu: all that came, oldest first
+	refuse     *pool.Error                   // guarded by mu: the answer to Configure
+	deaf       bool                          // guarded by mu: Configure gets no answer
+	unready    bool                          // guarded by mu: configured, no worker up
+	raw        func(conn net.Conn, req Call) // guarded by mu: answers instead of the handler
+	listener   net.Listener                  // guarded by mu
+	conns      map[net.Conn]*control         // guarded by mu: nil for data connections
+	running    map[uint64]context.CancelFunc // guarded by mu
+	opened     int                           // guarded by mu: data connections ever
+	wg         sync.WaitGroup
+	configured chan slotproto.Config
+}
+
+// control is a control connection's write side.
+type control struct {
+	mu sync.Mutex
+	w  *frame.Writer
+}
+
+func (c *control) send(f *frame.Frame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.w.Write(f)
+}
+
+// New makes a slot whose socket is DIR/NAME/pool.sock, and starts it. It stops with the test.
+func New(t testing.TB, dir, name string, handler Handler) *Slot {
+	t.Helper()
+	s := &Slot{
+		Name: name, Socket: filepath.Join(dir, name, "pool.sock"), t: t, handler: handler,
+		conns: map[net.Conn]*control{}, running: map[uint64]context.CancelFunc{},
+		configured: make(chan slotproto.Config, 64),
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Start listens, like a container that has just started: with no configuration.
+func (s *Slot) Start() {
+	s.t.Helper()
+	l, err := net.Listen("unix", s.Socket)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.listener = l
+	s.mu.Unlock()
+	s.wg.Go(func() { s.accept(l) })
+}
+
+// Stop ends every connection at once, like a container that was killed. Idempotent.
+func (s *Slot) Stop() {
+	s.mu.Lock()
+	l := s.listener
+	s.listener = nil
+	for conn := range s.conns {
+		conn.Close()
+	}
+	s.mu.Unlock()
+	if l != nil {
+		l.Close()
+	}
+	s.wg.Wait()
+}
+
+// Calls returns the requests that have come, oldest first.
+func (s *Slot) Calls() []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Call(nil), s.calls...)
+}
+
+// Configs returns the configurations that have come, oldest first.
+func (s *Slot) Configs() []slotproto.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]slotproto.Config(nil), s.configs...)
+}
+
+// Configured receives each configuration that comes.
+func (s *Slot) Configured() <-chan slotproto.Config { return s.configured }
+
+// Opened returns how many data connections were ever opened.
+func (s *Slot) Opened() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
+}
+
+// Refuse makes the slot refuse its next configurations with e; nil: accept again.
+func (s *Slot) Refuse(e *pool.Error) { s.set(func() { s.refuse = e }) }
+
+// Deaf makes the slot leave configurations unanswered.
+func (s *Slot) Deaf(deaf bool) { s.set(func() { s.deaf = deaf }) }
+
+// Raw lets answer write what it likes to the data connection in place of the handler's reply.
+func (s *Slot) Raw(answer func(conn net.Conn, call Call)) { s.set(func() { s.raw = answer }) }
+
+// Unready makes the slot report no worker able to serve (or, with false, all of them), and tells the router.
+func (s *Slot) Unready(unready bool) {
+	s.set(func() { s.unready = unready })
+	s.Report()
+}
+
+func (s *Slot) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+// Report sends the status on every control connection.
+func (s *Slot) Report() {
+	s.mu.Lock()
+	st := s.statusLocked(s.lastConfigLocked())
+	var to []*control
+	for _, c := range s.conns {
+		if c != nil {
+			to = append(to, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range to {
+		_ = c.send(&frame.Frame{Kind: frame.Status, Payload: encode(st)})
+	}
+}
+
+func (s *Slot) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		if s.listener != l {
+			conn.Close()
+		}
+		s.conns[conn] = nil
+		s.mu.Unlock()
+		s.wg.Go(func() {
+			s.serve(conn)
+			conn.Close()
+			s.set(func() { delete(s.conns, conn) })
+		})
+	}
+}
+
+func (s *Slot) serve(conn net.Conn) {
+	r, w := frame.NewReader(conn, 0), frame.NewWriter(conn)
+	var f frame.Frame
+	if err := r.Read(&f); err != nil {
+		return // a probe connects and says nothing
+	}
+	var hello slotproto.Hello
+	if err := json.Unmarshal(f.Payload, &hello); err != nil || f.Kind != frame.Hello {
+		s.t.Errorf("slot %s: first frame of kind %d: %v", s.Name, f.Kind, err)
+		return
+	}
+	answer := map[string]any{"slot": s.Name, "protocol": slotproto.Protocol}
+	if err := w.Write(&frame.Frame{Kind: frame.Hello, Payload: encode(answer)}); err != nil {
+		return
+	}
+	if hello.Role == slotproto.Control {
+		s.serveControl(conn, r, w)
+	} else {
+		s.serveData(conn, r, w)
+	}
+}
+
+func (s *Slot) serveControl(conn net.Conn, r *frame.Reader, w *frame.Writer) {
+	c := &control{w: w}
+	s.set(func() { s.conns[conn] = c })
+	if c.send(&frame.Frame{Kind: frame.Status, Payload: encode(slotproto.Status{Slot: s.Name})}) != nil {
+		return
+	}
+	for {
+		var f frame.Frame
+		if err := r.Read(&f); err != nil {
+			return
+		}
+		switch f.Kind {
+		case frame.Configure:
+			s.configure(c, &f)
+		case frame.Cancel:
+			s.set(func() {
+				if cancel := s.running[f.ID]; cancel != nil {
+					cancel()
+				}
+			})
+		}
+	}
+}
+
+func (s *Slot) configure(c *control, f *frame.Frame) {
+	var cfg slotproto.Config
+	if err := json.Unmarshal(f.Payload, &cfg); err != nil {
+		s.t.Errorf("slot %s: configuration: %v", s.Name, err)
+	}
+	s.mu.Lock()
+	refuse, deaf := s.refuse, s.deaf
+	if refuse == nil && !deaf {
+		s.configs = append(s.configs, cfg)
+	}
+	st := s.statusLocked(s.lastConfigLocked())
+	s.mu.Unlock()
+	switch {
+	case deaf:
+		return
+	case refuse != nil:
+		_ = c.send(&frame.Frame{Kind: frame.Error, ID: f.ID, Payload: encode(refuse)})
+		return
+	}
+	_ = c.send(&frame.Frame{Kind: frame.Result, ID: f.ID})
+	_ = c.send(&frame.Frame{Kind: frame.Status, Payload: encode(st)})
+	s.configured <- cfg
+}
+
+func (s *Slot) lastConfigLocked() slotproto.Config {
+	if len(s.configs) == 0 {
+		return slotproto.Config{}
+	}
+	return s.configs[len(s.configs)-1]
+}
+
+func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
+	st := slotproto.Status{Slot: s.Name, RSS: 1 << 20}
+	if cfg.Worker != nil {
+		st.Revision, st.Version, st.Desired = cfg.Revision, cfg.Version, cfg.Size
+		st.Ready = cfg.Size
+		if s.unready {
+			st.Ready, st.Starting = 0, cfg.Size
+		}
+	}
+	return st
+}
+
+func (s *Slot) serveData(conn net.Conn, r *frame.Reader, w *frame.Writer) {
+	s.set(func() { s.opened++ })
+	for {
+		var f frame.Frame
+		if err := r.Read(&f); err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				s.t.Logf("slot %s: data connection: %v", s.Name, err)
+			}
+			return
+		}
+		s.mu.Lock()
+		call := Call{
+			ID: f.ID, Command: string(f.Meta), Payload: string(f.Payload), Budget: f.Budget,
+			Revision: s.lastConfigLocked().Revision,
+		}
+		s.calls = append(s.calls, call)
+		raw := s.raw
+		s.mu.Unlock()
+		if raw != nil {
+			raw(conn, call)
+			continue
+		}
+		if w.Write(s.run(call)) != nil {
+			return
+		}
+	}
+}
+
+// run calls the handler. Only the router's Cancel ends its ctx: like the real slot, nothing reads the data
+// connection meanwhile.
+func (s *Slot) run(call Call) *frame.Frame {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	defer cancel()
+	s.set(func() { s.running[call.ID] = cancel })
+	defer s.set(func() { delete(s.running, call.ID) })
+	start := time.Now()
+	result, err := s.handler(ctx, call)
+	if err == nil {
+		return &frame.Frame{Kind: frame.Result, ID: call.ID, Budget: time.Since(start), Payload: []byte(result)}
+	}
+	e, ok := err.(*pool.Error)
+	if !ok {
+		e = pool.NewError(pool.CommunicationError, pool.PythonError, "%v", err)
+		e.Sent = true
+	}
+	f := &frame.Frame{Kind: frame.Error, ID: call.ID, Budget: time.Since(start), Payload: encode(e)}
+	if e.Sent {
+		f.Flags = frame.FlagSent
+	}
+	return f
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// Echo is a Handler that returns its payload.
+func Echo(_ context.Context, call Call) (string, error) { return call.Payload, nil }

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+)
+
+// fileName within the state folder. The folder is mounted in the router alone: a snapshot holds the literal
+// environment of the workers.
+const fileName = "snapshot"
+
+// magic opens the file; its number changes with the layout: magic, CRC-32C of the rest, the snapshot's protobuf.
+var magic = []byte("workerpool-snapshot 1\n")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Store keeps one snapshot in a folder. Not safe for concurrent use.
+type Store struct{ dir string }
+
+// NewStore keeps its snapshot in dir; with "" it keeps nothing.
+func NewStore(dir string) *Store { return &Store{dir: dir} }
+
+// Save puts s in place of what was there: after a crash at any moment, Load finds one or the other, whole.
+func (st *Store) Save(s *controlpb.Snapshot) error {
+	if st.dir == "" {
+		return nil
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	text := binary.BigEndian.AppendUint32(bytes.Clone(magic), crc32.Checksum(body, castagnoli))
+	if err := st.replace(append(text, body...)); err != nil {
+		return fmt.Errorf("keep the snapshot in %s: %w", st.dir, err)
+	}
+	return nil
+}
+
+func (st *Store) replace(text []byte) error {
+	f, err := os.CreateTemp(st.dir, fileName+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(st.dir, fileName)); err != nil {
+		return err
+	}
+	return syncDir(st.dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Load returns the snapshot that was saved last, nil when none was. A file that is torn, corrupt or of another
+// layout is an error, and it is for the caller to go on without: the bootstrap and the operator are still there.
+func (st *Store) Load() (*controlpb.Snapshot, error) {
+	if st.dir == "" {
+		return nil, nil
+	}
+	path := filepath.Join(st.dir, fileName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := decode(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+func decode(text []byte) (*controlpb.Snapshot, error) {
+	rest, ok := bytes.CutPrefix(text, magic)
+	if !ok || len(rest) < 4 {
+		return nil, fmt.Errorf("its %d bytes don't begin like a snapshot", len(text))
+	}
+	body := rest[4:]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(rest) {
+		return nil, fmt.Errorf("its %d bytes are torn or corrupt: the checksum differs", len(text))
+	}
+	var s controlpb.Snapshot
+	if err := proto.Unmarshal(body, &s); err != nil {
+		return nil, fmt.Errorf("its snapshot can't be read: %w", err)
+	}
+	if err := Validate(&s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}

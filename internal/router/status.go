@@ -1,0 +1,130 @@
+package router
+
+import (
+	"math"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/histogram"
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/router/state"
+)
+
+// Status is what GET /v1/status shows: to people, to `poold probe`, to tests. It holds no environment of a worker
+// and no traceback.
+type Status struct {
+	Pool     string `json:"pool"`
+	Instance string `json:"instance"` // of this router process
+	Version  string `json:"version"`  // of poold
+	// Configured: requests can be routed. It never goes back to false.
+	Configured bool `json:"configured"`
+	// Operator says whether the channel to the operator stands.
+	Operator bool `json:"operatorConnected"`
+
+	Epoch        uint64  `json:"epoch"` // of the snapshot in force; 0: the pod's own
+	Sequence     uint64  `json:"sequence"`
+	Stable       string  `json:"stable,omitempty"` // name of the slot
+	Canary       string  `json:"canary,omitempty"`
+	CanaryWeight float64 `json:"canaryWeight"` // percent
+
+	Waiting   int64            `json:"waiting"` // requests whose slot is away
+	RSS       uint64           `json:"rssBytes"`
+	Slots     []SlotStatus     `json:"slots"`
+	Revisions []RevisionStatus `json:"revisions"`
+}
+
+// SlotStatus is one slot as the router knows it.
+type SlotStatus struct {
+	Name      string             `json:"name"`
+	Reachable bool               `json:"reachable"`
+	Problem   string             `json:"problem,omitempty"`
+	Revision  string             `json:"revision,omitempty"` // what it runs now; "": idle
+	Version   pool.Version       `json:"version,omitempty"`
+	Desired   int                `json:"desired"`
+	Starting  int                `json:"starting"`
+	Ready     int                `json:"ready"`
+	Busy      int                `json:"busy"`
+	Overflow  int                `json:"overflow"`
+	Queued    int                `json:"queued"`
+	Capped    bool               `json:"capped,omitempty"`
+	Boot      string             `json:"boot,omitempty"` // why workers don't come up
+	Spawned   uint64             `json:"spawned"`
+	Destroyed uint64             `json:"destroyed"`
+	Crashed   uint64             `json:"crashed"`
+	RSS       uint64             `json:"rssBytes"` // of the supervisor
+	Workers   []pool.WorkerStats `json:"workers,omitempty"`
+}
+
+// RevisionStatus holds what a revision has served since the router started. Requests that asked for a version
+// aren't in it.
+type RevisionStatus struct {
+	Revision       string       `json:"revision"`
+	Version        pool.Version `json:"version"`
+	Requests       uint64       `json:"requests"`
+	Errors         uint64       `json:"errors"`
+	Timeouts       uint64       `json:"timeouts"`
+	Infrastructure uint64       `json:"infrastructure"`
+	Shed           uint64       `json:"shed"`
+	CallerErrors   uint64       `json:"callerErrors"`
+	Latency        Quantiles    `json:"latencyMs"` // as the application sees it
+	Service        Quantiles    `json:"serviceMs"` // inside the worker
+}
+
+// Quantiles are in milliseconds.
+type Quantiles struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+}
+
+func (r *Router) status() Status {
+	st := Status{
+		Pool: r.cfg.Pool, Instance: r.instance, Version: r.cfg.Version,
+		Operator: r.connected.Load(), Waiting: r.waiting.Load(), RSS: residentBytes(),
+	}
+	if t := r.table.Load(); t != nil {
+		st.Configured = true
+		st.Epoch, st.Sequence = t.snapshot.GetEpoch(), t.snapshot.GetSequence()
+		st.Stable, st.Canary = t.snapshot.GetStable(), t.snapshot.GetCanary()
+		st.CanaryWeight = float64(t.weight) / 100
+	}
+	for _, name := range slotNames {
+		st.Slots = append(st.Slots, r.slotStatus(name))
+	}
+	for _, f := range r.ledger.figures() {
+		st.Revisions = append(st.Revisions, revisionStatus(&f))
+	}
+	return st
+}
+
+var slotNames = [...]string{state.SlotA, state.SlotB}
+
+func (r *Router) slotStatus(name string) SlotStatus {
+	known := r.slots[name].State()
+	st := known.Status
+	s := SlotStatus{
+		Name: name, Reachable: known.Reachable, Problem: known.Problem,
+		Revision: st.Revision, Version: st.Version,
+		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued,
+		Capped: st.Capped, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
+	}
+	if st.Boot != nil {
+		s.Boot = st.Boot.Message
+	}
+	return s
+}
+
+func revisionStatus(f *figures) RevisionStatus {
+	return RevisionStatus{
+		Revision: f.revision, Version: f.version, Requests: f.requests(),
+		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
+		Shed: f.ends[shed], CallerErrors: f.ends[callerError],
+		Latency: quantilesOf(&f.latency), Service: quantilesOf(&f.service),
+	}
+}
+
+func quantilesOf(h *histogram.Histogram) Quantiles {
+	ms := func(q float64) float64 {
+		return math.Round(float64(h.Quantile(q))/float64(time.Microsecond)) / 1000
+	}
+	return Quantiles{P50: ms(0.50), P95: ms(0.95), P99: ms(0.99)}
+}

@@ -1,0 +1,132 @@
+package router
+
+import (
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/router/slotclient"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+// target is a slot with what it serves.
+type target struct {
+	slot     *slotclient.Client
+	revision string
+	version  pool.Version
+	counters *counters
+}
+
+// ready reports whether the slot has workers of this revision that have come up, and can be reached.
+func (t *target) ready() bool { return t.slot.Serving() && t.slot.Ready(t.revision) }
+
+// table is what requests are routed by. It never changes: a new snapshot makes a new one.
+type table struct {
+	snapshot *controlpb.Snapshot
+	stable   *target
+	canary   *target // nil: none
+	weight   uint32  // of the canary, in 1/split.Whole
+	limits   limits
+}
+
+// limits bound a request's life.
+type limits struct {
+	queue                      int
+	checkout, operation, drain time.Duration
+}
+
+func limitsOf(s *controlpb.Snapshot) limits {
+	l := s.GetLimits()
+	return limits{
+		queue:     int(l.GetQueueLimit()),
+		checkout:  millis(l.GetCheckoutMs()),
+		operation: millis(l.GetOperationMs()),
+		drain:     millis(l.GetDrainMs()),
+	}
+}
+
+// millis bounds a duration from the wire to a year, so that sums of them can't overflow.
+func millis(ms uint64) time.Duration {
+	const year = 365 * 24 * time.Hour
+	return min(time.Duration(min(ms, uint64(year/time.Millisecond)))*time.Millisecond, year)
+}
+
+// role says by which rule a request found its slot.
+type role int
+
+const (
+	stable role = iota
+	canary
+	pinned // it asked for a version
+)
+
+// pick returns the slot that a request of that role goes to now, nil when it has to wait: pick says only what is
+// sure. A canary that has no worker up yet leaves its requests to the stable, a stable that is away leaves its own
+// to the canary as long as that has a weight; a stable that was never up is waited for, because the canary must not
+// get a whole pod's traffic in the moment before its stable has started.
+func (t *table) pick(r role, version pool.Version) *target {
+	switch {
+	case r == pinned:
+		if found := t.serving(version); found != nil && found.slot.Serving() {
+			return found
+		}
+		return nil
+	case r == canary && t.canaryTakes():
+		return t.canary
+	case t.stable.slot.Serving():
+		return t.stable
+	case t.canaryTakes() && t.stable.slot.HasBeenReady(t.stable.revision):
+		return t.canary
+	}
+	return nil
+}
+
+// canaryTakes reports whether the canary may get requests, and can.
+func (t *table) canaryTakes() bool { return t.canary != nil && t.weight > 0 && t.canary.ready() }
+
+// other returns where a request may go that its slot turned away unstarted, nil when it may go nowhere else.
+func (t *table) other(refused *target) *target {
+	switch {
+	case refused == t.canary && t.stable.slot.Serving():
+		return t.stable
+	case refused == t.stable && t.canaryTakes():
+		return t.canary
+	}
+	return nil
+}
+
+// serving returns the target of that version, the stable first; nil when there is none.
+func (t *table) serving(version pool.Version) *target {
+	for _, candidate := range []*target{t.stable, t.canary} {
+		if candidate != nil && candidate.version == version {
+			return candidate
+		}
+	}
+	return nil
+}
+
+// expected returns the target that a request of that role waits for.
+func (t *table) expected(r role, version pool.Version) *target {
+	if r == pinned {
+		return t.serving(version)
+	}
+	return t.stable
+}
+
+// slotConfig is what one slot of a snapshot is told.
+func slotConfig(poolName string, slot *controlpb.Slot, l limits) slotproto.Config {
+	cfg := slotproto.Config{
+		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain,
+	}
+	rev := slot.GetRevision()
+	if rev == nil {
+		return cfg
+	}
+	cfg.Revision, cfg.Version = rev.GetHash(), pool.Version(rev.GetVersion())
+	cfg.Size, cfg.Overflow = int(slot.GetSize()), int(slot.GetOverflow())
+	cfg.Worker = &slotproto.Worker{Python: rev.GetPython(), Module: rev.GetModule()}
+	for _, e := range rev.GetEnv() {
+		cfg.Worker.Env = append(cfg.Worker.Env, slotproto.EnvVar{Name: e.GetName(), Value: e.GetValue()})
+	}
+	return cfg
+}

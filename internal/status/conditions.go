@@ -1,0 +1,207 @@
+package status
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+)
+
+// Reasons. They are states.
+const (
+	ReasonNoPods                = "NoPods"
+	ReasonStableServing         = "StableServing"
+	ReasonCanaryServing         = "CanaryServing"
+	ReasonWorkersNotReady       = "WorkersNotReady"
+	ReasonAllInjected           = "AllInjected"
+	ReasonPodsNotInjected       = "PodsNotInjected"
+	ReasonAllAcknowledged       = "AllAcknowledged"
+	ReasonConfigurationRefused  = "ConfigurationRefused"
+	ReasonResourcesInsufficient = "ResourcesInsufficient"
+	ReasonPodsOutdated          = "PodsOutdated"
+	ReasonPodsUnreachable       = "PodsUnreachable"
+	ReasonUnacknowledged        = "Unacknowledged"
+	ReasonPromoted              = "Promoted"
+	ReasonStableIsOther         = "StableIsOther"
+	ReasonWorkerBootFailed      = "WorkerBootFailed"
+	ReasonWaitingForWorkers     = "WaitingForWorkers"
+	ReasonCanaryProgressing     = "CanaryProgressing"
+	ReasonCanaryPinned          = "CanaryPinned"
+	ReasonBlocked               = "Blocked"
+)
+
+// finding is what there is to say about a condition.
+type finding struct {
+	status  metav1.ConditionStatus
+	reason  string
+	message string
+}
+
+func yes(reason, format string, args ...any) finding {
+	return finding{metav1.ConditionTrue, reason, fmt.Sprintf(format, args...)}
+}
+
+func no(reason, format string, args ...any) finding {
+	return finding{metav1.ConditionFalse, reason, fmt.Sprintf(format, args...)}
+}
+
+func unknown(reason, format string, args ...any) finding {
+	return finding{metav1.ConditionUnknown, reason, fmt.Sprintf(format, args...)}
+}
+
+// setConditions sets all of them at every visit.
+func setConditions(in *Input, s *v1alpha1.WorkerPoolStatus) {
+	ready, progress := summarise(in)
+	if in.Problem != "" {
+		keepOthers(in, s)
+	} else {
+		in.set(s, v1alpha1.ConditionAvailable, available(in))
+		in.set(s, v1alpha1.ConditionInjected, injected(in))
+		in.set(s, v1alpha1.ConditionConfigSynced, configSynced(in))
+		in.set(s, v1alpha1.ConditionPromoted, promoted(in))
+	}
+	in.set(s, v1alpha1.ConditionReady, ready)
+	in.setWhile(s, v1alpha1.ConditionReconciling, progress == moving, ready)
+	in.setWhile(s, v1alpha1.ConditionStalled, progress == stuck, ready)
+}
+
+// keepOthers leaves the conditions as they were when nothing new is known, and makes those that don't exist Unknown.
+func keepOthers(in *Input, s *v1alpha1.WorkerPoolStatus) {
+	for _, name := range []string{
+		v1alpha1.ConditionAvailable, v1alpha1.ConditionInjected, v1alpha1.ConditionConfigSynced, v1alpha1.ConditionPromoted,
+	} {
+		f := unknown(ReasonBlocked, "%s", in.Problem)
+		if c := meta.FindStatusCondition(s.Conditions, name); c != nil {
+			f = finding{c.Status, c.Reason, c.Message}
+		}
+		in.set(s, name, f)
+	}
+}
+
+// set writes a condition. Its transition time moves only when its status does.
+func (in *Input) set(s *v1alpha1.WorkerPoolStatus, name string, f finding) {
+	meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+		Type: name, Status: f.status, Reason: f.reason, Message: f.message,
+		ObservedGeneration: in.Pool.Generation, LastTransitionTime: metav1.NewTime(in.Now),
+	})
+}
+
+// setWhile writes a condition that is absent when it isn't true.
+func (in *Input) setWhile(s *v1alpha1.WorkerPoolStatus, name string, present bool, why finding) {
+	if !present {
+		meta.RemoveStatusCondition(&s.Conditions, name)
+		return
+	}
+	in.set(s, name, yes(why.reason, "%s", why.message))
+}
+
+// available: requests are being served in every live pod, by whatever revision.
+func available(in *Input) finding {
+	live := in.live()
+	if len(live) == 0 {
+		return no(ReasonNoPods, "no pod of this pool is running; pods join with the label %s: %s", v1alpha1.PoolLabel, in.Pool.Name)
+	}
+	serving, reason := in.serving(), ReasonStableServing
+	if serving != &in.Decision.Assignment.Stable {
+		reason = ReasonCanaryServing
+	}
+	without := in.where(func(p *Pod) bool { return p.Live && !p.Serves(serving) })
+	if len(without) == 0 {
+		return yes(reason, "%s serves %d of %d pods", serving.Version, len(live), len(live))
+	}
+	if len(without) == len(in.unreachable()) && len(without) == len(live) {
+		return unknown(ReasonPodsUnreachable, "no router can be reached; what was configured last serves on")
+	}
+	return no(ReasonWorkersNotReady, "%s serves %d of %d pods; not in %s",
+		serving.Version, len(live)-len(without), len(live), named(without))
+}
+
+// injected: every pod with the label has this pool's sidecars.
+func injected(in *Input) finding {
+	if len(in.Pods) == 0 {
+		return unknown(ReasonNoPods, "no pod has the label %s: %s", v1alpha1.PoolLabel, in.Pool.Name)
+	}
+	if without := in.notInjected(); len(without) > 0 {
+		return no(ReasonPodsNotInjected, "%d of %d pods have no sidecars of this pool (%s): they are older than the pool or the operator; run: %s",
+			len(without), len(in.Pods), named(without), remedy(in.Pool.Namespace, without))
+	}
+	return yes(ReasonAllInjected, "%d of %d pods have the sidecars", len(in.Pods), len(in.Pods))
+}
+
+// configSynced: every live pod has the configuration in force, uncapped.
+func configSynced(in *Input) finding {
+	live := in.live()
+	if len(live) == 0 {
+		return unknown(ReasonNoPods, "no pod of this pool is running")
+	}
+	for _, problem := range []func(*Input) (finding, bool){refused, insufficient, outdated, unreachable, unacknowledged} {
+		if f, found := problem(in); found {
+			return f
+		}
+	}
+	return yes(ReasonAllAcknowledged, "%d of %d pods have the configuration in force", len(live), len(live))
+}
+
+func refused(in *Input) (finding, bool) {
+	pods := in.refusing()
+	if len(pods) == 0 {
+		return finding{}, false
+	}
+	return no(ReasonConfigurationRefused, "%s refused the configuration and kept the one before: %s", named(pods), first(pods).Refusal), true
+}
+
+func outdated(in *Input) (finding, bool) {
+	pods := in.outdated()
+	if len(pods) == 0 {
+		return finding{}, false
+	}
+	return no(ReasonPodsOutdated, "%d of %d pods have a slot with an older image (%s); run: %s",
+		len(pods), len(in.live()), named(pods), remedy(in.Pool.Namespace, pods)), true
+}
+
+func unreachable(in *Input) (finding, bool) {
+	pods := in.unreachable()
+	if len(pods) == 0 {
+		return finding{}, false
+	}
+	return no(ReasonPodsUnreachable, "%d of %d pods have no connection to the operator (%s): they serve on with what they have; look at: kubectl logs -n %s %s -c pool-router",
+		len(pods), len(in.live()), named(pods), in.Pool.Namespace, first(pods).Name), true
+}
+
+func unacknowledged(in *Input) (finding, bool) {
+	pods := in.unacknowledged()
+	if len(pods) == 0 {
+		return finding{}, false
+	}
+	return no(ReasonUnacknowledged, "%d of %d pods haven't acknowledged the configuration yet (%s)", len(pods), len(in.live()), named(pods)), true
+}
+
+// first of some pods by name, so that a message stays the same while its pods do.
+func first(pods []*Pod) *Pod {
+	least := pods[0]
+	for _, p := range pods {
+		if p.Name < least.Name {
+			least = p
+		}
+	}
+	return least
+}
+
+// promoted: the spec's revision is the stable one.
+func promoted(in *Input) finding {
+	a := &in.Decision.Assignment
+	if in.Decision.State == rollout.Promoted {
+		return yes(ReasonPromoted, "%s (%s) is the stable revision", a.Stable.Version, a.Stable.Revision)
+	}
+	return no(ReasonStableIsOther, "%s (%s) is the stable revision; the spec wants %s", a.Stable.Version, a.Stable.Revision, in.wanted())
+}
+
+func (in *Input) wanted() string {
+	if c := in.Decision.Assignment.Canary; c != nil && in.Decision.State != rollout.CanaryDropping {
+		return fmt.Sprintf("%s (%s)", c.Version, c.Revision)
+	}
+	return string(in.Pool.Spec.PoolVersion)
+}

@@ -1,0 +1,45 @@
+package status
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+)
+
+// How old what is written may become. States are written at once.
+const (
+	countsEvery       = 5 * time.Second  // ready workers: a worker that is replaced isn't two writes
+	canaryFigures     = 30 * time.Second // figures while there is a canary
+	stableFigures     = 5 * time.Minute  // figures otherwise
+	endedTrafficAfter = time.Minute      // figures of a revision that has no traffic any more
+)
+
+// Due tells whether next must be written over old, given how long ago the last write was; if not now, after how long
+// to look again. Zero: there is nothing to write.
+func Due(old, next *v1alpha1.WorkerPoolStatus, since time.Duration) (write bool, again time.Duration) {
+	if equality.Semantic.DeepEqual(old, next) {
+		return false, 0
+	}
+	after := stableFigures
+	switch {
+	case !equality.Semantic.DeepEqual(states(old), states(next)):
+		return true, 0
+	case old.Workers.Ready != next.Workers.Ready:
+		after = countsEvery
+	case next.Canary != nil:
+		after = canaryFigures
+	case len(next.Versions) == 0:
+		after = endedTrafficAfter
+	}
+	return since >= after, max(after-since, 0)
+}
+
+// states is a status without what merely counts.
+func states(s *v1alpha1.WorkerPoolStatus) *v1alpha1.WorkerPoolStatus {
+	s = s.DeepCopy()
+	s.Versions, s.Weight.Observed = nil, ""
+	s.Workers.Ready, s.Workers.Busy, s.Workers.Summary = 0, 0, ""
+	return s
+}

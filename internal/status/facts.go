@@ -1,0 +1,111 @@
+// Package status says how a pool is: counts, figures and conditions, one setter per condition. It is pure, and Ready
+// is only ever a summary of what the others know.
+package status
+
+import (
+	"time"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+)
+
+// Input is everything that a status is made of.
+type Input struct {
+	// Pool with its status as it is.
+	Pool *v1alpha1.WorkerPool
+	// Decision of this pass.
+	Decision rollout.Decision
+	// Pods that carry the pool's label and aren't finished or terminating.
+	Pods []Pod
+	// Figures of the last minute by revision.
+	Figures map[string]Figures
+	// Problem is why no decision could be put into practice; empty: there is none.
+	Problem string
+	// Now is when this is, for transition times.
+	Now time.Time
+}
+
+// Pod is what a status needs to know of a pod.
+type Pod struct {
+	rollout.Pod
+	// Workload that made it.
+	Workload Workload
+	// Injected: it has this pool's sidecars. Live: it is injected and running.
+	Injected, Live bool
+	// Joining: it has been running for so short a time that its router may still be on its way.
+	Joining bool
+	// Refusal is why its router refused the current configuration; empty: it didn't.
+	Refusal string
+	// Workers by slot.
+	Workers map[string]Workers
+	// Busy workers of both slots.
+	Busy int
+}
+
+// Workers are what a slot says of its workers.
+type Workers struct {
+	Desired int // after capping
+	Max     int // that the container's limits allow; 0: no limit
+	Capped  bool
+	// BootMessage and BootTraceback tell why they don't start; empty: they do.
+	BootMessage, BootTraceback string
+}
+
+// Figures are a revision's over the last minute.
+type Figures struct {
+	Version                    string
+	Requests, Errors, Timeouts uint64
+	P50, P95, P99              time.Duration
+}
+
+// where returns the pods for which a fact holds.
+func (in *Input) where(fact func(*Pod) bool) []*Pod {
+	var pods []*Pod
+	for i := range in.Pods {
+		if fact(&in.Pods[i]) {
+			pods = append(pods, &in.Pods[i])
+		}
+	}
+	return pods
+}
+
+func (in *Input) live() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live })
+}
+
+func (in *Input) notInjected() []*Pod {
+	return in.where(func(p *Pod) bool { return !p.Injected })
+}
+
+func (in *Input) outdated() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live && in.Decision.Assignment.Outdated(&p.Pod) })
+}
+
+func (in *Input) unreachable() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live && !p.Connected && !p.Joining })
+}
+
+func (in *Input) unacknowledged() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live && !(p.Connected && p.Acknowledged) })
+}
+
+func (in *Input) refusing() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live && p.Connected && p.Refusal != "" })
+}
+
+// placed returns the stable and, when it is started, the canary.
+func (in *Input) placed() []*v1alpha1.SlotRevision {
+	a := &in.Decision.Assignment
+	if a.Canary == nil || in.Decision.Idle {
+		return []*v1alpha1.SlotRevision{&a.Stable}
+	}
+	return []*v1alpha1.SlotRevision{&a.Stable, a.Canary}
+}
+
+// serving is the revision that gets the traffic that no canary gets.
+func (in *Input) serving() *v1alpha1.SlotRevision {
+	if c := in.Decision.Assignment.Canary; c != nil && in.Decision.Applied == rollout.Full {
+		return c
+	}
+	return &in.Decision.Assignment.Stable
+}

@@ -1,0 +1,126 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+)
+
+// progress is what kstatus wants to know of a pool that isn't ready.
+type progress int
+
+const (
+	settled progress = iota // as it should be, or with nothing to do
+	moving                  // on the way
+	stuck                   // can't get further without a change
+)
+
+// maxMessage bounds a condition's message, which the API bounds at 32 KiB.
+const maxMessage = 5 << 10
+
+// summarise is Ready: the first of these that has something to say. What needs a human comes before what needs time.
+func summarise(in *Input) (finding, progress) {
+	if in.Problem != "" {
+		return no(ReasonBlocked, "%s", in.Problem), stuck
+	}
+	if f, failing := bootFailed(in); failing {
+		return f, stuck
+	}
+	if f := injected(in); f.reason == ReasonPodsNotInjected {
+		return f, stuck
+	}
+	if len(in.live()) == 0 {
+		return available(in), settled
+	}
+	switch f := configSynced(in); f.reason {
+	case ReasonConfigurationRefused, ReasonResourcesInsufficient, ReasonPodsOutdated:
+		return f, stuck
+	case ReasonPodsUnreachable:
+		return f, moving
+	case ReasonUnacknowledged:
+		if in.Decision.Applied == in.Decision.Desired {
+			return f, moving
+		}
+	}
+	if f, starting := startingWorkers(in); starting {
+		return f, moving
+	}
+	return rolledOut(in)
+}
+
+// bootFailed tells of a slot whose workers don't start, with the traceback.
+func bootFailed(in *Input) (finding, bool) {
+	for _, placed := range in.placed() {
+		failing := in.where(func(p *Pod) bool { return p.Live && p.Connected && p.FailsToBoot(placed) })
+		if len(failing) == 0 {
+			continue
+		}
+		w := first(failing).Workers[placed.Slot]
+		message := fmt.Sprintf("workers of %s (%s) don't start in %d of %d pods (%s): %s",
+			placed.Version, placed.Revision, len(failing), len(in.live()), named(failing), w.BootMessage)
+		if placed == in.Decision.Assignment.Canary {
+			message = fmt.Sprintf("%s; %s (%s) serves on", message, in.Decision.Assignment.Stable.Version, in.Decision.Assignment.Stable.Revision)
+		}
+		if w.BootTraceback != "" {
+			message += "\n" + w.BootTraceback
+		}
+		return no(ReasonWorkerBootFailed, "%s", strings.ToValidUTF8(message[:min(len(message), maxMessage)], "")), true
+	}
+	return finding{}, false
+}
+
+// insufficient tells of pods whose limits don't allow for all workers: which, how many fit, and the way out.
+func insufficient(in *Input) (finding, bool) {
+	capped := func(p *Pod) *Workers {
+		for _, placed := range in.placed() {
+			if w := p.Workers[placed.Slot]; w.Capped {
+				return &w
+			}
+		}
+		return nil
+	}
+	pods := in.where(func(p *Pod) bool { return p.Live && p.Connected && capped(p) != nil })
+	if len(pods) == 0 {
+		return finding{}, false
+	}
+	most := capped(first(pods)).Max
+	return no(ReasonResourcesInsufficient,
+		"%d of %d pods (%s) have room for %d workers per slot, not %d: their containers' limits are of the size at which they were made; lower spec.size, or run: %s",
+		len(pods), len(in.live()), named(pods), most, in.Pool.Spec.Size, remedy(in.Pool.Namespace, pods)), true
+}
+
+// startingWorkers tells of slots that lack workers.
+func startingWorkers(in *Input) (finding, bool) {
+	for _, placed := range in.placed() {
+		starting := in.where(func(p *Pod) bool { return p.Live && !p.Runs(placed) })
+		if len(starting) > 0 {
+			return no(ReasonWaitingForWorkers, "workers of %s (%s) aren't ready in %d of %d pods (%s)",
+				placed.Version, placed.Revision, len(starting), len(in.live()), named(starting)), true
+		}
+	}
+	return finding{}, false
+}
+
+// rolledOut is what the rollout says once every pod does what it was told.
+func rolledOut(in *Input) (finding, progress) {
+	d, a := &in.Decision, &in.Decision.Assignment
+	switch d.State {
+	case rollout.Promoted:
+		return yes(ReasonPromoted, "%s (%s) serves everything", a.Stable.Version, a.Stable.Revision), settled
+	case rollout.CanaryPinned:
+		return yes(ReasonCanaryPinned, "%s (%s) has its %s %%, %s (%s) the rest, for as long as spec.canary.weight says so",
+			a.Canary.Version, a.Canary.Revision, d.Applied, a.Stable.Version, a.Stable.Revision), settled
+	case rollout.CanaryDropping:
+		return no(ReasonCanaryProgressing, "%s (%s) is being taken out", a.Canary.Version, a.Canary.Revision), moving
+	}
+	return no(ReasonCanaryProgressing, "%s is at %s %% on its way to %s %%", describe(a.Canary), d.Applied, d.Desired), moving
+}
+
+func describe(r *v1alpha1.SlotRevision) string {
+	if r == nil {
+		return "the new revision"
+	}
+	return fmt.Sprintf("%s (%s)", r.Version, r.Revision)
+}

@@ -1,16 +1,115 @@
 package main
 
 import (
+	"context"
 	"flag"
+	"fmt"
+	"log/slog"
+	"net"
 	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+	"github.com/dspex/workerpool-operator/internal/slot"
 )
 
-// runPool is `poold pool`: the supervisor of one slot.
+// runPool is `poold pool`: the supervisor of one slot. It ends only when it is told to (SIGTERM, SIGINT), never
+// for anything that Python does: a sidecar that exits takes its pod out of service.
 func runPool(args []string) int {
-	flags := flag.NewFlagSet("poold pool", flag.ContinueOnError)
-	flags.SetOutput(os.Stderr)
-	if err := flags.Parse(args); err != nil {
-		return 2
+	opt, code := poolOptions(args)
+	if opt == nil {
+		return code
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("slot", opt.Name)
+	if err := servePool(opt, log); err != nil {
+		log.Error("slot ended", "error", err)
+		return 1
 	}
 	return 0
+}
+
+func poolOptions(args []string) (opt *slot.Options, code int) {
+	flags := flag.NewFlagSet("poold pool", flag.ContinueOnError)
+	opt = &slot.Options{Env: os.Environ()}
+	flags.StringVar(&opt.Name, "name", "", "name of the slot: a or b (required)")
+	flags.StringVar(&opt.Socket, "socket", "", "unix socket to serve the router on (required)")
+	flags.StringVar(&opt.PythonDir, "python-dir", "/opt/workerpool/python", "folder with poolworker's __main__.py")
+	flags.IntVar(&opt.MaxWorkers, "max-workers", 0, "workers that the container's limits allow; 0: no limit")
+	flags.IntVar(&opt.MaxPayload, "max-payload", frame.DefaultMaxPayload, "largest request or reply, in bytes")
+	flags.DurationVar(&opt.InitTimeout, "init-timeout", worker.DefaultInitTimeout, "from a worker's start to ready, imports included")
+	if err := flags.Parse(args); err != nil {
+		if err == flag.ErrHelp {
+			return nil, 0
+		}
+		return nil, 2
+	}
+	if err := completeOptions(opt, flags.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "poold pool:", err)
+		return nil, 2
+	}
+	return opt, 0
+}
+
+// completeOptions makes paths absolute and refuses what can't work.
+func completeOptions(opt *slot.Options, rest []string) (err error) {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q; all settings are flags", rest[0])
+	case opt.Name == "" || opt.Socket == "":
+		return fmt.Errorf("--name and --socket are required")
+	case opt.MaxWorkers < 0 || opt.MaxPayload < 1 || opt.InitTimeout <= 0:
+		return fmt.Errorf("--max-workers, --max-payload and --init-timeout must be positive (--max-workers 0: no limit)")
+	}
+	if opt.WorkingDir, err = os.Getwd(); err != nil {
+		return err
+	}
+	if opt.PythonDir, err = filepath.Abs(opt.PythonDir); err != nil {
+		return err
+	}
+	opt.Socket, err = filepath.Abs(opt.Socket)
+	return err
+}
+
+// terminationGrace bounds the end of the slot after SIGTERM when its configuration has a longer drain timeout.
+const terminationGrace = 10 * time.Minute
+
+func servePool(opt *slot.Options, log *slog.Logger) error {
+	stopped, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	listener, err := slot.Listen(opt.Socket)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	host, err := worker.NewHost(log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = host.Close() }() // Slot.Close has said what is left
+	if n := host.KillLeftovers(opt.Socket); n > 0 {
+		log.Warn("killed workers that an earlier supervisor left", "processes", n)
+	}
+	opt.Host, opt.Log = host, log
+	return serveUntil(stopped, slot.New(*opt), listener, log)
+}
+
+// serveUntil serves until stopped ends, then lets running requests finish and ends all workers.
+func serveUntil(stopped context.Context, s *slot.Slot, listener net.Listener, log *slog.Logger) error {
+	server := slot.NewServer(s)
+	ended := make(chan error, 1)
+	ctx := context.WithoutCancel(stopped) // requests outlive the signal: they drain
+	go func() { ended <- server.Serve(ctx, listener) }()
+	log.Info("slot serves", "socket", listener.Addr().String())
+	<-stopped.Done()
+	log.Info("slot drains")
+	_ = listener.Close()
+	bounded, cancel := context.WithTimeout(ctx, terminationGrace)
+	defer cancel()
+	s.Close(bounded)
+	server.Close()
+	return <-ended
 }

@@ -1,0 +1,43 @@
+package pool
+
+import "time"
+
+// Budget is the time that one request has: waiting and operation together.
+type Budget struct {
+	limits     Limits
+	checkoutBy time.Time // end of the wait by the pool's checkout timeout
+	end        time.Time // of everything
+}
+
+// NewBudget starts a request's budget.
+func NewBudget(req Request, limits Limits, now time.Time) Budget {
+	b := Budget{limits: limits, checkoutBy: now.Add(limits.Checkout), end: req.Deadline}
+	if b.end.IsZero() {
+		b.end = b.checkoutBy.Add(limits.Operation)
+	}
+	return b
+}
+
+// WaitUntil is when a request that no worker has taken is given up.
+func (b Budget) WaitUntil() time.Time {
+	if b.end.Before(b.checkoutBy) {
+		return b.end
+	}
+	return b.checkoutBy
+}
+
+// WaitError is what that request gets.
+func (b Budget) WaitError(pool string) *Error {
+	if b.end.Before(b.checkoutBy) {
+		return NewDeadlineExceeded(pool)
+	}
+	return NewCheckoutTimeout(pool, b.limits.Checkout)
+}
+
+// OperationUntil is when an operation that a worker takes at now is given up.
+func (b Budget) OperationUntil(now time.Time) time.Time {
+	if until := now.Add(b.limits.Operation); until.Before(b.end) {
+		return until
+	}
+	return b.end
+}

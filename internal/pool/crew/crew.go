@@ -1,0 +1,330 @@
+// Package crew keeps the workers of a pool alive: it starts them, replaces those that end, adds some under load,
+// and retires those that are too many. Which worker serves which request is the pool's matter (see Line).
+package crew
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/histogram"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+)
+
+// Worker is what a crew and its pool need of a worker.Worker.
+type Worker interface {
+	ID() string
+	PID() int
+	Ready(ctx context.Context) error
+	RoundTrip(ctx context.Context, c worker.Call) worker.Outcome
+	Discard(r worker.Reason)
+	Kill(r worker.Reason)
+	Ending() (worker.Reason, bool)
+	Exited() <-chan struct{}
+	Gone() <-chan struct{}
+	Exit() worker.Exit
+	Served() uint64
+	RSS() uint64
+}
+
+// Launch starts a process; the crew calls the Worker's Ready next.
+type Launch func() (Worker, error)
+
+// Line is a pool's side: where members wait for requests, and requests for members. Its methods don't block.
+type Line interface {
+	// Offer brings a member that can serve.
+	Offer(m *Member)
+	// Withdraw takes m out if it is idle, and reports whether it was.
+	Withdraw(m *Member) bool
+	// WithdrawIdle takes out the member that has been idle longest, if it has been since t or earlier.
+	WithdrawIdle(t time.Time) *Member
+	// Demand tells what waits.
+	Demand() Demand
+}
+
+// Demand is what waits in a Line.
+type Demand struct {
+	Waiting   int       // requests
+	Oldest    time.Time // submission of the first of them
+	IdleSince time.Time // of the member that has been idle longest; zero: none is idle
+}
+
+// Member is a worker of a crew.
+type Member struct {
+	idleSince time.Time // guarded by the Line's owner
+
+	// Guarded by the crew's lock.
+	worker    Worker // nil until its process is started
+	state     state
+	startedAt time.Time
+	readyAt   time.Time
+}
+
+type state uint8
+
+const (
+	starting state = iota
+	up             // idle or busy, as its Line knows
+	ending
+)
+
+// RoundTrip runs one operation on a member that the caller has checked out.
+func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
+	return m.worker.RoundTrip(ctx, c)
+}
+
+// Crew is the set of members. All methods are safe for concurrent use.
+type Crew struct {
+	launch  Launch
+	line    Line
+	log     *slog.Logger
+	wake    chan struct{}
+	changed chan struct{}
+	stop    context.CancelFunc // ends starts and the loop
+	running sync.WaitGroup     // the loop, and one goroutine for each member
+	done    chan struct{}      // closed when running has ended
+
+	// tooMany tells checkins to look whether their member is one too many. It may be late; Retire decides.
+	tooMany atomic.Bool
+
+	// mu guards what follows. The Line and workers' blocking methods are never called while it is held.
+	mu             sync.Mutex
+	size, overflow int
+	members        map[*Member]struct{}
+	boot           bootLog
+	closed         bool
+	spawned        uint64
+	destroyed      uint64
+	crashed        uint64
+	exits          map[string]uint64
+	starts         histogram.Histogram // from process start to ready
+}
+
+// New returns a crew without members and starts its loop; Configure gives it its size. ctx bounds nothing but
+// carries values: a crew ends by Close.
+func New(ctx context.Context, launch Launch, line Line, log *slog.Logger) *Crew {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c := &Crew{
+		launch: launch, line: line, log: log, stop: stop,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), done: make(chan struct{}),
+		members: map[*Member]struct{}{}, exits: map[string]uint64{},
+	}
+	c.running.Go(func() { c.loop(ctx) })
+	return c
+}
+
+// Configure changes how many members there are: size, and up to overflow more under load. No busy member ends
+// for it before its operation does.
+func (c *Crew) Configure(size, overflow int) {
+	c.mu.Lock()
+	c.size, c.overflow = size, overflow
+	c.mu.Unlock()
+	c.Poke()
+}
+
+// Changed receives (coalesced) when a member came, got ready or went, and when starts begin or cease to fail.
+func (c *Crew) Changed() <-chan struct{} { return c.changed }
+
+// Poke makes the crew look at its Line's demand.
+func (c *Crew) Poke() { signal(c.wake) }
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// loop plans at every event and acts on it.
+func (c *Crew) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		p := decide(c.observe(now), now)
+		c.apply(ctx, p, now)
+		if !p.wake.IsZero() {
+			timer.Reset(time.Until(p.wake))
+		}
+	}
+}
+
+func (c *Crew) observe(now time.Time) facts {
+	d := c.line.Demand()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noteProven(now)
+	f := facts{
+		size: c.size, overflow: c.overflow, live: len(c.members),
+		waiting: d.Waiting, oldestWait: d.Oldest, idleSince: d.IdleSince,
+		failing: c.boot.failing, notBefore: c.boot.notBefore,
+	}
+	for m := range c.members {
+		switch m.state {
+		case starting:
+			f.starting++
+		case ending:
+			f.ending++
+		case up:
+		}
+	}
+	return f
+}
+
+// noteProven forgets failed starts once a member has shown that it works. The caller holds mu.
+func (c *Crew) noteProven(now time.Time) {
+	if c.boot.rounds == 0 {
+		return
+	}
+	for m := range c.members {
+		if m.state == up && (m.worker.Served() > 0 || now.Sub(m.readyAt) >= provenAfter) {
+			c.boot.proven()
+			signal(c.changed)
+			return
+		}
+	}
+}
+
+func (c *Crew) apply(ctx context.Context, p plan, now time.Time) {
+	c.tooMany.Store(p.surplus > 0)
+	c.retireIdle(p.surplus, now)
+	c.retireIdle(p.longIdle, now.Add(-overflowIdle))
+	for range p.start {
+		c.add(ctx)
+	}
+}
+
+func (c *Crew) retireIdle(n int, idleSince time.Time) {
+	for range n {
+		m := c.line.WithdrawIdle(idleSince)
+		if m == nil {
+			return
+		}
+		c.end(m, worker.ReasonRetired)
+	}
+}
+
+// add makes a member, and the goroutine that sees it through its life.
+func (c *Crew) add(ctx context.Context) {
+	m := &Member{startedAt: time.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.members[m] = struct{}{}
+	c.spawned++
+	c.running.Go(func() { c.live(ctx, m) })
+	signal(c.changed)
+}
+
+// live is a member's whole life.
+func (c *Crew) live(ctx context.Context, m *Member) {
+	if err := c.start(ctx, m); err != nil {
+		c.failed(m, err)
+		return
+	}
+	if c.admit(m) {
+		c.line.Offer(m)
+	}
+	signal(c.changed)
+	<-m.worker.Exited()
+	c.lost(m, c.line.Withdraw(m))
+	<-m.worker.Gone()
+}
+
+func (c *Crew) start(ctx context.Context, m *Member) error {
+	w, err := c.launch()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	m.worker = w
+	c.mu.Unlock()
+	return w.Ready(ctx)
+}
+
+// admit is the one place where a member becomes part of the pool.
+func (c *Crew) admit(m *Member) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		m.state = ending
+		m.worker.Discard(worker.ReasonClosed)
+		return false
+	}
+	m.state, m.readyAt = up, time.Now()
+	c.starts.Observe(m.readyAt.Sub(m.startedAt))
+	c.boot.ready()
+	c.Poke()
+	return true
+}
+
+// failed drops a member that never got ready.
+func (c *Crew) failed(m *Member, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remove(m)
+	if c.closed {
+		return
+	}
+	boot := worker.BootError{Message: err.Error()}
+	if b := (*worker.BootError)(nil); errors.As(err, &b) {
+		boot = *b
+	}
+	c.exits[string(worker.ReasonBoot)]++
+	c.bootFailed(boot, m, false)
+}
+
+// lost drops a member whose process has ended. idle: it had nothing to do.
+func (c *Crew) lost(m *Member, idle bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remove(m)
+	if reason, asked := m.worker.Ending(); asked {
+		c.exits[string(reason)]++
+		return
+	}
+	exit := m.worker.Exit()
+	c.exits[exit.Reason()]++
+	c.crashed++
+	c.log.Warn("worker ended by itself", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
+	if idle && m.worker.Served() == 0 && time.Since(m.readyAt) < provenAfter {
+		c.bootFailed(worker.BootError{Message: "a worker " + exit.String() + " soon after it was ready, with nothing to do; see the slot's log"}, m, true)
+	}
+}
+
+// bootFailed counts a failed start. The caller holds mu.
+func (c *Crew) bootFailed(err worker.BootError, m *Member, ready bool) {
+	now := time.Now()
+	c.noteProven(now)
+	c.boot.failed(err, ready, m.startedAt, now, rand.Float64())
+	c.log.Error("worker failed to start", "reason", err.Message, "attempts", c.boot.attempts, "next", c.boot.notBefore)
+}
+
+// remove takes m off the books. The caller holds mu.
+func (c *Crew) remove(m *Member) {
+	delete(c.members, m)
+	c.destroyed++
+	c.Poke()
+	signal(c.changed)
+}
+
+// end discards a member that nobody else has.
+func (c *Crew) end(m *Member, r worker.Reason) {
+	c.mu.Lock()
+	m.state = ending
+	c.mu.Unlock()
+	m.worker.Discard(r)
+	signal(c.changed)
+}

@@ -1,0 +1,88 @@
+package crew
+
+import "time"
+
+// Settings of a crew that don't change.
+const (
+	// overflowAfter is how long a request waits before an extra worker is started for it. Shorter, and each burst
+	// of a few milliseconds would start processes that come too late for it.
+	overflowAfter = 50 * time.Millisecond
+	// overflowIdle is how long a crew that is larger than its size keeps a member that has nothing to do.
+	overflowIdle = 5 * time.Second
+	// maxStarting bounds how many members start at the same time.
+	maxStarting = 16
+)
+
+// facts are all that a plan depends on, apart from the time.
+type facts struct {
+	size, overflow int
+	live           int // members, in whatever state
+	starting       int // of them: not ready yet
+	ending         int // of them: being ended; each holds its place until its process is gone
+	waiting        int // requests that no member has taken
+	oldestWait     time.Time
+	idleSince      time.Time // of the member that has been idle longest; zero: none is idle
+	failing        bool      // the last start failed, and none has succeeded since
+	notBefore      time.Time // no start before
+}
+
+// plan is what to do now, and when to plan again at the latest (zero: at the next event).
+type plan struct {
+	start    int
+	surplus  int // members to retire, at once when idle, else after their operation
+	longIdle int // of what is beyond size: at most so many to retire that have been idle for overflowIdle
+	wake     time.Time
+}
+
+// decide keeps size members alive, starts up to overflow more while requests wait, and ends what is too many.
+func decide(f facts, now time.Time) plan {
+	var p plan
+	staying := f.live - f.ending
+	p.surplus = max(0, staying-f.size-f.overflow)
+	if beyond := staying - p.surplus - f.size; beyond > 0 && !f.idleSince.IsZero() {
+		if due := f.idleSince.Add(overflowIdle); due.After(now) {
+			p.wakeAt(due)
+		} else {
+			p.longIdle = beyond
+		}
+	}
+	want := f.missing() + f.extra(&p, now)
+	p.start = f.allowed(&p, want, now)
+	return p
+}
+
+// missing is how many members there are too few.
+func (f facts) missing() int { return max(0, f.size-f.live) }
+
+// extra is how many members to start beyond size. Each one that is starting already will take a waiting request.
+func (f facts) extra(p *plan, now time.Time) int {
+	room := f.size + f.overflow - max(f.live, f.size)
+	unserved := f.waiting - f.starting - f.missing()
+	if room <= 0 || unserved <= 0 || f.failing {
+		return 0
+	}
+	if due := f.oldestWait.Add(overflowAfter); due.After(now) {
+		p.wakeAt(due)
+		return 0
+	}
+	return min(room, unserved)
+}
+
+// allowed bounds starts: while they fail, one at a time and not before its time.
+func (f facts) allowed(p *plan, want int, now time.Time) int {
+	if want > 0 && f.notBefore.After(now) {
+		p.wakeAt(f.notBefore)
+		return 0
+	}
+	limit := maxStarting
+	if f.failing {
+		limit = 1
+	}
+	return min(want, max(0, limit-f.starting))
+}
+
+func (p *plan) wakeAt(t time.Time) {
+	if p.wake.IsZero() || t.Before(p.wake) {
+		p.wake = t
+	}
+}

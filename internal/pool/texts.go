@@ -1,0 +1,74 @@
+package pool
+
+import (
+	"fmt"
+	"time"
+)
+
+// The constructors below are the only places where these failures get their text, so that V1 and V2 say the same.
+
+// NewQueueFull refuses a request because as many as size + overflow + queueLimit are inside.
+func NewQueueFull(pool string, busy, waiting int, retryAfter time.Duration) *Error {
+	e := NewError(ResourceError, QueueFull,
+		"pool %s has %s busy and %s waiting (queueLimit); retry later or raise spec.queueLimit",
+		pool, count(busy, "worker"), count(waiting, "request"))
+	e.Context = map[string]any{
+		"pool": pool, "busy": busy, "waiting": waiting, "retry_after_ms": max(1, retryAfter.Milliseconds()),
+	}
+	return e
+}
+
+// NewCheckoutTimeout ends a request that no worker became free for.
+func NewCheckoutTimeout(pool string, limit time.Duration) *Error {
+	e := NewError(TimeoutError, CheckoutTimeout,
+		"no worker of pool %s became free within %s (timeouts.checkout); retry later or raise spec.size", pool, Millis(limit))
+	e.Context = map[string]any{"pool": pool, "after_ms": limit.Milliseconds()}
+	return e
+}
+
+// NewDeadlineExceeded ends a request whose own deadline passed before a worker took it.
+func NewDeadlineExceeded(pool string) *Error {
+	e := NewError(TimeoutError, DeadlineExceeded,
+		"the request's deadline passed before a worker of pool %s took it, so it wasn't executed; give it more time", pool)
+	e.Context = map[string]any{"pool": pool}
+	return e
+}
+
+// NewCommandTimeout ends an operation that took all the time it had.
+func NewCommandTimeout(pool, worker, command string, after time.Duration) *Error {
+	e := NewError(TimeoutError, CommandTimeout,
+		"command %s of pool %s hadn't finished after %s, so its worker is replaced; make it faster or raise spec.timeouts.operation",
+		command, pool, Millis(after))
+	e.Context = map[string]any{"pool": pool, "worker": worker, "command": command, "after_ms": after.Milliseconds()}
+	return e
+}
+
+// NewCancelled ends a request whose caller gave up.
+func NewCancelled(pool string) *Error {
+	e := NewError(RequestError, Cancelled, "the caller of pool %s gave up before the reply", pool)
+	e.Context = map[string]any{"pool": pool}
+	return e
+}
+
+// NewNotAvailable refuses a request, or ends one that waits, because the pool can't serve it at all; why is a
+// sentence's end, for example "is shutting down; retry".
+func NewNotAvailable(pool, why string) *Error {
+	e := NewError(ResourceError, NotAvailable, "pool %s %s", pool, why)
+	e.Context = map[string]any{"pool": pool}
+	return e
+}
+
+// NewShuttingDown is what requests get from a pool that is being closed.
+func NewShuttingDown(pool string) *Error { return NewNotAvailable(pool, "is shutting down; retry") }
+
+// NewBroken is what requests get at once while no worker can be started.
+func NewBroken(pool string, f *BootFailure) *Error {
+	return NewNotAvailable(pool, "has no worker, as none can be started: "+f.Message).With("attempts", f.Attempts)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

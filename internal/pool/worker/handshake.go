@@ -1,0 +1,170 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// BootError is why a worker didn't become ready. Two starts that fail for the same reason have equal BootErrors:
+// nothing in them names the one process.
+type BootError struct {
+	Message   string
+	Traceback string // of the user's module, or the last lines of output; "" when there is none
+}
+
+// Error implements error.
+func (e *BootError) Error() string { return e.Message }
+
+const protocolVersion = 1
+
+type hello struct {
+	PID      int    `json:"pid"`
+	Python   string `json:"python"`
+	Protocol int    `json:"protocol"`
+}
+
+type initPayload struct {
+	Worker     string   `json:"worker"`
+	Mode       string   `json:"mode"`
+	Module     string   `json:"module"`
+	SysPath    []string `json:"sysPath"`
+	MaxPayload int      `json:"maxPayload"`
+}
+
+type initReply struct {
+	Worker   string   `json:"worker"`
+	Mode     string   `json:"mode"`
+	Commands []string `json:"commands"`
+}
+
+const modeSpawn = "spawn"
+
+// Ready waits until the worker can serve. When it can't, or ctx ends first, the process group has been killed and
+// reaped when Ready returns; the error is a *BootError, or the cause of ctx.
+func (w *Worker) Ready(ctx context.Context) error {
+	err := w.handshake(ctx)
+	if err == nil {
+		return nil
+	}
+	if !errors.As(err, new(*BootError)) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		w.awaitExit() // for its status: the pipe ends before the process
+	}
+	w.Kill(ReasonBoot)
+	<-w.gone
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return w.explain(err)
+}
+
+// handshake runs Hello, Init, Result within the init timeout.
+func (w *Worker) handshake(ctx context.Context) error {
+	deadline := time.Now().Add(w.initTimeout())
+	if err := w.setDeadlines(deadline); err != nil {
+		return err
+	}
+	release := w.interruptible(ctx)
+	defer release()
+	if err := w.readHello(); err != nil {
+		return err
+	}
+	if err := w.sendInit(); err != nil {
+		return err
+	}
+	return w.readInitReply()
+}
+
+func (w *Worker) initTimeout() time.Duration {
+	if w.spec.InitTimeout > 0 {
+		return w.spec.InitTimeout
+	}
+	return DefaultInitTimeout
+}
+
+func (w *Worker) readHello() error {
+	var f frame.Frame
+	if err := w.reader.Read(&f); err != nil {
+		return err
+	}
+	var h hello
+	if f.Kind != frame.Hello || json.Unmarshal(f.Payload, &h) != nil {
+		return &BootError{Message: "the worker's first frame is no Hello; is " + w.spec.PythonDir + " the poolworker package of this version?"}
+	}
+	if h.Protocol != protocolVersion {
+		return &BootError{Message: fmt.Sprintf("the worker speaks protocol %d, this supervisor %d; install both from one image",
+			h.Protocol, protocolVersion)}
+	}
+	return nil
+}
+
+func (w *Worker) sendInit() error {
+	limit := w.spec.MaxPayload
+	if limit <= 0 {
+		limit = frame.DefaultMaxPayload
+	}
+	payload, err := json.Marshal(initPayload{
+		Worker: w.id, Mode: modeSpawn, Module: w.spec.Module, SysPath: []string{w.spec.WorkingDir}, MaxPayload: limit,
+	})
+	if err != nil {
+		return err
+	}
+	w.sequence++
+	return w.writer.Write(&frame.Frame{Kind: frame.Init, Generation: w.generation, ID: w.sequence, Payload: payload})
+}
+
+// readInitReply admits the worker only when it echoes who it was told to be.
+func (w *Worker) readInitReply() error {
+	var f frame.Frame
+	if err := w.reader.Read(&f); err != nil {
+		return err
+	}
+	if f.ID != w.sequence || f.Generation != w.generation || w.reader.Buffered() > 0 {
+		return &BootError{Message: "the worker's answer to Init isn't one to this worker"}
+	}
+	switch f.Kind {
+	case frame.Result:
+		var r initReply
+		if err := json.Unmarshal(f.Payload, &r); err != nil || r.Worker != w.id || r.Mode != modeSpawn {
+			return &BootError{Message: "the worker didn't echo its id and mode, so it isn't admitted"}
+		}
+		return nil
+	case frame.Error:
+		return bootErrorFrom(f.Payload)
+	}
+	return &BootError{Message: fmt.Sprintf("the worker answered Init with a frame of kind %d", f.Kind)}
+}
+
+func bootErrorFrom(payload []byte) *BootError {
+	var e pool.Error
+	if err := json.Unmarshal(payload, &e); err != nil {
+		return &BootError{Message: "the worker failed to start and its reason can't be read: " + err.Error()}
+	}
+	traceback, _ := e.Context["traceback"].(string)
+	return &BootError{Message: e.Message, Traceback: traceback}
+}
+
+// explain turns a failed handshake into a BootError. The process is gone.
+func (w *Worker) explain(err error) *BootError {
+	var boot *BootError
+	if errors.As(err, &boot) {
+		return boot
+	}
+	tail := strings.Join(w.output.last(), "\n")
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &BootError{Traceback: tail, Message: fmt.Sprintf(
+			"module %s wasn't ready after %s, so its worker was ended; import less, or raise the init timeout",
+			w.spec.Module, w.initTimeout())}
+	}
+	if errors.Is(err, frame.ErrMalformed) || errors.Is(err, frame.ErrTooLarge) {
+		return &BootError{Traceback: tail, Message: "the worker's answer to Init isn't a frame: " + err.Error()}
+	}
+	return &BootError{Traceback: tail, Message: fmt.Sprintf("the worker of module %s %s before it was ready", w.spec.Module, w.Exit())}
+}

@@ -1,0 +1,155 @@
+package worker
+
+import (
+	"bufio"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// What workers print is logged line by line, within bounds: a line longer than maxLine is cut, and a worker that
+// prints more than linesPerSecond (after a burst) has lines dropped and counted. The pipe is always drained,
+// whatever the log's own sink does, so that no worker ever blocks on its output.
+const (
+	maxLine        = 4 << 10 // bytes
+	linesPerSecond = 100
+	lineBurst      = 500
+	lineBacklog    = 1024 // lines that wait for the log's sink, all workers together
+	tailLines      = 20   // kept of each worker, to explain a failed start
+)
+
+type outputLine struct {
+	worker  string
+	text    string
+	dropped int
+}
+
+// outputLog is the one goroutine that writes workers' lines to the log.
+type outputLog struct {
+	log   *slog.Logger
+	lines chan outputLine
+	done  chan struct{}
+}
+
+func newOutputLog(log *slog.Logger) *outputLog {
+	o := &outputLog{log: log, lines: make(chan outputLine, lineBacklog), done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		for l := range o.lines {
+			if l.dropped > 0 {
+				o.log.Warn("worker output dropped", "worker", l.worker, "lines", l.dropped)
+				continue
+			}
+			o.log.Info(l.text, "worker", l.worker, "source", "output")
+		}
+	}()
+	return o
+}
+
+// close waits until what was accepted is written. All readers must have ended.
+func (o *outputLog) close() {
+	close(o.lines)
+	<-o.done
+}
+
+func (o *outputLog) offer(l outputLine) bool {
+	select {
+	case o.lines <- l:
+		return true
+	default:
+		return false
+	}
+}
+
+// outputReader drains one worker's output.
+type outputReader struct {
+	worker string
+	pipe   *os.File
+	log    *outputLog
+	done   chan struct{}
+
+	mu   sync.Mutex
+	tail []string // guarded by mu
+
+	tokens  float64
+	filled  time.Time
+	dropped int
+}
+
+func readOutput(worker string, pipe *os.File, log *outputLog) *outputReader {
+	r := &outputReader{worker: worker, pipe: pipe, log: log, done: make(chan struct{}), tokens: lineBurst, filled: time.Now()}
+	go r.run()
+	return r
+}
+
+func (r *outputReader) run() {
+	defer close(r.done)
+	defer r.pipe.Close()
+	in := bufio.NewReaderSize(r.pipe, maxLine)
+	for {
+		line, more, err := in.ReadLine()
+		if len(line) > 0 {
+			r.line(string(line))
+		}
+		for more && err == nil { // the rest of a line that was cut
+			_, more, err = in.ReadLine()
+		}
+		if err != nil {
+			r.reportDropped()
+			return
+		}
+	}
+}
+
+func (r *outputReader) line(text string) {
+	r.mu.Lock()
+	if len(r.tail) == tailLines {
+		r.tail = append(r.tail[:0], r.tail[1:]...)
+	}
+	r.tail = append(r.tail, text)
+	r.mu.Unlock()
+
+	if !r.take(time.Now()) {
+		r.dropped++
+		return
+	}
+	r.reportDropped()
+	if !r.log.offer(outputLine{worker: r.worker, text: text}) {
+		r.dropped++
+	}
+}
+
+// take takes one token of the worker's bucket.
+func (r *outputReader) take(now time.Time) bool {
+	r.tokens = min(lineBurst, r.tokens+now.Sub(r.filled).Seconds()*linesPerSecond)
+	r.filled = now
+	if r.tokens < 1 {
+		return false
+	}
+	r.tokens--
+	return true
+}
+
+func (r *outputReader) reportDropped() {
+	if r.dropped > 0 && r.log.offer(outputLine{worker: r.worker, dropped: r.dropped}) {
+		r.dropped = 0
+	}
+}
+
+// finish ends the reader after its worker's death: what is in the pipe is read, and a stray process that holds
+// the other end keeps it open no longer than wait.
+func (r *outputReader) finish(wait time.Duration) {
+	err := r.pipe.SetReadDeadline(time.Now().Add(wait))
+	if err == nil || errors.Is(err, os.ErrClosed) {
+		<-r.done
+	}
+}
+
+// last returns the worker's last lines.
+func (r *outputReader) last() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.tail...)
+}

@@ -1,0 +1,93 @@
+package worker
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one child, leader of its own process group.
+type process struct {
+	pid  int
+	done chan struct{} // closed once exit is set
+
+	// mu orders signals and reaping: a pid is signalled only while it isn't reaped, and so never one that the
+	// kernel has given to another process since.
+	mu     sync.Mutex
+	reaped bool
+
+	exit Exit // written before done is closed
+}
+
+// Exit says how a process ended.
+type Exit struct {
+	Code   int            // when Signal is 0
+	Signal syscall.Signal // 0: it exited by itself
+	OOM    bool           // best effort: the kernel counted an out-of-memory kill in our cgroup
+}
+
+// String reads well after "the worker".
+func (e Exit) String() string {
+	switch {
+	case e.OOM:
+		return "was killed for lack of memory (SIGKILL by the kernel)"
+	case e.Signal != 0:
+		return "was killed by " + unix.SignalName(e.Signal)
+	}
+	return fmt.Sprintf("exited with status %d", e.Code)
+}
+
+// Reason is a short name to count by: "oom", "SIGSEGV", "exit 3".
+func (e Exit) Reason() string {
+	switch {
+	case e.OOM:
+		return "oom"
+	case e.Signal != 0:
+		return unix.SignalName(e.Signal)
+	}
+	return "exit " + strconv.Itoa(e.Code)
+}
+
+// signal reports whether the process was still ours to signal.
+func (p *process) signal(s syscall.Signal) bool { return p.kill(p.pid, s) }
+
+// signalGroup signals the process and all that it started and that stayed in its group.
+func (p *process) signalGroup(s syscall.Signal) bool { return p.kill(-p.pid, s) }
+
+func (p *process) kill(target int, s syscall.Signal) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.reaped && syscall.Kill(target, s) == nil
+}
+
+// reap kills what is left of the group of an ended process and takes its status. The caller has seen it end.
+func (p *process) reap(oom *oomCounter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(p.pid, &status, 0, nil)
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	p.reaped = true
+	if status.Signaled() {
+		p.exit = Exit{Signal: status.Signal()}
+		p.exit.OOM = status.Signal() == syscall.SIGKILL && oom.killed()
+	} else {
+		p.exit = Exit{Code: status.ExitStatus()}
+	}
+	close(p.done)
+}
+
+// preferAsOOMVictim makes the kernel choose a worker before its supervisor. Best effort: raising one's own score
+// needs no privilege, but /proc may be read-only.
+func preferAsOOMVictim(pid int) {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("900"), 0)
+}

@@ -1,0 +1,252 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// Call is one operation for a worker.
+type Call struct {
+	Command  string
+	Payload  []byte
+	Deadline time.Time // required: the worker is given up at it
+}
+
+// Outcome is how a Call ended.
+type Outcome struct {
+	Payload []byte        // the caller's to keep
+	Service time.Duration // from first byte sent to last byte received; 0: never sent
+	Err     *pool.Error
+	// Discard is why the worker can't be used again; empty: it can. A worker is reusable only after a complete
+	// frame with the request's id and the worker's generation, with nothing more behind it.
+	Discard Reason
+}
+
+// Retriable reports whether another worker may run the same request: this one failed before any byte of it had
+// been sent.
+func (o *Outcome) Retriable() bool { return o.Err != nil && o.Discard != "" && !o.Err.Sent }
+
+// RoundTrip sends one request and reads its reply, in the caller's own goroutine. It returns at the deadline or
+// soon after ctx ends, whatever the worker does.
+func (w *Worker) RoundTrip(ctx context.Context, c Call) Outcome {
+	start := time.Now()
+	if out := w.refuse(ctx, &c, start); out != nil {
+		return *out
+	}
+	w.sent.n = 0
+	w.sequence++
+	if err := w.setDeadlines(c.Deadline); err != nil {
+		return w.failed(ctx, &c, start, err)
+	}
+	release := w.interruptible(ctx)
+	var f frame.Frame
+	err := w.exchange(&c, start, &f)
+	release()
+	if err != nil {
+		return w.failed(ctx, &c, start, err)
+	}
+	return w.reply(&f, time.Since(start))
+}
+
+// refuse ends calls that must not reach the worker.
+func (w *Worker) refuse(ctx context.Context, c *Call, now time.Time) *Outcome {
+	switch {
+	case ctx.Err() != nil:
+		return &Outcome{Err: w.name(pool.NewCancelled(w.spec.Pool))}
+	case !c.Deadline.After(now):
+		return &Outcome{Err: pool.NewDeadlineExceeded(w.spec.Pool)}
+	case len(c.Payload) > w.maxPayload() || len(c.Command) > frame.MaxMeta:
+		return &Outcome{Err: pool.NewError(pool.RequestError, pool.FrameTooLarge,
+			"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
+			len(c.Payload)+len(c.Command), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
+	case w.exited():
+		return &Outcome{Err: w.exitError(c.Command, 0), Discard: ReasonExited}
+	case w.hasUnread():
+		return &Outcome{Discard: ReasonProtocol, Err: w.name(pool.NewError(pool.CommunicationError, pool.ResponseMismatch,
+			"worker %s of pool %s wrote to its protocol pipe while it had nothing to do, so it is replaced", w.id, w.spec.Pool))}
+	}
+	return nil
+}
+
+func (w *Worker) maxPayload() int {
+	if w.spec.MaxPayload > 0 {
+		return w.spec.MaxPayload
+	}
+	return frame.DefaultMaxPayload
+}
+
+// exchange writes the request and reads one frame.
+func (w *Worker) exchange(c *Call, start time.Time, f *frame.Frame) error {
+	request := frame.Frame{
+		Kind: frame.Request, Generation: w.generation, ID: w.sequence, Budget: c.Deadline.Sub(start),
+		Meta: []byte(c.Command), Payload: c.Payload,
+	}
+	if err := w.writer.Write(&request); err != nil {
+		return err
+	}
+	return w.reader.Read(f)
+}
+
+// reply judges a complete frame.
+func (w *Worker) reply(f *frame.Frame, service time.Duration) Outcome {
+	out := Outcome{Service: service}
+	if f.ID != w.sequence || f.Generation != w.generation {
+		out.Discard = ReasonProtocol
+		out.Err = w.sentError(pool.ResponseMismatch, "worker %s of pool %s answered request %d of generation %d instead of %d of %d, so it is replaced",
+			w.id, w.spec.Pool, f.ID, f.Generation, w.sequence, w.generation)
+		return out
+	}
+	switch f.Kind {
+	case frame.Result:
+		out.Payload = bytes.Clone(f.Payload)
+	case frame.Error:
+		out.Err, out.Discard = w.workerError(f.Payload)
+	default:
+		out.Discard = ReasonProtocol
+		out.Err = w.sentError(pool.DecodeError, "worker %s of pool %s answered with a frame of kind %d, so it is replaced",
+			w.id, w.spec.Pool, f.Kind)
+	}
+	if w.reader.Buffered() > 0 {
+		out.Discard = ReasonProtocol
+	}
+	if out.Discard == "" {
+		w.served.Add(1)
+	}
+	return out
+}
+
+// workerError decodes an Error frame; all four parts must be there.
+func (w *Worker) workerError(payload []byte) (*pool.Error, Reason) {
+	var e pool.Error
+	if err := json.Unmarshal(payload, &e); err != nil || e.Category == "" || e.Type == "" || e.Message == "" {
+		return w.sentError(pool.DecodeError, "worker %s of pool %s answered with an error that can't be read, so it is replaced",
+			w.id, w.spec.Pool), ReasonProtocol
+	}
+	e.Sent = true
+	return w.name(&e), ""
+}
+
+// failed explains a round trip that ended without a complete frame.
+func (w *Worker) failed(ctx context.Context, c *Call, start time.Time, err error) Outcome {
+	out := Outcome{}
+	if w.sent.n > 0 {
+		out.Service = time.Since(start)
+	}
+	switch {
+	case errors.Is(err, frame.ErrTooLarge):
+		out.Discard = ReasonProtocol
+		out.Err = w.sentError(pool.FrameTooLarge, "worker %s of pool %s answered with more than %d bytes, so it is replaced; return less",
+			w.id, w.spec.Pool, w.maxPayload())
+	case errors.Is(err, frame.ErrMalformed):
+		out.Discard = ReasonProtocol
+		out.Err = w.sentError(pool.DecodeError, "worker %s of pool %s answered with something that isn't a frame, so it is replaced",
+			w.id, w.spec.Pool)
+	case !errors.Is(err, os.ErrDeadlineExceeded) || w.exited():
+		out.Discard = ReasonExited
+		w.awaitExit()
+		out.Err = w.exitError(c.Command, w.sent.n)
+	case ctx.Err() != nil:
+		out.Discard = ReasonCancelled
+		out.Err = w.name(pool.NewCancelled(w.spec.Pool))
+	default:
+		out.Discard = ReasonTimeout
+		out.Err = pool.NewCommandTimeout(w.spec.Pool, w.id, c.Command, c.Deadline.Sub(start))
+	}
+	out.Err.Sent = w.sent.n > 0
+	return out
+}
+
+// exitError says how the process ended. It has ended.
+func (w *Worker) exitError(command string, sent int) *pool.Error {
+	if r := w.ending.Load(); r != nil && *r == ReasonClosed {
+		e := w.name(pool.NewNotAvailable(w.spec.Pool, "ended its workers before the operation had finished; retry"))
+		e.Sent = sent > 0
+		return e
+	}
+	exit := w.Exit()
+	e := w.sentError(pool.PortExited, "worker %s of pool %s %s during command %s and is replaced; its last output is in the slot's log",
+		w.id, w.spec.Pool, exit, command)
+	if exit.Signal != 0 {
+		e.Context["signal"] = unix.SignalName(exit.Signal)
+	} else {
+		e.Context["exit_status"] = exit.Code
+	}
+	e.Context["oom"] = exit.OOM
+	e.Sent = sent > 0
+	return e
+}
+
+func (w *Worker) sentError(t pool.Type, format string, args ...any) *pool.Error {
+	e := w.name(pool.NewError(pool.CommunicationError, t, format, args...))
+	e.Sent = true
+	return e
+}
+
+// name adds which worker of which pool to an error's context.
+func (w *Worker) name(e *pool.Error) *pool.Error {
+	return e.With("pool", w.spec.Pool).With("worker", w.id)
+}
+
+func (w *Worker) exited() bool {
+	select {
+	case <-w.proc.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitExit waits for the status of a worker whose pipe has ended; one that closed it but lives on is killed.
+func (w *Worker) awaitExit() {
+	const natural = time.Second
+	timer := time.NewTimer(natural)
+	defer timer.Stop()
+	select {
+	case <-w.proc.done:
+	case <-timer.C:
+		w.Kill(ReasonProtocol)
+		<-w.proc.done
+	}
+}
+
+// hasUnread reports whether the worker has written something that nobody asked for.
+func (w *Worker) hasUnread() bool {
+	unread := w.reader.Buffered()
+	err := w.pending.Control(func(fd uintptr) {
+		if n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
+			unread += n
+		}
+	})
+	return err != nil || unread > 0
+}
+
+func (w *Worker) setDeadlines(t time.Time) error {
+	return errors.Join(w.requests.SetWriteDeadline(t), w.replies.SetReadDeadline(t))
+}
+
+// interruptible makes the end of ctx end reads and writes. The caller must call release before it reuses the
+// worker: after that, ctx has no effect any more.
+func (w *Worker) interruptible(ctx context.Context) (release func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	ran := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ran)
+		_ = w.setDeadlines(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-ran
+		}
+	}
+}

@@ -1,0 +1,165 @@
+// Package worker is one Python process: its start, the handshake, one round trip at a time, and its end. It knows
+// nothing of the other workers of a pool.
+package worker
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+)
+
+// Spec says how worker processes are made.
+type Spec struct {
+	Pool string // the WorkerPool's name, for errors
+	Slot string // prefix of worker ids
+
+	// Marker tells this slot's processes from those of any other supervisor on the machine (the absolute path of
+	// the slot's socket): it is in the environment of each, and so survives whoever started them.
+	Marker string
+
+	Python     string   // interpreter as configured; "": see FindPython
+	PythonDir  string   // folder with poolworker's __main__.py
+	WorkingDir string   // absolute
+	Module     string   // the user's
+	Env        []string // NAME=value, whole
+	MaxPayload int      // bytes; 0: frame.DefaultMaxPayload
+
+	InitTimeout time.Duration // from start to ready, imports included; 0: 2 minutes
+	Grace       time.Duration // from a polite end to SIGTERM; 0: 5 s
+}
+
+// DefaultInitTimeout and DefaultGrace are used where a Spec has none.
+const (
+	DefaultInitTimeout = 2 * time.Minute
+	DefaultGrace       = 5 * time.Second
+)
+
+// Names of the two variables that mark a worker and whatever it starts.
+const (
+	slotVariable   = "WORKERPOOL_SLOT"
+	workerVariable = "WORKERPOOL_WORKER"
+)
+
+// Worker is a process, from its start to its end. Ready, RoundTrip, Discard, Retire and Interrupt are for whoever
+// has it checked out; all other methods may be called by anyone.
+type Worker struct {
+	id         string
+	generation uint32
+	spec       *Spec
+	host       *Host
+	proc       *process
+	output     *outputReader
+
+	requests *os.File // our end; frames to the worker
+	replies  *os.File // our end; frames from it
+	pending  syscall.RawConn
+	sent     countingWriter
+	writer   *frame.Writer
+	reader   *frame.Reader
+	sequence uint64
+
+	served atomic.Uint64
+	ending atomic.Pointer[Reason] // set once, by the first who asks it to end
+	gone   chan struct{}
+}
+
+// Launch starts a process; Ready must be called next, once. The error is a *BootError.
+func Launch(host *Host, spec *Spec) (*Worker, error) {
+	python, err := FindPython(spec.Python, spec.Env)
+	if err != nil {
+		return nil, &BootError{Message: err.Error()}
+	}
+	w, err := launch(host, spec, python)
+	if err != nil {
+		return nil, &BootError{Message: "starting " + python + " in " + spec.WorkingDir + ": " + err.Error()}
+	}
+	return w, nil
+}
+
+func launch(host *Host, spec *Spec, python string) (*Worker, error) {
+	p, err := newPipes()
+	if err != nil {
+		return nil, err
+	}
+	defer p.closeTheirs()
+	generation := host.nextGeneration()
+	id := spec.Slot + "-" + strconv.FormatUint(uint64(generation), 10)
+	proc, err := host.start([]string{python, spec.PythonDir, "--fds", "3,4"}, &syscall.ProcAttr{
+		Dir:   spec.WorkingDir,
+		Env:   append(spec.Env[:len(spec.Env):len(spec.Env)], slotVariable+"="+spec.Marker, workerVariable+"="+id),
+		Files: []uintptr{host.null.Fd(), p.outputTheirs.Fd(), p.outputTheirs.Fd(), p.requestsTheirs.Fd(), p.repliesTheirs.Fd()},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		p.closeOurs()
+		return nil, err
+	}
+	w := &Worker{
+		id: id, generation: generation, spec: spec, host: host, proc: proc,
+		requests: p.requests, replies: p.replies, gone: make(chan struct{}),
+		output: readOutput(id, p.output, host.output),
+	}
+	w.sent.file = w.requests
+	w.writer = frame.NewWriter(&w.sent)
+	w.reader = frame.NewReader(w.replies, spec.MaxPayload)
+	if w.pending, err = w.replies.SyscallConn(); err != nil {
+		w.Kill(ReasonBoot)
+	}
+	go w.watch()
+	return w, err
+}
+
+// lastReply is how long a dead worker's pipe stays open for a reply that it wrote before its end. Without a
+// bound, a process of its that left its group and holds the pipe would hold the caller too.
+const lastReply = 100 * time.Millisecond
+
+// watch cleans up after the process, however it ends.
+func (w *Worker) watch() {
+	<-w.proc.done
+	w.host.killStrays(w.spec.Marker, w.id)
+	w.output.finish(lastReply)
+	_ = w.requests.Close()
+	_ = w.replies.Close()
+	close(w.gone)
+}
+
+// ID is unique for the life of the slot.
+func (w *Worker) ID() string { return w.id }
+
+// PID of the process; meaningful until Exited.
+func (w *Worker) PID() int { return w.proc.pid }
+
+// Served counts the operations that ended with a clean reply.
+func (w *Worker) Served() uint64 { return w.served.Load() }
+
+// Exited is closed when the process has ended and is reaped.
+func (w *Worker) Exited() <-chan struct{} { return w.proc.done }
+
+// Gone is closed after Exited, when nothing of the worker is left: neither strays nor file descriptors.
+func (w *Worker) Gone() <-chan struct{} { return w.gone }
+
+// Exit is valid once Exited is closed.
+func (w *Worker) Exit() Exit { return w.proc.exit }
+
+// RSS is the resident memory of the process, in bytes; 0 when it can't be read.
+func (w *Worker) RSS() uint64 { return ResidentMemory(w.proc.pid) }
+
+// ResidentMemory reads a process's resident memory in bytes; 0 when it can't be read.
+func ResidentMemory(pid int) uint64 {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "statm"))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(data))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseUint(fields[1], 10, 64)
+	return pages * uint64(os.Getpagesize())
+}

@@ -1,0 +1,60 @@
+package slot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// data serves one request at a time until the connection ends.
+func (s *Server) data(ctx context.Context, p *peer) error {
+	for {
+		var f frame.Frame
+		if err := p.reader.Read(&f); err != nil {
+			if errors.Is(err, frame.ErrTooLarge) {
+				return errors.Join(err, s.refuse(p, err))
+			}
+			return err
+		}
+		if f.Kind != frame.Request || f.Flags != 0 {
+			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
+		}
+		reply, err := s.serve(ctx, p, &f)
+		if err != nil {
+			return err
+		}
+		if err := p.send(reply); err != nil {
+			return err
+		}
+	}
+}
+
+// refuse answers a request that can't be read; the stream is out of step after it.
+func (s *Server) refuse(p *peer, reason error) error {
+	f, err := errorFrame(0, pool.NewError(pool.RequestError, pool.FrameTooLarge,
+		"the slot refused the request: %v; send less, or a reference to the data", reason).With("slot", s.Slot.opt.Name), 0)
+	if err != nil {
+		return err
+	}
+	return p.send(f)
+}
+
+// serve runs one request and returns its answer.
+func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame) (*frame.Frame, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer s.instances.begin(p.Instance, f.ID, cancel)()
+	req := pool.Request{ID: f.ID, Command: string(f.Meta), Payload: f.Payload}
+	if f.Budget > 0 {
+		req.Deadline = time.Now().Add(f.Budget)
+	}
+	reply, failure := s.Slot.Do(ctx, req)
+	if failure != nil {
+		return errorFrame(f.ID, failure, reply.Service)
+	}
+	return &frame.Frame{Kind: frame.Result, ID: f.ID, Budget: reply.Service, Payload: reply.Payload}, nil
+}

@@ -1,0 +1,208 @@
+package slot
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/checkout"
+	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/serial"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+type builder func(context.Context, string, crew.Launch, pool.Limits, *slog.Logger) pool.Pool
+
+// versions is the registry of pool implementations.
+var versions = map[pool.Version]builder{
+	pool.V1: func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+		return serial.New(ctx, name, l, limits, log)
+	},
+	pool.V2: func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+		return checkout.New(ctx, name, l, limits, log)
+	},
+}
+
+// engine is a pool, what it was made for, and the requests inside.
+type engine struct {
+	config slotproto.Config // guarded by the slot's lock
+	pool   pool.Pool
+	stop   chan struct{} // ends the forwarding of changes
+	now    chan struct{} // closed: drain no longer
+	once   sync.Once
+
+	mu       sync.Mutex
+	inside   int  // guarded by mu
+	draining bool // guarded by mu: no request enters any more
+	emptied  chan struct{}
+}
+
+func (s *Slot) newEngine(ctx context.Context, cfg slotproto.Config) *engine {
+	limits, _ := capped(cfg, s.opt.MaxWorkers)
+	spec := s.spec(cfg)
+	launch := func() (crew.Worker, error) {
+		w, err := worker.Launch(s.opt.Host, spec)
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	}
+	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
+	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
+	e.pool = versions[cfg.Version](ctx, cfg.Pool, launch, limits, log)
+	go e.forward(&s.changes)
+	return e
+}
+
+// spec says how this configuration's workers are made. What the supervisor's own environment has for itself isn't
+// theirs.
+func (s *Slot) spec(cfg slotproto.Config) *worker.Spec {
+	env := make([]string, 0, len(s.opt.Env)+len(cfg.Worker.Env))
+	for _, e := range s.opt.Env {
+		if !strings.HasPrefix(e, "WORKERPOOL_") {
+			env = append(env, e)
+		}
+	}
+	for _, e := range cfg.Worker.Env {
+		env = append(env, e.Name+"="+e.Value)
+	}
+	dir := s.opt.WorkingDir
+	if own := cfg.Worker.WorkingDir; filepath.IsAbs(own) {
+		dir = own
+	} else {
+		dir = filepath.Join(dir, own)
+	}
+	return &worker.Spec{
+		Pool: cfg.Pool, Slot: s.opt.Name, Marker: s.opt.Socket, Python: cfg.Worker.Python, PythonDir: s.opt.PythonDir,
+		WorkingDir: dir, Module: cfg.Worker.Module, Env: env, MaxPayload: s.opt.MaxPayload, InitTimeout: s.opt.InitTimeout,
+	}
+}
+
+// runs reports whether cfg needs no new pool, only other limits.
+func (e *engine) runs(cfg slotproto.Config) bool {
+	return e.config.Pool == cfg.Pool && e.config.Revision == cfg.Revision && e.config.Version == cfg.Version &&
+		reflect.DeepEqual(e.config.Worker, cfg.Worker)
+}
+
+func (e *engine) configure(cfg slotproto.Config, maxWorkers int) {
+	if reflect.DeepEqual(e.config, cfg) {
+		return
+	}
+	e.config = cfg
+	limits, _ := capped(cfg, maxWorkers)
+	e.pool.Configure(limits)
+}
+
+func (e *engine) forward(to *hub) {
+	for {
+		select {
+		case <-e.pool.Changed():
+			to.notify()
+		case <-e.stop:
+			return
+		}
+	}
+}
+
+func (e *engine) enter() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.inside++
+}
+
+func (e *engine) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.inside--
+	e.signalEmptied()
+}
+
+// signalEmptied is called whenever inside or draining has changed; the caller holds mu.
+func (e *engine) signalEmptied() {
+	if e.draining && e.inside == 0 {
+		close(e.emptied)
+	}
+}
+
+// closePatience is how long idle workers may take to end, once their pool's requests have ended.
+const closePatience = 8 * time.Second
+
+// drain waits until all requests inside have ended, waiting ones too, at most for the drain timeout; then it ends
+// the pool. No request enters any more.
+func (e *engine) drain(ctx context.Context) error {
+	e.mu.Lock()
+	e.draining = true
+	e.signalEmptied()
+	e.mu.Unlock()
+	timer := time.NewTimer(e.config.Drain)
+	defer timer.Stop()
+	patience := closePatience
+	select {
+	case <-e.emptied:
+	case <-timer.C:
+		patience = 0
+	case <-e.now:
+		patience = 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	defer close(e.stop)
+	return e.pool.Close(ctx)
+}
+
+// hurry ends a drain now. Idempotent.
+func (e *engine) hurry() { e.once.Do(func() { close(e.now) }) }
+
+// capped fits a configuration's workers into what the container allows: overflow shrinks first, then size.
+func capped(cfg slotproto.Config, maxWorkers int) (limits pool.Limits, cut bool) {
+	limits = pool.Limits{
+		Size: cfg.Size, Overflow: cfg.Overflow, QueueLimit: cfg.Queue, Checkout: cfg.Checkout, Operation: cfg.Op, Drain: cfg.Drain,
+	}
+	if maxWorkers <= 0 {
+		return limits, false
+	}
+	limits.Size = min(cfg.Size, maxWorkers)
+	limits.Overflow = min(cfg.Overflow, maxWorkers-limits.Size)
+	return limits, limits.Size < cfg.Size || limits.Overflow < cfg.Overflow
+}
+
+// validate names the first thing that is wrong with a configuration.
+func validate(c slotproto.Config) *pool.Error {
+	if c.Worker == nil {
+		return nil
+	}
+	problem := ""
+	switch {
+	case c.Pool == "":
+		problem = "pool has no name"
+	case versions[c.Version] == nil:
+		problem = "version is " + string(c.Version) + ", not v1 or v2"
+	case c.Worker.Module == "":
+		problem = "worker.module is empty"
+	case c.Size < 1:
+		problem = "size is below 1"
+	case c.Overflow < 0 || c.Queue < 0:
+		problem = "overflow or queueLimit is negative"
+	case c.Checkout <= 0 || c.Op <= 0 || c.Drain < 0:
+		problem = "a timeout is missing or negative"
+	default:
+		return nil
+	}
+	return pool.NewError(pool.RequestError, pool.InvalidPayload, "configuration of pool %s refused: %s; correct the WorkerPool",
+		poolName(c), problem).With("pool", c.Pool)
+}
+
+func asPoolError(err error) *pool.Error {
+	var e *pool.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return pool.NewError(pool.SystemError, pool.Internal, "%v", err)
+}

@@ -1,0 +1,208 @@
+package slot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+const (
+	// DefaultMaxConnections bounds the connections to a slot: one for each request that runs or waits, and a few
+	// for control.
+	DefaultMaxConnections = 4096
+	helloTimeout          = 5 * time.Second
+	writeTimeout          = 10 * time.Second
+)
+
+// Listen makes the slot's socket, which every user may connect to: who reaches it is decided by who sees its
+// directory. A stale socket is replaced, one that somebody serves isn't.
+func Listen(path string) (*net.UnixListener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("socket %s is served by another supervisor; stop it, or use another path", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("replacing the stale socket: %w", err)
+	}
+	old := syscall.Umask(0o177)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	syscall.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// Server serves a slot to routers.
+type Server struct {
+	Slot           *Slot
+	MaxConnections int // 0: DefaultMaxConnections
+
+	instances *instances
+	handlers  sync.WaitGroup
+
+	mu          sync.Mutex
+	connections map[net.Conn]struct{} // guarded by mu; nil once closed
+}
+
+// NewServer returns a server of slot.
+func NewServer(s *Slot) *Server {
+	return &Server{Slot: s, MaxConnections: DefaultMaxConnections, instances: newInstances(), connections: map[net.Conn]struct{}{}}
+}
+
+// Serve accepts connections until l is closed, then returns nil; connections live on until Close.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			s.Slot.opt.Log.Error("accepting a connection", "error", err)
+			time.Sleep(50 * time.Millisecond) // out of file descriptors: let some close
+			continue
+		}
+		if !s.admit(c) {
+			_ = c.Close()
+			continue
+		}
+		s.handlers.Go(func() {
+			defer s.drop(c)
+			s.handle(ctx, c)
+		})
+	}
+}
+
+func (s *Server) admit(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.connections == nil || len(s.connections) >= s.MaxConnections {
+		return false
+	}
+	s.connections[c] = struct{}{}
+	return true
+}
+
+func (s *Server) drop(c net.Conn) {
+	s.mu.Lock()
+	delete(s.connections, c)
+	s.mu.Unlock()
+	_ = c.Close()
+}
+
+// Close ends all connections, each after the reply that it is writing, and waits for their goroutines.
+func (s *Server) Close() {
+	s.mu.Lock()
+	for c := range s.connections {
+		_ = c.SetReadDeadline(time.Unix(1, 0))
+	}
+	s.connections = nil
+	s.mu.Unlock()
+	s.handlers.Wait()
+}
+
+func (s *Server) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connections == nil
+}
+
+// peer is one connection after its Hello.
+type peer struct {
+	slotproto.Hello
+	conn   net.Conn
+	reader *frame.Reader
+	writer *frame.Writer
+}
+
+func (s *Server) handle(ctx context.Context, c net.Conn) {
+	p, err := s.greet(c)
+	if err != nil {
+		if !expected(err) {
+			s.Slot.opt.Log.Warn("connection refused", "error", err)
+		}
+		return
+	}
+	if s.closed() { // while the Hello was read
+		return
+	}
+	leave := s.instances.join(p.Instance, p.Role == slotproto.Control)
+	defer leave()
+	if p.Role == slotproto.Control {
+		err = s.control(ctx, p)
+	} else {
+		err = s.data(ctx, p)
+	}
+	if !expected(err) {
+		s.Slot.opt.Log.Warn("connection ended", "role", p.Role, "instance", p.Instance, "error", err)
+	}
+}
+
+// expected errors end a connection every day: the peer closed it (a probe without a word), or this side does.
+func expected(err error) bool {
+	return err == nil || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// greet reads the router's Hello and answers it.
+func (s *Server) greet(c net.Conn) (*peer, error) {
+	p := &peer{conn: c, reader: frame.NewReader(c, s.Slot.opt.MaxPayload), writer: frame.NewWriter(c)}
+	if err := c.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, err
+	}
+	var f frame.Frame
+	if err := p.reader.Read(&f); err != nil {
+		return nil, err
+	}
+	if f.Kind != frame.Hello || json.Unmarshal(f.Payload, &p.Hello) != nil {
+		return nil, errors.New("the first frame is no Hello")
+	}
+	switch {
+	case p.Protocol != slotproto.Protocol:
+		return nil, fmt.Errorf("the peer speaks protocol %d, this slot %d", p.Protocol, slotproto.Protocol)
+	case p.Role != slotproto.Control && p.Role != slotproto.Data, p.Instance == "":
+		return nil, fmt.Errorf("role %q of instance %q", p.Role, p.Instance)
+	}
+	answer, err := json.Marshal(map[string]any{"slot": s.Slot.opt.Name, "protocol": slotproto.Protocol})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.writer.Write(&frame.Frame{Kind: frame.Hello, ID: f.ID, Payload: answer}); err != nil {
+		return nil, err
+	}
+	return p, c.SetDeadline(time.Time{})
+}
+
+// send writes one frame within the write timeout.
+func (p *peer) send(f *frame.Frame) error {
+	if err := p.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	return p.writer.Write(f)
+}
+
+// errorFrame encodes a failure as the answer to request id.
+func errorFrame(id uint64, e *pool.Error, service time.Duration) (*frame.Frame, error) {
+	payload, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	f := &frame.Frame{Kind: frame.Error, ID: id, Budget: service, Payload: payload}
+	if e.Sent {
+		f.Flags = slotproto.FlagSent
+	}
+	return f, nil
+}

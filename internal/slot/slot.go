@@ -1,0 +1,154 @@
+// Package slot is the supervisor of one slot: it serves requests from the router with a pool of Python workers,
+// which pool being whatever the router last configured, and changes pools without losing a request. It never ends
+// for anything that Python does: what can't be started is a state that it reports.
+package slot
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+// Options of a slot that don't change during its life.
+type Options struct {
+	Name       string // "a" or "b"
+	Socket     string // absolute path of its unix socket
+	PythonDir  string // folder with poolworker's __main__.py
+	WorkingDir string // absolute; of workers that don't say their own (the image's WORKDIR)
+	Env        []string
+
+	MaxWorkers  int           // what the container's limits allow; 0: no limit
+	MaxPayload  int           // bytes; 0: frame.DefaultMaxPayload
+	InitTimeout time.Duration // of a worker's start; 0: worker.DefaultInitTimeout
+	Host        *worker.Host
+	Log         *slog.Logger
+}
+
+// Slot runs at most one pool, and drains those that were replaced. All methods are safe for concurrent use.
+type Slot struct {
+	opt     Options
+	changes hub
+
+	// mu guards what follows. Configure holds it while it makes a pool, so that configurations apply in order.
+	mu      sync.Mutex
+	config  slotproto.Config
+	current *engine // nil while idle
+	closed  bool
+	past    totals // of pools that have ended
+	retired map[*engine]struct{}
+	drains  sync.WaitGroup // one for each of retired
+}
+
+// New returns an idle slot.
+func New(opt Options) *Slot {
+	return &Slot{opt: opt, retired: map[*engine]struct{}{}}
+}
+
+// Do runs one request in the pool that is configured now. A failure is always an *pool.Error that names the slot.
+func (s *Slot) Do(ctx context.Context, req pool.Request) (pool.Reply, *pool.Error) {
+	e, err := s.enter()
+	if err != nil {
+		return pool.Reply{}, err.With("slot", s.opt.Name)
+	}
+	defer e.leave()
+	reply, failure := e.pool.Do(ctx, req)
+	if failure != nil {
+		return reply, asPoolError(failure).With("slot", s.opt.Name)
+	}
+	return reply, nil
+}
+
+// enter returns the current pool, which isn't closed before leave.
+func (s *Slot) enter() (*engine, *pool.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		return nil, pool.NewNotAvailable(poolName(s.config), "has no workers in slot "+s.opt.Name+", which is idle; send to the other slot")
+	}
+	s.current.enter()
+	return s.current, nil
+}
+
+func poolName(c slotproto.Config) string {
+	if c.Pool == "" {
+		return "(not configured)"
+	}
+	return c.Pool
+}
+
+// Configure makes cfg the desired state; the same one twice is a no-op. Requests go to a new pool at once; those
+// inside the old one finish there, within the old one's drain timeout. Limits change without a new pool.
+func (s *Slot) Configure(ctx context.Context, cfg slotproto.Config) *pool.Error {
+	if err := validate(cfg); err != nil {
+		return err.With("slot", s.opt.Name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return pool.NewShuttingDown(cfg.Pool).With("slot", s.opt.Name)
+	}
+	old := s.current
+	s.config = cfg
+	switch {
+	case cfg.Worker == nil:
+		s.current = nil
+	case old != nil && old.runs(cfg):
+		old.configure(cfg, s.opt.MaxWorkers)
+		s.changes.notify()
+		return nil
+	default:
+		s.current = s.newEngine(ctx, cfg)
+	}
+	if old != nil {
+		s.retire(ctx, old)
+	}
+	s.opt.Log.Info("slot configured", "pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version, "size", cfg.Size)
+	s.changes.notify()
+	return nil
+}
+
+// retire drains and closes a pool in the background. The caller holds mu.
+func (s *Slot) retire(ctx context.Context, e *engine) {
+	s.retired[e] = struct{}{}
+	ctx = context.WithoutCancel(ctx)
+	s.drains.Go(func() {
+		err := e.drain(ctx)
+		s.mu.Lock()
+		delete(s.retired, e)
+		s.past.add(e.pool.Stats())
+		s.mu.Unlock()
+		s.changes.notify()
+		if err != nil {
+			s.opt.Log.Error("workers are still alive after their pool was closed", "revision", e.config.Revision, "error", err)
+		}
+	})
+}
+
+// Close drains the pool, takes no more requests, and leaves no process behind. It is bounded by the drain timeout
+// and by ctx.
+func (s *Slot) Close(ctx context.Context) {
+	s.mu.Lock()
+	s.closed = true
+	old := s.current
+	s.current = nil
+	if old != nil {
+		s.retire(ctx, old)
+	}
+	cut := make([]*engine, 0, len(s.retired))
+	for e := range s.retired {
+		cut = append(cut, e)
+	}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() {
+		for _, e := range cut {
+			e.hurry()
+		}
+	})
+	defer stop()
+	s.drains.Wait()
+}

@@ -1,0 +1,74 @@
+package slot
+
+import (
+	"os"
+	"sync"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+// totals count workers over all pools of the slot's life.
+type totals struct{ spawned, destroyed, crashed uint64 }
+
+func (t *totals) add(s pool.Stats) {
+	t.spawned += s.Spawned
+	t.destroyed += s.Destroyed
+	t.crashed += s.Crashed
+}
+
+// Status describes the slot: workers and boot failure of the current pool; counters of all pools since the slot
+// started.
+func (s *Slot) Status() slotproto.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.past
+	for e := range s.retired {
+		sum.add(e.pool.Stats())
+	}
+	status := slotproto.Status{Slot: s.opt.Name, MaxWorkers: s.opt.MaxWorkers, RSS: worker.ResidentMemory(os.Getpid())}
+	if e := s.current; e != nil {
+		stats := e.pool.Stats()
+		sum.add(stats)
+		_, status.Capped = capped(e.config, s.opt.MaxWorkers)
+		status.Revision, status.Version = e.config.Revision, e.config.Version
+		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
+		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
+		status.Boot, status.Workers = stats.Boot, stats.Workers
+	}
+	status.Spawned, status.Destroyed, status.Crashed = sum.spawned, sum.destroyed, sum.crashed
+	return status
+}
+
+// hub tells any number of listeners, coalesced, that something has changed. The zero value is ready.
+type hub struct {
+	mu        sync.Mutex
+	listeners map[chan struct{}]struct{} // guarded by mu
+}
+
+func (h *hub) listen() (ch chan struct{}, cancel func()) {
+	ch = make(chan struct{}, 1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.listeners == nil {
+		h.listeners = map[chan struct{}]struct{}{}
+	}
+	h.listeners[ch] = struct{}{}
+	return ch, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.listeners, ch)
+	}
+}
+
+func (h *hub) notify() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ch := range h.listeners {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       0 today; a receiver refuses flags it doesn't know
+//	5       1     flags       FlagSent or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -39,6 +39,11 @@ const (
 	Configure Kind = 10 // router → slot: JSON slotproto.Config
 	Status    Kind = 11 // slot → router: JSON slotproto.Status
 )
+
+// FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.
+const FlagSent uint8 = 1 << 0
+
+const knownFlags = FlagSent
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28
@@ -155,6 +160,8 @@ func (r *Reader) Read(f *Frame) error {
 		return fmt.Errorf("%w: length %d with %d bytes of meta", ErrMalformed, length, meta)
 	case payload > int64(r.max):
 		return fmt.Errorf("%w: payload of %d bytes, at most %d", ErrTooLarge, payload, r.max)
+	case h[5]&^knownFlags != 0:
+		return fmt.Errorf("%w: unknown flags %#02x", ErrMalformed, h[5])
 	}
 	budget := binary.BigEndian.Uint64(h[20:])
 	if budget > uint64(1<<63-1)/uint64(time.Microsecond) {
@@ -178,6 +185,9 @@ func (r *Reader) Read(f *Frame) error {
 func (r *Reader) fill(n int) error {
 	if r.end-r.start >= n {
 		return nil
+	}
+	if r.start == r.end && len(r.buf) <= keepBuffer {
+		r.start, r.end = 0, 0 // so that one Read of the stream gets as much as the buffer holds
 	}
 	r.makeRoom(n)
 	for r.end-r.start < n {

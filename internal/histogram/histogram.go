@@ -1,5 +1,5 @@
 // Package histogram counts durations in log-linear buckets that merge by addition: 16 buckets for each doubling,
-// so that a quantile is within 3.2 % of the truth (half a bucket's width), from 1 µs to 19 hours.
+// so that a quantile is within 3.2 % of the truth (half a bucket's width), from 1 µs to 38 hours.
 package histogram
 
 import (

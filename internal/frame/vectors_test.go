@@ -1,0 +1,112 @@
+package frame_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+)
+
+// vector is one entry of testdata/vectors.json, which the Python decoder reads too.
+type vector struct {
+	Name       string     `json:"name"`
+	Hex        hexBytes   `json:"hex"`
+	Kind       frame.Kind `json:"kind"`
+	Flags      uint8      `json:"flags"`
+	Generation uint32     `json:"generation"`
+	ID         uint64     `json:"id"`
+	Budget     int64      `json:"budget"` // µs
+	Meta       hexBytes   `json:"meta"`
+	Payload    hexBytes   `json:"payload"`
+
+	MaxPayload int    `json:"maxPayload"`
+	Error      string `json:"error"`
+}
+
+func (v *vector) frame() frame.Frame {
+	return frame.Frame{
+		Kind: v.Kind, Flags: v.Flags, Generation: v.Generation, ID: v.ID,
+		Budget: time.Duration(v.Budget) * time.Microsecond, Meta: v.Meta, Payload: v.Payload,
+	}
+}
+
+type hexBytes []byte
+
+func (h *hexBytes) UnmarshalText(text []byte) (err error) {
+	*h, err = hex.DecodeString(string(text))
+	return err
+}
+
+type vectors struct {
+	Valid   []vector `json:"valid"`
+	Invalid []vector `json:"invalid"`
+}
+
+func readVectors(t testing.TB) vectors {
+	t.Helper()
+	data, err := os.ReadFile("testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vectors
+	if err := json.Unmarshal(data, &v); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Valid) == 0 || len(v.Invalid) == 0 {
+		t.Fatal("no vectors")
+	}
+	return v
+}
+
+func TestP32_ValidVectors(t *testing.T) {
+	for _, v := range readVectors(t).Valid {
+		t.Run(v.Name, func(t *testing.T) {
+			want := v.frame()
+			encoded, err := frame.Append(nil, &want)
+			if err != nil || !bytes.Equal(encoded, v.Hex) {
+				t.Errorf("Append = %x, %v; want %x", encoded, err, []byte(v.Hex))
+			}
+			var got frame.Frame
+			r := frame.NewReader(bytes.NewReader(v.Hex), 0)
+			if err := r.Read(&got); err != nil {
+				t.Fatal(err)
+			}
+			assertEqual(t, &got, &want)
+			if err := r.Read(&got); err != io.EOF {
+				t.Errorf("after the frame: %v, want io.EOF", err)
+			}
+		})
+	}
+}
+
+func TestP33_InvalidVectors(t *testing.T) {
+	wants := map[string]error{
+		"malformed": frame.ErrMalformed,
+		"too large": frame.ErrTooLarge,
+		"truncated": io.ErrUnexpectedEOF,
+	}
+	for _, v := range readVectors(t).Invalid {
+		t.Run(v.Name, func(t *testing.T) {
+			var got frame.Frame
+			err := frame.NewReader(bytes.NewReader(v.Hex), v.MaxPayload).Read(&got)
+			if want := wants[v.Error]; want == nil || !errors.Is(err, want) {
+				t.Errorf("Read = %v, want %s", err, v.Error)
+			}
+		})
+	}
+}
+
+func assertEqual(t interface{ Errorf(string, ...any) }, got, want *frame.Frame) {
+	same := got.Kind == want.Kind && got.Flags == want.Flags && got.Generation == want.Generation &&
+		got.ID == want.ID && got.Budget == want.Budget &&
+		bytes.Equal(got.Meta, want.Meta) && bytes.Equal(got.Payload, want.Payload)
+	if !same {
+		t.Errorf("frame is %+v, want %+v", got, want)
+	}
+}

@@ -43,8 +43,8 @@ type Caller struct {
 
 // Directory looks pods and pools up.
 type Directory interface {
-	// Pod returns what identifies a pod.
-	Pod(ctx context.Context, name types.NamespacedName) (PodIdentity, error)
+	// Pod returns what identifies a pod, of those that had this name the one with the UID if it still exists.
+	Pod(ctx context.Context, name types.NamespacedName, uid types.UID) (PodIdentity, error)
 	// PoolUID returns the UID of a pool.
 	PoolUID(ctx context.Context, name types.NamespacedName) (types.UID, error)
 }
@@ -92,7 +92,7 @@ func (s *Server) authenticate(ctx context.Context, token string, hello *controlp
 		return Member{}, reject("review_failed", codes.Unavailable, "the token couldn't be reviewed: %v; retry", err)
 	}
 	name := types.NamespacedName{Namespace: caller.Namespace, Name: caller.Pod}
-	pod, err := s.Directory.Pod(ctx, name)
+	pod, err := s.Directory.Pod(ctx, name, caller.PodUID)
 	if err != nil {
 		return Member{}, lookupFailed("pod", name, err)
 	}

@@ -19,8 +19,9 @@ type podState struct {
 	name     string
 	instance string
 	version  string
-	link     *link // nil while disconnected
-	inForce  order // last acknowledged or reported
+	link     *link     // nil while disconnected
+	since    time.Time // when it connected or disconnected last
+	inForce  order     // last acknowledged or reported
 	refused  refusal
 	slots    map[string]*slotState
 	totals   map[string]*controlpb.RevisionCounters // by revision: the last report's, to tell what is new in the next
@@ -73,7 +74,7 @@ func (f *Fleet) connect(m Member, hello *controlpb.Hello) *link {
 	}
 	pod.unlink(pod.link)
 	pod.greet(hello)
-	pod.link = &link{wakeup: make(chan struct{}, 1), ended: make(chan struct{})}
+	pod.link, pod.since = &link{wakeup: make(chan struct{}, 1), ended: make(chan struct{})}, f.clock()
 	if p.snapshot != nil {
 		pod.wake()
 	}
@@ -97,8 +98,9 @@ func (f *Fleet) disconnect(m Member, l *link) {
 	f.metrics.Connected.Dec()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if pod := f.find(m); pod != nil {
+	if pod := f.find(m); pod != nil && pod.link == l {
 		pod.unlink(l)
+		pod.since = f.clock()
 	}
 }
 
@@ -237,6 +239,7 @@ func (s *slotState) view() SlotView {
 func (p *podState) view(current *controlpb.Snapshot) PodView {
 	v := PodView{
 		Connected:    p.link != nil,
+		Since:        p.since,
 		Acknowledged: p.link != nil && current != nil && p.inForce == orderOf(current),
 		Slots:        make(map[string]SlotView, len(p.slots)),
 	}

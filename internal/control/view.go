@@ -25,6 +25,8 @@ type PoolView struct {
 // PodView is what is known of one pod. Without a connection it is the last that was known.
 type PodView struct {
 	Connected bool
+	// Since when it is connected, or isn't any more.
+	Since time.Time
 	// Acknowledged: the current snapshot is in force there.
 	Acknowledged bool
 	// Refusal is why the current snapshot isn't; empty: it wasn't refused.

@@ -32,13 +32,19 @@ func Object(pool *v1alpha1.WorkerPool, t Text, number int64) *appsv1.ControllerR
 				v1alpha1.ManagedByLabel: v1alpha1.ManagedBy,
 				v1alpha1.PoolLabel:      pool.Name,
 			},
-			OwnerReferences: []metav1.OwnerReference{
-				*metav1.NewControllerRef(pool, v1alpha1.GroupVersion.WithKind("WorkerPool")),
-			},
+			OwnerReferences: []metav1.OwnerReference{OwnedBy(pool)},
 		},
 		Data:     runtime.RawExtension{Raw: t.Canonical()},
 		Revision: number,
 	}
+}
+
+// OwnedBy makes an object go with its pool. It doesn't block the pool's deletion: that would take the right to update
+// its finalizers.
+func OwnedBy(pool *v1alpha1.WorkerPool) metav1.OwnerReference {
+	ref := *metav1.NewControllerRef(pool, v1alpha1.GroupVersion.WithKind("WorkerPool"))
+	ref.BlockOwnerDeletion = nil
+	return ref
 }
 
 // Read collects the texts of a pool's own ControllerRevisions. One whose text isn't what its name says is an error:

@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"slices"
+
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
 
@@ -33,8 +35,9 @@ type Pod struct {
 	Acknowledged bool
 	// Slots holds the last report of each slot by name.
 	Slots map[string]Slot
-	// Images are its slots' images by name, as injected. Absent: unknown, and taken to be right.
-	Images map[string]string
+	// Images are, by slot, the revisions' images that its container is good for; "" is the operator's own worker
+	// image. A slot that is absent is taken to be good for all.
+	Images map[string][]string
 }
 
 // Slot is what a slot reported.
@@ -69,8 +72,8 @@ func (p *Pod) FailsToBoot(placed *v1alpha1.SlotRevision) bool {
 
 // HasImage tells whether the pod's slot can run what is placed in it.
 func (p *Pod) HasImage(placed *v1alpha1.SlotRevision) bool {
-	image, known := p.Images[placed.Slot]
-	return !known || image == placed.Image
+	images, known := p.Images[placed.Slot]
+	return !known || slices.Contains(images, placed.Image)
 }
 
 // Outdated tells whether one of the pod's slots has another image than its revision wants.

@@ -54,7 +54,7 @@ func slot(name string, in Input, sizes resources, user slotUser) corev1.Containe
 		RestartPolicy:            new(corev1.ContainerRestartPolicyAlways),
 		SecurityContext:          user.context(),
 		Resources:                sizes.slot,
-		StartupProbe:             probe(poold, slotSocket),
+		StartupProbe:             probe(poold, "pool", slotSocket),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: binVolume, MountPath: binDir, ReadOnly: true},
@@ -76,7 +76,7 @@ func router(pod *corev1.Pod, in Input, sizes resources, bootstrap string) corev1
 		RestartPolicy:            new(corev1.ContainerRestartPolicyAlways),
 		SecurityContext:          operatorUser(),
 		Resources:                sizes.router,
-		StartupProbe:             probe("/poold", AppSocket),
+		StartupProbe:             probe("/poold", "router", AppSocket),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: appVolume, MountPath: appDir},
@@ -124,10 +124,10 @@ func appListens(spec *corev1.PodSpec) bool {
 	return false
 }
 
-// probe asks poold whether a socket answers, for at most a minute; then the container is started again.
-func probe(poold, socket string) *corev1.Probe {
+// probe asks poold whether a part of it answers, for at most a minute; then the container is started again.
+func probe(poold, part, socket string) *corev1.Probe {
 	return &corev1.Probe{
-		ProbeHandler:     corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{poold, "probe", "--socket", socket}}},
+		ProbeHandler:     corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{poold, "probe", part, "--socket", socket}}},
 		PeriodSeconds:    1,
 		TimeoutSeconds:   5,
 		FailureThreshold: 60,

@@ -14,6 +14,9 @@ import (
 // kubectl is the command: the built kubectl against the cluster, with its exit code. A cluster of which a component
 // died isn't waited for: kubectl is ended, and the component's log shown.
 func kubectl(p paths, args []string) error {
+	if len(args) > 0 && args[0] == "kustomize" {
+		return kustomize(p, args)
+	}
 	rec, err := p.readRecord()
 	if err != nil {
 		return err
@@ -27,6 +30,16 @@ func kubectl(p paths, args []string) error {
 		return p.withTail(errors.New(what), component)
 	}
 	return p.runWatched(p.kubectlCommand(rec, args...), w)
+}
+
+// kustomize is the one part of kubectl that wants no cluster.
+func kustomize(p paths, args []string) error {
+	tools, err := p.ensure("kubectl")
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(p.inCache(tools[kubernetesModule].dir), "kubectl")
+	return replaceWith(append([]string{program}, args...))
 }
 
 func (p paths) kubectlCommand(rec record, args ...string) *exec.Cmd {

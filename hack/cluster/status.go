@@ -53,10 +53,11 @@ func status(p paths, args []string) error {
 // nodeStatus asks the cluster itself: a component that hangs hasn't died.
 func (p paths) nodeStatus(rec record) error {
 	cmd := p.kubectlCommand(rec, "get", "node", nodeName, "--no-headers", "--request-timeout=10s")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("the API server doesn't answer, though all components run: see `logs kube-apiserver`")
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("all components run, but the API server doesn't answer: see `logs kube-apiserver`\n%s", output)
 	}
+	fmt.Printf("  %s", output)
 	return nil
 }
 

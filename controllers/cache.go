@@ -1,0 +1,62 @@
+package controllers
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+)
+
+// CacheOptions keep of a cluster's objects what this operator looks at: pods with the opt-in label, stripped of all but
+// what tells who they are and how they do, and the objects that it wrote itself.
+func CacheOptions() (cache.Options, error) {
+	labelled, err := labels.NewRequirement(v1alpha1.PoolLabel, selection.Exists, nil)
+	if err != nil {
+		return cache.Options{}, fmt.Errorf("the label %s: %w", v1alpha1.PoolLabel, err)
+	}
+	own := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1alpha1.ManagedByLabel: v1alpha1.ManagedBy})}
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:                {Label: labels.NewSelector().Add(*labelled), Transform: stripPod},
+			&corev1.ConfigMap{}:          own,
+			&appsv1.ControllerRevision{}: own,
+		},
+	}, nil
+}
+
+// stripPod keeps a pod's identity, owner, phase and what injection stamped on it.
+func stripPod(object any) (any, error) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	annotations := map[string]string{}
+	for _, name := range []string{v1alpha1.InjectedAnnotation, v1alpha1.ImagesAnnotation} {
+		if value, ok := pod.Annotations[name]; ok {
+			annotations[name] = value
+		}
+	}
+	return &corev1.Pod{
+		TypeMeta: pod.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Name:              pod.Name,
+			Namespace:         pod.Namespace,
+			UID:               pod.UID,
+			ResourceVersion:   pod.ResourceVersion,
+			CreationTimestamp: pod.CreationTimestamp,
+			DeletionTimestamp: pod.DeletionTimestamp,
+			Labels:            pod.Labels,
+			Annotations:       annotations,
+			OwnerReferences:   pod.OwnerReferences,
+		},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, StartTime: pod.Status.StartTime},
+	}, nil
+}

@@ -1,0 +1,48 @@
+package controllers
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/dspex/workerpool-operator/internal/rollout"
+)
+
+// memory is what this leader remembers of a pool between passes. A new leader starts without it, from the status.
+type memory struct {
+	uid  types.UID
+	led  time.Time     // the leadership in which told was told
+	told *rollout.Told // last, to the routers; nil: nothing yet
+	// written is the resourceVersion of the last status that was written: a cache that is behind it must not be acted
+	// upon, or a promotion could be undone by its own past.
+	written string
+	wrote   time.Time
+}
+
+// memories by pool. The queue never hands the same pool to two workers, so that mu guards the map alone.
+type memories struct {
+	mu     sync.Mutex
+	byPool map[types.NamespacedName]*memory
+}
+
+// of returns what is remembered of a pool, nothing when it is another one of the same name or leadership is new.
+func (m *memories) of(key types.NamespacedName, uid types.UID, led time.Time) *memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byPool == nil {
+		m.byPool = map[types.NamespacedName]*memory{}
+	}
+	found, ok := m.byPool[key]
+	if !ok || found.uid != uid || !found.led.Equal(led) {
+		found = &memory{uid: uid, led: led}
+		m.byPool[key] = found
+	}
+	return found
+}
+
+func (m *memories) forget(key types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.byPool, key)
+}

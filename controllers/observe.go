@@ -1,0 +1,198 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/control"
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/revision"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+	"github.com/dspex/workerpool-operator/internal/status"
+)
+
+// joinGrace is how long a pod may be without a stream before it counts as unreachable: after its start, after a stream
+// ended, and after a change of leader.
+const joinGrace = 15 * time.Second
+
+// pass is one walk through the phases: what was observed, what was decided, what is to be done.
+type pass struct {
+	key types.NamespacedName
+	now time.Time
+	led time.Time // since when this process leads
+
+	pool      *v1alpha1.WorkerPool
+	memory    *memory
+	pods      []status.Pod
+	uids      []types.UID
+	figures   map[string]status.Figures
+	revisions []appsv1.ControllerRevision
+	texts     revision.Texts
+
+	decision rollout.Decision
+	snapshot *controlpb.Snapshot
+	// problem is why the decision can't be put into practice; it goes into the status.
+	problem string
+
+	before v1alpha1.WorkerPoolStatus // the status before this pass wrote it
+	wrote  bool
+	done   bool
+	again  time.Duration
+}
+
+// find reads the pool: past the cache at a leader's first visit, as another leader may have written just now.
+func (r *WorkerPoolReconciler) find(ctx context.Context, p *pass) error {
+	p.pool = &v1alpha1.WorkerPool{}
+	err := r.Client.Get(ctx, p.key, p.pool)
+	if err == nil {
+		p.memory = r.memories.of(p.key, p.pool.UID, p.led)
+		if p.memory.told == nil {
+			err = r.Live.Get(ctx, p.key, p.pool)
+		}
+	}
+	if apierrors.IsNotFound(err) {
+		r.Fleet.Forget(p.key)
+		r.memories.forget(p.key)
+		p.done = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.done = p.pool.DeletionTimestamp != nil
+	p.before = *p.pool.Status.DeepCopy()
+	return p.upToDate()
+}
+
+// upToDate fails when the pool is older than what this process wrote itself.
+func (p *pass) upToDate() error {
+	if p.memory.written == "" {
+		return nil
+	}
+	order, err := resourceversion.CompareResourceVersion(p.pool.ResourceVersion, p.memory.written)
+	if err != nil {
+		return err
+	}
+	if order < 0 {
+		return errAgain
+	}
+	return nil
+}
+
+// observePods puts together what the cluster and the fleet know of the pool's pods.
+func (r *WorkerPoolReconciler) observePods(ctx context.Context, p *pass) error {
+	var list corev1.PodList
+	if err := r.Client.List(ctx, &list, client.InNamespace(p.key.Namespace), client.MatchingLabels{v1alpha1.PoolLabel: p.key.Name}); err != nil {
+		return err
+	}
+	view := r.Fleet.View(p.key)
+	for i := range list.Items {
+		pod := &list.Items[i]
+		p.uids = append(p.uids, pod.UID)
+		if counts(pod) {
+			facts := p.podFacts(pod, view.Pods[pod.UID])
+			facts.Images = r.imagesOf(pod, p)
+			p.pods = append(p.pods, facts)
+		}
+	}
+	r.Fleet.Retain(p.key, p.uids)
+	p.figures = figures(view)
+	return nil
+}
+
+// counts tells whether a pod is still part of its workload.
+func counts(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+}
+
+func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
+	facts := status.Pod{
+		Pod: rollout.Pod{
+			Name: pod.Name, Connected: view.Connected, Acknowledged: view.Acknowledged, Slots: map[string]rollout.Slot{},
+		},
+		Workload: status.WorkloadOf(pod),
+		Injected: pod.Annotations[v1alpha1.InjectedAnnotation] == string(p.pool.UID),
+		Refusal:  view.Refusal,
+		Workers:  map[string]status.Workers{},
+		Busy:     view.Busy,
+	}
+	facts.Live = facts.Injected && pod.Status.Phase == corev1.PodRunning
+	facts.Joining = facts.Live && !view.Connected && p.now.Before(p.graceEnds(pod, view))
+	for name, slot := range view.Slots {
+		facts.Slots[name] = rollout.Slot{
+			Revision: slot.Revision, Serving: slot.Serving, Up: slot.Up, BootFailing: slot.Boot != control.BootFailure{},
+		}
+		facts.Workers[name] = status.Workers{
+			Desired: slot.Desired, Max: slot.MaxWorkers, Capped: slot.Capped,
+			BootMessage: slot.Boot.Message, BootTraceback: slot.Boot.Traceback,
+		}
+	}
+	return facts
+}
+
+// graceEnds is when a pod without a stream counts as unreachable.
+func (p *pass) graceEnds(pod *corev1.Pod, view control.PodView) time.Time {
+	latest := p.led
+	if pod.Status.StartTime != nil && pod.Status.StartTime.After(latest) {
+		latest = pod.Status.StartTime.Time
+	}
+	if view.Since.After(latest) {
+		latest = view.Since
+	}
+	return latest.Add(joinGrace)
+}
+
+func figures(view control.PoolView) map[string]status.Figures {
+	out := make(map[string]status.Figures, len(view.Figures))
+	for hash, f := range view.Figures {
+		out[hash] = status.Figures(f)
+	}
+	return out
+}
+
+// observeRevisions reads the texts of the pool's revisions.
+func (r *WorkerPoolReconciler) observeRevisions(ctx context.Context, p *pass) error {
+	var list appsv1.ControllerRevisionList
+	if err := r.Client.List(ctx, &list, client.InNamespace(p.key.Namespace), client.MatchingLabels{v1alpha1.PoolLabel: p.key.Name}); err != nil {
+		return err
+	}
+	p.revisions = list.Items
+	texts, err := revision.Read(p.pool, p.revisions)
+	if err != nil {
+		p.problem = err.Error()
+	}
+	p.texts = texts
+	return nil
+}
+
+// imagesOf tells what each slot's container of a pod is good for. The pod says which images its slots have; one that no
+// revision of the pool names is the operator's own, of this release or of an earlier one. What can't be read is taken
+// as good for everything.
+func (r *WorkerPoolReconciler) imagesOf(pod *corev1.Pod, p *pass) map[string][]string {
+	var images map[string]string
+	if json.Unmarshal([]byte(pod.Annotations[v1alpha1.ImagesAnnotation]), &images) != nil {
+		return nil
+	}
+	named := []string{p.pool.Spec.Worker.Image}
+	for _, t := range p.texts {
+		named = append(named, t.Worker.Image)
+	}
+	out := make(map[string][]string, len(images))
+	for slot, image := range images {
+		out[slot] = []string{image}
+		if image == r.WorkerImage || !slices.Contains(named, image) {
+			out[slot] = append(out[slot], "")
+		}
+	}
+	return out
+}

@@ -1,0 +1,130 @@
+// Package controllers is the operator's only contact with Kubernetes: it reads pools and pods, asks the packages that
+// decide, and writes what they decided. observe → decide → build → apply → report.
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/control"
+)
+
+// +kubebuilder:rbac:groups=pool.dspex.dev,resources=workerpools,verbs=get;list;watch
+// +kubebuilder:rbac:groups=pool.dspex.dev,resources=workerpools/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;update
+// +kubebuilder:rbac:groups=apps,resources=controllerrevisions,verbs=get;list;watch;create;update;delete
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// coalesce is for how long changes in a pool's fleet are gathered into one pass.
+const coalesce = 100 * time.Millisecond
+
+// WorkerPoolReconciler brings pools to what their specs say.
+type WorkerPoolReconciler struct {
+	Client client.Client
+	// Live reads past the cache.
+	Live   client.Reader
+	Fleet  *control.Fleet
+	Events events.EventRecorder
+	Clock  func() time.Time
+	// WorkerImage is what a slot runs whose revision names no image.
+	WorkerImage string
+	// Trust is what routers must trust to talk to this operator.
+	Trust Trust
+
+	memories memories
+}
+
+// Trust holds the CA bundle for the routers.
+type Trust interface {
+	// Bundle in PEM; empty before there is one.
+	Bundle() []byte
+}
+
+// errAgain ends a pass early because what it would be based on is known to be outdated.
+var errAgain = errors.New("the cache is behind")
+
+// Reconcile takes a pool through its phases.
+func (r *WorkerPoolReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	epoch, led := r.Fleet.Leading()
+	if epoch == 0 {
+		return reconcile.Result{RequeueAfter: coalesce}, nil
+	}
+	p := &pass{key: request.NamespacedName, now: r.Clock(), led: led}
+	for _, phase := range []struct {
+		name string
+		run  func(*WorkerPoolReconciler, context.Context, *pass) error
+	}{
+		{"find the pool", (*WorkerPoolReconciler).find},
+		{"observe its revisions", (*WorkerPoolReconciler).observeRevisions},
+		{"observe its pods", (*WorkerPoolReconciler).observePods},
+		{"decide", (*WorkerPoolReconciler).decide},
+		{"build the snapshot", (*WorkerPoolReconciler).build},
+		{"store revisions", (*WorkerPoolReconciler).storeRevisions},
+		{"store the CA bundle", (*WorkerPoolReconciler).storeBundle},
+		{"report", (*WorkerPoolReconciler).report},
+		{"tell the routers", (*WorkerPoolReconciler).publish},
+		{"record events", (*WorkerPoolReconciler).record},
+		{"prune revisions", (*WorkerPoolReconciler).pruneRevisions},
+	} {
+		if err := phase.run(r, ctx, p); err != nil {
+			return r.ended(ctx, phase.name, err)
+		}
+		if p.done {
+			break
+		}
+	}
+	return reconcile.Result{RequeueAfter: p.again}, nil
+}
+
+// ended tells an error of a phase from the ordinary course of things.
+func (r *WorkerPoolReconciler) ended(ctx context.Context, phase string, err error) (reconcile.Result, error) {
+	if errors.Is(err, errAgain) || apierrors.IsConflict(err) {
+		log.FromContext(ctx).V(1).Info("Starting over", "phase", phase, "reason", err.Error())
+		return reconcile.Result{RequeueAfter: coalesce}, nil
+	}
+	return reconcile.Result{}, fmt.Errorf("%s: %w", phase, err)
+}
+
+// SetupWithManager registers the reconciler. wakeups is where the fleet's changes come from.
+func (r *WorkerPoolReconciler) SetupWithManager(mgr ctrl.Manager, wakeups *Wakeups) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.WorkerPool{}).
+		Owns(&appsv1.ControllerRevision{}).
+		Owns(&corev1.ConfigMap{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(poolOfPod)).
+		WatchesRawSource(source.Func(wakeups.start)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4, RateLimiter: retries()}).
+		Complete(r)
+}
+
+// retries backs off from 200 ms to a minute after errors of one pool.
+func retries() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, time.Minute)
+}
+
+// poolOfPod names the pool that a pod's label does.
+func poolOfPod(_ context.Context, pod client.Object) []reconcile.Request {
+	name := pod.GetLabels()[v1alpha1.PoolLabel]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+}

@@ -175,3 +175,65 @@ func (a *App) send(ctx context.Context, method, path string, body io.Reader, hea
 	content, err := io.ReadAll(response.Body)
 	return Response{Status: response.StatusCode, Header: response.Header, Body: content}, err
 }
+
+// RouterStatus is what of the router's own status the tests look at: see Status in internal/router.
+type RouterStatus struct {
+	OperatorConnected bool    `json:"operatorConnected"`
+	Stable            string  `json:"stable"`
+	Canary            string  `json:"canary"`
+	CanaryWeight      float64 `json:"canaryWeight"` // percent
+	Slots             []Slot  `json:"slots"`
+}
+
+// Slot is one of the pod's two slots.
+type Slot struct {
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Desired  int    `json:"desired"`
+	Starting int    `json:"starting"`
+	Ready    int    `json:"ready"` // idle
+	Busy     int    `json:"busy"`
+	Overflow int    `json:"overflow"`
+	Queued   int    `json:"queued"`
+	Boot     string `json:"boot"` // why workers don't come up
+	Spawned  uint64 `json:"spawned"`
+	Crashed  uint64 `json:"crashed"`
+}
+
+// Serving is the number of workers that can take a request or are serving one.
+func (s Slot) Serving() int { return s.Ready + s.Busy }
+
+// Slot returns a slot by its name; empty when there is none.
+func (s RouterStatus) Slot(name string) Slot {
+	for _, slot := range s.Slots {
+		if slot.Name == name {
+			return slot
+		}
+	}
+	return Slot{}
+}
+
+// Router asks the pod's router for its status.
+func (a *App) Router(ctx context.Context) (RouterStatus, error) {
+	var status RouterStatus
+	return status, a.do(ctx, http.MethodGet, "/pool/v1/status", nil, &status)
+}
+
+// FollowLogs reads a container's log as it is written, until the container ends.
+func (c *Cluster) FollowLogs(ctx context.Context, pod *corev1.Pod, container string) (io.ReadCloser, error) {
+	url := fmt.Sprintf("%s/api/v1/namespaces/%s/pods/%s/log?follow=true&container=%s",
+		strings.TrimSuffix(c.Config.Host, "/"), pod.Namespace, pod.Name, container)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		response.Body.Close()
+		return nil, fmt.Errorf("logs of %s in %s: %s", container, pod.Name, response.Status)
+	}
+	return response.Body, nil
+}

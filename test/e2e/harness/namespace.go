@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,22 +23,21 @@ func (c *Cluster) EmptyNamespace(ctx context.Context, name string, labels map[st
 
 // DeleteNamespace deletes a namespace and waits until it is gone. One that doesn't exist is no error.
 func (c *Cluster) DeleteNamespace(ctx context.Context, name string) error {
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if err := c.Delete(ctx, namespace); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	// Nothing here needs its grace period, and a namespace is gone only when its last pod is.
-	err := c.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(name), client.GracePeriodSeconds(1))
-	if client.IgnoreNotFound(err) != nil {
+	if err := c.RemoveNamespace(ctx, name); err != nil {
 		return err
 	}
 	var all corev1.NamespaceList
 	return c.Await(ctx, &all, func() bool {
-		for _, n := range all.Items {
-			if n.Name == name {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(all.Items, func(n corev1.Namespace) bool { return n.Name == name })
 	})
+}
+
+// RemoveNamespace begins to delete a namespace.
+func (c *Cluster) RemoveNamespace(ctx context.Context, name string) error {
+	if err := c.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	// Nothing here needs its grace period, and a namespace is gone only when its last pod is.
+	err := c.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(name), client.GracePeriodSeconds(1))
+	return client.IgnoreNotFound(err)
 }

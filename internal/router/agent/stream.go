@@ -16,8 +16,8 @@ import (
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 )
 
-// keepaliveParams notice an operator whose node has gone: the server must allow a ping every 30 s.
-var keepaliveParams = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+// keepaliveParams notice an operator whose node has gone: the server allows a ping every 5 s.
+var keepaliveParams = keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 10 * time.Second}
 
 const (
 	// connectTimeout bounds one connection attempt with its handshake.

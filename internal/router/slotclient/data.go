@@ -106,6 +106,8 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 func (c *Client) decode(f *frame.Frame, id uint64, buffered int) (_ Reply, clean bool, _ error) {
 	clean = buffered == 0
 	switch {
+	case f.Kind == frame.Error && f.ID == 0: // the slot couldn't read the request
+		return Reply{}, false, decodeError(f.Payload)
 	case f.ID != id:
 		return Reply{}, false, c.failure(pool.ResponseMismatch, "slot %s answered request %d instead of %d", c.opts.Name, f.ID, id)
 	case f.Kind == frame.Result:

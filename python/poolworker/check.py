@@ -15,7 +15,7 @@ from poolworker.errors import Failure
 from poolworker.execute import Executor
 
 _WIDTH: Final = 80
-_JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object)
+_JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object, typing.Any)
 
 
 def check(module: str, path: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Final, Optional
+from typing import Final, Optional, TextIO
 
 from poolworker.frames import Channel
 
@@ -32,7 +32,7 @@ def take_over(read_fd: int, write_fd: int) -> Channel:
     channel = Channel(_private(read_fd), _private(write_fd))
     os.register_at_fork(after_in_child=channel.close)
     _redirect_standard_streams()
-    faulthandler.enable()  # SIGSEGV and the like leave a stack on stderr; the exit status stays the signal
+    faulthandler.enable(2)  # SIGSEGV and the like leave a stack on stderr; the exit status stays the signal
     return channel
 
 
@@ -110,6 +110,12 @@ def _redirect_standard_streams() -> None:
     os.dup2(2, 1)
     if null > 2:
         os.close(null)
-    # Line by line, so that what a handler printed is in the log even when the process is killed; and print()
-    # never raises for a character that the locale lacks.
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for life
+    else:  # started without some of the three
+        os.set_inheritable(null, True)
+    sys.stdout = _line_writer(1)
+    sys.stderr = _line_writer(2)
+
+
+def _line_writer(fd: int) -> TextIO:
+    """Text to fd line by line: a killed handler's last line is in the log, and no character makes print() raise."""
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)

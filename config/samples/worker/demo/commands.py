@@ -18,6 +18,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from typing import Any, Dict, List
@@ -135,5 +136,5 @@ def noise(lines: int = 1, text: str = "noise") -> Dict[str, Any]:
     for _ in range(lines):
         print(text)
         os.write(1, text.encode() + b"\n")
-        os.system("echo noise from a child process")
+        subprocess.run([sys.executable, "-c", "print('noise from a child process')"], check=True)
     return {"lines": lines}

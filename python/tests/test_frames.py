@@ -1,0 +1,138 @@
+"""The wire format, against the vectors that Go reads too, and against noise."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import resource
+import threading
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+import pytest
+
+from poolworker.frames import DEFAULT_MAX_PAYLOAD, MAX_META, Channel, Frame, ProtocolError, encode
+
+VECTORS = Path(__file__).resolve().parents[2] / "internal" / "frame" / "testdata" / "vectors.json"
+
+
+def vectors(group: str) -> List[Any]:
+    entries: List[Dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))[group]
+    assert entries
+    return [pytest.param(entry, id=entry["name"]) for entry in entries]
+
+
+@contextlib.contextmanager
+def stream(data: bytes, max_payload: Optional[int] = None) -> Iterator[Channel]:
+    """A channel whose other end writes data and closes."""
+    read_fd, write_fd = os.pipe()
+    channel = Channel(read_fd, os.dup(write_fd), max_payload or DEFAULT_MAX_PAYLOAD)
+    os.close(channel._write_fd)
+    channel._write_fd = -1
+
+    def feed() -> None:
+        with open(write_fd, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
+            pipe.write(data)
+
+    writer = threading.Thread(target=feed)
+    writer.start()
+    try:
+        yield channel
+    finally:
+        channel.close()
+        writer.join()
+
+
+@pytest.mark.parametrize("vector", vectors("valid"))
+def test_p32_valid_vectors(vector: Dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["hex"])
+    fields = (vector["kind"], vector["generation"], vector["id"])
+    meta, payload = bytes.fromhex(vector["meta"]), bytes.fromhex(vector["payload"])
+    assert encode(*fields, payload, meta, vector["budget"]) == data
+    with stream(data) as channel:
+        assert channel.read() == Frame(*fields, vector["budget"], meta, payload)
+        assert channel.read() is None
+
+
+@pytest.mark.parametrize("vector", vectors("invalid"))
+def test_p33_invalid_vectors(vector: Dict[str, Any]) -> None:
+    says = {"malformed": "length|flags|budget", "too large": "at most", "truncated": "ended inside a frame"}
+    data, limit = bytes.fromhex(vector["hex"]), vector.get("maxPayload")
+    with stream(data, limit) as channel, pytest.raises(ProtocolError, match=says[vector["error"]]):
+        channel.read()
+
+
+def test_p32_any_chunking() -> None:
+    rng = random.Random(7)
+    frames = [
+        Frame(
+            rng.randrange(256),
+            rng.getrandbits(32),
+            rng.getrandbits(64),
+            rng.getrandbits(50),
+            rng.randbytes(m),
+            rng.randbytes(p),
+        )
+        for m, p in [(0, 0), (3, 10), (0, 70_000), (200, 65_508), (1, 1), (0, 300_000), (MAX_META, 5)]
+    ]
+    data = b"".join(encode(f.kind, f.generation, f.id, f.payload, f.meta, f.budget) for f in frames)
+    for most in (1 << 20, 65_536, 4_000, 29):
+        read_fd, write_fd = os.pipe()
+        channel = Channel(read_fd, write_fd)
+
+        def feed(most: int = most, write_fd: int = write_fd) -> None:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(write_fd, rest[: rng.randint(1, most)]) :]
+
+        writer = threading.Thread(target=feed)
+        writer.start()
+        assert [channel.read() for _ in frames] == frames
+        writer.join()
+        channel.close()
+
+
+def test_p42_random_bytes_are_refused_or_read_as_what_they_say() -> None:
+    rng = random.Random(42)
+    outcomes = {"refused": 0, "read": 0}
+    for _ in range(2_000):
+        data = bytearray(encode(rng.randrange(12), 1, rng.getrandbits(64), rng.randbytes(rng.randrange(50))))
+        for _ in range(rng.randrange(4)):
+            data[rng.randrange(min(len(data), 8))] = rng.randrange(256)
+        with stream(bytes(data) + rng.randbytes(rng.randrange(30)), 4096) as channel:
+            try:
+                while channel.read() is not None:
+                    outcomes["read"] += 1
+            except ProtocolError:
+                outcomes["refused"] += 1
+    assert outcomes["refused"] > 200
+    assert outcomes["read"] > 200
+
+
+def test_p33_no_room_is_made_for_a_frame_over_the_limit() -> None:
+    data = bytearray(encode(6, 1, 1))
+    data[:4] = b"\xff\xff\xff\xff"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with (
+        stream(bytes(data)) as channel,
+        pytest.raises(ProtocolError, match="payload of 4294967271 bytes, at most 16777216"),
+    ):
+        channel.read()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_meta_that_the_format_cannot_say_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="meta of 65536 bytes"):
+        encode(5, 1, 1, b"", b"x" * (MAX_META + 1))
+
+
+def test_closed_channel_neither_reads_nor_writes() -> None:
+    channel = Channel(*os.pipe())
+    channel.close()
+    channel.close()
+    for use in (channel.read, lambda: channel.write(b"x")):
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            use()

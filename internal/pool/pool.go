@@ -54,7 +54,8 @@ type Pool interface {
 	Configure(limits Limits)
 	// Stats returns a consistent copy of the figures.
 	Stats() Stats
-	// Changed receives (coalesced) whenever Stats would show a new worker count or state.
+	// Changed receives (coalesced) when workers come, get ready or go, and when starts begin or cease to fail; not
+	// for each turn from Ready to Busy and back.
 	Changed() <-chan struct{}
 	// Close refuses new operations, gives those in flight until ctx ends, and leaves no process behind.
 	// Idempotent.

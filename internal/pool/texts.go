@@ -36,6 +36,7 @@ func NewDeadlineExceeded(pool string) *Error {
 
 // NewCommandTimeout ends an operation that took all the time it had.
 func NewCommandTimeout(pool, worker, command string, after time.Duration) *Error {
+	after = after.Round(time.Millisecond) // of the deadline, which was set a moment before the start
 	e := NewError(TimeoutError, CommandTimeout,
 		"command %s of pool %s hadn't finished after %s, so its worker is replaced; make it faster or raise spec.timeouts.operation",
 		command, pool, Millis(after))

@@ -19,20 +19,25 @@ func (t *totals) add(s pool.Stats) {
 }
 
 // Status describes the slot: workers and boot failure of the current pool; counters of all pools since the slot
-// started.
+// started. Reading the workers' figures takes time, so requests don't wait for it.
 func (s *Slot) Status() slotproto.Status {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	sum := s.past
+	sum, current := s.past, s.current
+	var config slotproto.Config
+	if current != nil {
+		config = current.config
+	}
 	for e := range s.retired {
 		sum.add(e.pool.Stats())
 	}
+	s.mu.Unlock()
+
 	status := slotproto.Status{Slot: s.opt.Name, MaxWorkers: s.opt.MaxWorkers, RSS: worker.ResidentMemory(os.Getpid())}
-	if e := s.current; e != nil {
-		stats := e.pool.Stats()
+	if current != nil {
+		stats := current.pool.Stats()
 		sum.add(stats)
-		_, status.Capped = capped(e.config, s.opt.MaxWorkers)
-		status.Revision, status.Version = e.config.Revision, e.config.Version
+		_, status.Capped = capped(config, s.opt.MaxWorkers)
+		status.Revision, status.Version = config.Revision, config.Version
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
 		status.Boot, status.Workers = stats.Boot, stats.Workers

@@ -39,16 +39,26 @@ func decide(f facts, now time.Time) plan {
 	var p plan
 	staying := f.live - f.ending
 	p.surplus = max(0, staying-f.size-f.overflow)
-	if beyond := staying - p.surplus - f.size; beyond > 0 && !f.idleSince.IsZero() {
-		if due := f.idleSince.Add(overflowIdle); due.After(now) {
-			p.wakeAt(due)
-		} else {
-			p.longIdle = beyond
-		}
-	}
+	p.retireLongIdle(f, staying-p.surplus-f.size, now)
 	want := f.missing() + f.extra(&p, now)
 	p.start = f.allowed(&p, want, now)
 	return p
+}
+
+// retireLongIdle looks at the members beyond size. Checkins don't make a crew plan, so it looks again by itself.
+func (p *plan) retireLongIdle(f facts, beyond int, now time.Time) {
+	if beyond <= 0 {
+		return
+	}
+	due := now.Add(overflowIdle)
+	if !f.idleSince.IsZero() {
+		due = f.idleSince.Add(overflowIdle)
+	}
+	if !due.After(now) {
+		p.longIdle = beyond
+		due = now.Add(overflowIdle)
+	}
+	p.wakeAt(due)
 }
 
 // missing is how many members there are too few.

@@ -19,6 +19,7 @@ type process struct {
 	// kernel has given to another process since.
 	mu     sync.Mutex
 	reaped bool
+	killed bool // by us
 
 	exit Exit // written before done is closed
 }
@@ -61,6 +62,7 @@ func (p *process) signalGroup(s syscall.Signal) bool { return p.kill(-p.pid, s) 
 func (p *process) kill(target int, s syscall.Signal) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.killed = p.killed || s == syscall.SIGKILL
 	return !p.reaped && syscall.Kill(target, s) == nil
 }
 
@@ -79,7 +81,7 @@ func (p *process) reap(oom *oomCounter) {
 	p.reaped = true
 	if status.Signaled() {
 		p.exit = Exit{Signal: status.Signal()}
-		p.exit.OOM = status.Signal() == syscall.SIGKILL && oom.killed()
+		p.exit.OOM = status.Signal() == syscall.SIGKILL && !p.killed && oom.killed()
 	} else {
 		p.exit = Exit{Code: status.ExitStatus()}
 	}

@@ -1,0 +1,181 @@
+package pooltest
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// crowds are the stories of many callers; their workers are scripted.
+var crowds = map[string]story{
+	"TestP17_NeverSharedByTwoCallers": func(b *bench) {
+		b.limits.Size, b.limits.QueueLimit = 4, 1000
+		sc := &script{run: func(_ context.Context, p []byte) []byte { return p }}
+		s := b.startWith(sc.launch)
+		s.awaitReady(4)
+		const callers, each = 50, 2000
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				for range each {
+					if _, err := s.Do(b.Context(), pool.Request{Command: "x"}); err != nil {
+						b.Errorf("Do: %v", err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		if n := sc.shared.Load(); n > 0 {
+			b.Errorf("%d operations found their worker taken", n)
+		}
+		if st := s.Stats(); st.Requests != callers*each || st.Destroyed != 0 {
+			b.Errorf("%d requests, %d workers destroyed; want %d, 0", st.Requests, st.Destroyed, callers*each)
+		}
+	},
+
+	"TestP18_FirstComeFirstServed": func(b *bench) {
+		s, release, order := b.gated(1)
+		const n = 50
+		var all sync.WaitGroup
+		all.Go(func() { s.do(b.Context(), 0) })
+		s.await("one running", func(st pool.Stats) bool { return st.Busy == 1 })
+		for i := 1; i <= n; i++ {
+			all.Go(func() { s.do(b.Context(), byte(i)) })
+			s.await("queued", func(st pool.Stats) bool { return st.Queued == i })
+		}
+		close(release)
+		all.Wait()
+		for i, got := range *order {
+			if got != byte(i) {
+				b.Fatalf("served in the order %v", *order)
+			}
+		}
+	},
+
+	"TestP19_IdlePoolServesOneRequest": func(b *bench) {
+		sc := &script{run: func(_ context.Context, p []byte) []byte { return p }}
+		s := b.startWith(sc.launch)
+		s.awaitReady(1)
+		for range 2000 {
+			if _, err := s.Do(b.Context(), pool.Request{Command: "x", Deadline: time.Now().Add(patience)}); err != nil {
+				b.Fatalf("an idle pool refused: %v", err)
+			}
+		}
+	},
+
+	"TestP25_GivingUpAtHandOver": func(b *bench) {
+		b.limits.Size = 2
+		sc := &script{run: func(context.Context, []byte) []byte { time.Sleep(50 * time.Microsecond); return nil }}
+		s := b.startWith(sc.launch)
+		s.awaitReady(2)
+		var all sync.WaitGroup
+		var gaveUp atomic.Int64
+		for range 8 {
+			all.Go(func() {
+				for range 500 {
+					ctx, cancel := context.WithCancel(b.Context())
+					time.AfterFunc(time.Duration(rand.Int64N(int64(300*time.Microsecond))), cancel)
+					if _, err := s.Do(ctx, pool.Request{Command: "x"}); err != nil {
+						gaveUp.Add(1)
+					}
+					cancel()
+				}
+			})
+		}
+		all.Wait()
+		s.awaitReady(2)
+		if gaveUp.Load() == 0 {
+			b.Error("nobody gave up: the test has shown nothing")
+		}
+		if n := sc.shared.Load(); n > 0 {
+			b.Errorf("%d operations found their worker taken", n)
+		}
+	},
+
+	"TestP31_BoundedQueueIsExact": func(b *bench) {
+		b.limits.Size, b.limits.Overflow, b.limits.QueueLimit = 2, 1, 10
+		s, release, _ := b.gated(2)
+		const submits, fits = 1000, 2 + 1 + 10
+		var refused, served atomic.Int64
+		var all sync.WaitGroup
+		for range submits {
+			all.Go(func() {
+				err := s.do(b.Context(), 0)
+				switch {
+				case err == nil:
+					served.Add(1)
+				case err.Type == pool.QueueFull && err.Context["retry_after_ms"] != nil:
+					refused.Add(1)
+				default:
+					b.Errorf("refused with %v", err)
+				}
+			})
+		}
+		await(b.T, "all but those that fit refused", func() bool { return refused.Load() == submits-fits })
+		close(release)
+		all.Wait()
+		if served.Load() != fits {
+			b.Errorf("%d served, %d refused; want exactly %d served", served.Load(), refused.Load(), fits)
+		}
+	},
+
+	"TestP93_FiguresAddUp": func(b *bench) {
+		b.limits.Size = 2
+		b.limits.Operation = 300 * time.Millisecond
+		s := b.ready()
+		var all sync.WaitGroup
+		stop := make(chan struct{})
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, _ = s.call([]string{"pid", "freeze"}[n%2], nil)
+			}
+		})
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			st := s.Stats()
+			if st.Starting < 0 || st.Ready < 0 || st.Busy < 0 || st.Starting+st.Ready+st.Busy != int(st.Spawned-st.Destroyed) {
+				b.Errorf("starting %d + ready %d + busy %d isn't spawned %d - destroyed %d", st.Starting, st.Ready, st.Busy, st.Spawned, st.Destroyed)
+			}
+		}
+		close(stop)
+		all.Wait()
+		s.awaitReady(2)
+		if n := len(children(b)); n != 2 {
+			b.Errorf("%d processes with 2 ready workers", n)
+		}
+	},
+}
+
+// gated makes a pool of scripted workers that hold their operations until release is closed, and note the first
+// byte of each payload in the order in which they were run.
+func (b *bench) gated(size int) (s *subject, release chan struct{}, order *[]byte) {
+	release, order = make(chan struct{}), new([]byte)
+	b.limits.Size = size
+	var mu sync.Mutex
+	sc := &script{run: func(_ context.Context, p []byte) []byte {
+		mu.Lock()
+		*order = append(*order, p[0])
+		mu.Unlock()
+		<-release
+		return p
+	}}
+	s = b.startWith(sc.launch)
+	s.awaitReady(size)
+	return s, release, order
+}
+
+func (s *subject) do(ctx context.Context, payload byte) *pool.Error {
+	if _, err := s.Do(ctx, pool.Request{Command: "x", Payload: []byte{payload}}); err != nil {
+		return s.fourParts(err)
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+"""Commands that behave in every way a worker can. What the whole module does comes from its environment."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from poolworker import command
+
+if "FIXTURE_CHILD" in os.environ:  # a child that outlives a careless kill
+    with open(os.environ["FIXTURE_CHILD"], "w") as f:
+        f.write(str(subprocess.Popen(["sleep", "600"]).pid))
+if "FIXTURE_IMPORT_SLEEP" in os.environ:
+    time.sleep(float(os.environ["FIXTURE_IMPORT_SLEEP"]))
+if "FIXTURE_RENDEZVOUS" in os.environ:  # "folder:n": no import ends before n of them are under way
+    folder, _, n = os.environ["FIXTURE_RENDEZVOUS"].rpartition(":")
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    while len(os.listdir(folder)) < int(n):
+        time.sleep(0.01)
+if "FIXTURE_DIE_IDLE" in os.environ:
+    threading.Timer(float(os.environ["FIXTURE_DIE_IDLE"]), lambda: os._exit(9)).start()
+
+
+def reply_fd():
+    """The descriptor that user code must never touch, as a hostile module would find it."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            flags, target = fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if fd > 2 and target.startswith("pipe:") and flags & os.O_ACCMODE == os.O_WRONLY:
+            return fd
+    raise LookupError("no reply pipe")
+
+
+@command
+def echo(value):
+    return value
+
+
+@command
+def pid():
+    return os.getpid()
+
+
+@command
+def sleep(ms, value=None):
+    time.sleep(ms / 1000)
+    return value
+
+
+@command
+def mark(path):
+    with open(path, "a") as f:
+        f.write("executed\n")
+
+
+@command
+def careful(ms, path):
+    try:
+        time.sleep(ms / 1000)
+    finally:
+        with open(path, "a") as f:
+            f.write("cleaned up\n")
+
+
+@command
+def fail(text):
+    raise ValueError(text)
+
+
+@command
+def burn():
+    """Stay inside one C call, deaf to signals."""
+    return len(str(3 ** (10 ** 8)))
+
+
+@command
+def freeze():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@command
+def end(how, code=0):
+    if how == "sys.exit":
+        sys.exit(code)
+    if how == "os._exit":
+        os._exit(code)
+    os.kill(os.getpid(), getattr(signal, how))
+    time.sleep(60)
+
+
+@command
+def child():
+    return subprocess.Popen(["sleep", "600"]).pid
+
+
+@command
+def stray_then_exit(path):
+    """Leave a process that is out of the group and holds the protocol pipes, then die."""
+    if ctypes.CDLL(None).fork() == 0:
+        os.setsid()
+        with open(path + ".new", "w") as f:
+            f.write(str(os.getpid()))
+        os.rename(path + ".new", path)
+        time.sleep(600)
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    os._exit(7)
+
+
+@command
+def unsolicited(after_ms):
+    """Write a frame that nobody asked for, some time after the reply."""
+    reply = reply_fd()
+    threading.Timer(after_ms / 1000, lambda: os.write(reply, bytes(28))).start()
+
+
+@command
+def garbage(length):
+    os.write(reply_fd(), os.urandom(length))
+    time.sleep(60)
+
+
+@command
+def shout(lines):
+    for _ in range(lines):
+        os.write(2, b"x" * 99 + b"\n")
+    print("done")

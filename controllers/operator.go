@@ -1,0 +1,179 @@
+package controllers
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/control"
+	"github.com/dspex/workerpool-operator/internal/inject"
+)
+
+// The metrics endpoint asks who scrapes it, and whether they may.
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+// LeaseName is the Lease that replicas lead by, in the operator's namespace.
+const LeaseName = "workerpool-operator"
+
+// Leader election: a leader that is gone without a word is replaced after leaseDuration, one that says goodbye at once.
+const (
+	leaseDuration = 15 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 2 * time.Second
+	shutdown      = 20 * time.Second
+)
+
+// Options of the operator. All of them are required but where it says otherwise.
+type Options struct {
+	// Namespace and PodName say where this process runs. Without a PodName no pod is labelled as the leader.
+	Namespace, PodName string
+	// OperatorImage and WorkerImage are what injected containers run.
+	OperatorImage, WorkerImage string
+	// ControlAddress is where routers find the leader, host:port. Default: the control Service of Namespace.
+	ControlAddress string
+
+	// Where the servers listen, host:port. "0" turns metrics and health off.
+	ControlBind, MetricsBind, HealthBind string
+	// Webhook says where the webhook listens; its TLS settings are filled in.
+	Webhook webhook.Options
+
+	Log   logr.Logger
+	Clock func() time.Time
+	// Metrics is where the channel's metrics are registered. Default: the one that the metrics endpoint serves.
+	Metrics metrics.RegistererGatherer
+}
+
+// NewScheme knows all kinds that the operator reads and writes.
+func NewScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
+}
+
+// NewManager puts the operator together; Start makes it work.
+func NewManager(kubernetes *rest.Config, o Options) (manager.Manager, error) {
+	if o.Namespace == "" {
+		return nil, errors.New("the operator's namespace isn't known; set --namespace or POD_NAMESPACE")
+	}
+	certificates := &Certificates{Namespace: o.Namespace, Names: ServiceNames(o.Namespace), Now: o.Clock}
+	identity := o.PodName + "_" + string(uuid.NewUUID())
+	settings, err := managerOptions(kubernetes, &o, certificates, identity)
+	if err != nil {
+		return nil, err
+	}
+	mgr, err := ctrl.NewManager(kubernetes, settings)
+	if err != nil {
+		return nil, err
+	}
+	certificates.Client, certificates.Live = mgr.GetClient(), mgr.GetAPIReader()
+	return mgr, errors.Join(
+		certificates.SetupWithManager(mgr),
+		setupInjection(mgr, &o),
+		setupReconciliation(mgr, &o, certificates, identity),
+		mgr.AddHealthzCheck("ping", healthz.Ping),
+		mgr.AddReadyzCheck("certificate", certificates.Ready),
+		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
+	)
+}
+
+func managerOptions(kubernetes *rest.Config, o *Options, certificates *Certificates, identity string) (manager.Options, error) {
+	scheme, err := NewScheme()
+	if err != nil {
+		return manager.Options{}, err
+	}
+	cached, err := CacheOptions()
+	if err != nil {
+		return manager.Options{}, err
+	}
+	cached.ByObject[&corev1.Secret{}] = SecretCache(o.Namespace)
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, o.Namespace, LeaseName,
+		resourcelock.ResourceLockConfig{Identity: identity}, kubernetes, renewDeadline)
+	if err != nil {
+		return manager.Options{}, fmt.Errorf("the Lease %s/%s: %w", o.Namespace, LeaseName, err)
+	}
+	o.Webhook.TLSOpts = append(o.Webhook.TLSOpts, certificates.ServeTLS)
+	return manager.Options{
+		Scheme:                              scheme,
+		Cache:                               cached,
+		Client:                              client.Options{FieldOwner: v1alpha1.ManagedBy},
+		Logger:                              o.Log,
+		LeaderElection:                      true,
+		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionReleaseOnCancel:       true,
+		LeaseDuration:                       new(leaseDuration),
+		RenewDeadline:                       new(renewDeadline),
+		RetryPeriod:                         new(retryPeriod),
+		GracefulShutdownTimeout:             new(shutdown),
+		HealthProbeBindAddress:              o.HealthBind,
+		WebhookServer:                       webhook.NewServer(o.Webhook),
+		Controller:                          config.Controller{Logger: o.Log},
+		Metrics: metricsserver.Options{
+			BindAddress:    o.MetricsBind,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+			TLSOpts:        []func(*tls.Config){certificates.ServeTLS},
+		},
+	}, nil
+}
+
+func setupInjection(mgr manager.Manager, o *Options) error {
+	address := o.ControlAddress
+	if address == "" {
+		address = fmt.Sprintf("%s.%s.svc:9444", ControlService, o.Namespace)
+	}
+	injector := &Injector{
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
+		Settings: inject.Settings{OperatorImage: o.OperatorImage, WorkerImage: o.WorkerImage, ControlAddress: address},
+	}
+	return injector.SetupWithManager(mgr)
+}
+
+// setupReconciliation makes what only the leader does.
+func setupReconciliation(mgr manager.Manager, o *Options, certificates *Certificates, identity string) error {
+	if o.Metrics == nil {
+		o.Metrics = metrics.Registry
+	}
+	wakeups := &Wakeups{}
+	fleet := control.NewFleet(o.Clock, control.NewMetrics(o.Metrics), wakeups.Wake)
+	reconciler := &WorkerPoolReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Fleet: fleet, Clock: o.Clock,
+		Events:      mgr.GetEventRecorder("workerpool-controller"),
+		WorkerImage: o.WorkerImage,
+		Trust:       certificates,
+	}
+	leader := &Leader{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Fleet: fleet,
+		Server: &control.Server{
+			Fleet:     fleet,
+			Reviewer:  TokenReviewer{mgr.GetClient()},
+			Directory: Directory{Cached: mgr.GetClient(), Live: mgr.GetAPIReader()},
+			Clock:     o.Clock,
+			Log:       o.Log.WithName("control"),
+		},
+		Lease:    types.NamespacedName{Namespace: o.Namespace, Name: LeaseName},
+		Identity: identity,
+		Pod:      types.NamespacedName{Namespace: o.Namespace, Name: o.PodName},
+		Address:  o.ControlBind,
+		TLS:      certificates.ChannelTLS(),
+	}
+	return errors.Join(reconciler.SetupWithManager(mgr, wakeups), mgr.Add(leader))
+}

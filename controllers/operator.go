@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -74,7 +76,11 @@ func NewManager(kubernetes *rest.Config, o Options) (manager.Manager, error) {
 	if o.Namespace == "" {
 		return nil, errors.New("the operator's namespace isn't known; set --namespace or POD_NAMESPACE")
 	}
-	certificates := &Certificates{Namespace: o.Namespace, Names: ServiceNames(o.Namespace), Now: o.Clock}
+	names, err := o.names()
+	if err != nil {
+		return nil, err
+	}
+	certificates := &Certificates{Namespace: o.Namespace, Names: names, Now: o.Clock}
 	identity := o.PodName + "_" + string(uuid.NewUUID())
 	settings, err := managerOptions(kubernetes, &o, certificates, identity)
 	if err != nil {
@@ -93,6 +99,22 @@ func NewManager(kubernetes *rest.Config, o Options) (manager.Manager, error) {
 		mgr.AddReadyzCheck("certificate", certificates.Ready),
 		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
 	)
+}
+
+// names that the serving certificate bears: the Services', and the one that routers were given instead.
+func (o *Options) names() ([]string, error) {
+	names := ServiceNames(o.Namespace)
+	if o.ControlAddress == "" {
+		o.ControlAddress = fmt.Sprintf("%s.%s.svc:9444", ControlService, o.Namespace)
+	}
+	host, _, err := net.SplitHostPort(o.ControlAddress)
+	if err != nil {
+		return nil, fmt.Errorf("the control address: %w", err)
+	}
+	if !slices.Contains(names, host) {
+		names = append(names, host)
+	}
+	return names, nil
 }
 
 func managerOptions(kubernetes *rest.Config, o *Options, certificates *Certificates, identity string) (manager.Options, error) {
@@ -125,7 +147,8 @@ func managerOptions(kubernetes *rest.Config, o *Options, certificates *Certifica
 		GracefulShutdownTimeout:             new(shutdown),
 		HealthProbeBindAddress:              o.HealthBind,
 		WebhookServer:                       webhook.NewServer(o.Webhook),
-		Controller:                          config.Controller{Logger: o.Log},
+		// Controllers' names are unique in a process, and tests run one operator after another in theirs.
+		Controller: config.Controller{Logger: o.Log, SkipNameValidation: new(true)},
 		Metrics: metricsserver.Options{
 			BindAddress:    o.MetricsBind,
 			SecureServing:  true,
@@ -136,13 +159,9 @@ func managerOptions(kubernetes *rest.Config, o *Options, certificates *Certifica
 }
 
 func setupInjection(mgr manager.Manager, o *Options) error {
-	address := o.ControlAddress
-	if address == "" {
-		address = fmt.Sprintf("%s.%s.svc:9444", ControlService, o.Namespace)
-	}
 	injector := &Injector{
 		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
-		Settings: inject.Settings{OperatorImage: o.OperatorImage, WorkerImage: o.WorkerImage, ControlAddress: address},
+		Settings: inject.Settings{OperatorImage: o.OperatorImage, WorkerImage: o.WorkerImage, ControlAddress: o.ControlAddress},
 	}
 	return injector.SetupWithManager(mgr)
 }

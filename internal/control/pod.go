@@ -243,7 +243,7 @@ func (p *podState) view(current *controlpb.Snapshot) PodView {
 		Acknowledged: p.link != nil && current != nil && p.inForce == orderOf(current),
 		Slots:        make(map[string]SlotView, len(p.slots)),
 	}
-	if current != nil && p.refused.of == orderOf(current) {
+	if current != nil && !v.Acknowledged && p.refused.of == orderOf(current) {
 		v.Refusal = p.refused.reason
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.slots)) {

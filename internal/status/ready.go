@@ -35,9 +35,9 @@ func summarise(in *Input) (finding, progress) {
 		return available(in), settled
 	}
 	switch f := configSynced(in); f.reason {
-	case ReasonConfigurationRefused, ReasonResourcesInsufficient, ReasonPodsOutdated:
+	case ReasonResourcesInsufficient, ReasonPodsOutdated:
 		return f, stuck
-	case ReasonPodsUnreachable:
+	case ReasonConfigurationRefused, ReasonPodsUnreachable: // routers try again by themselves
 		return f, moving
 	case ReasonUnacknowledged:
 		if in.Decision.Applied == in.Decision.Desired {

@@ -99,8 +99,8 @@ def _foreign(hint: Any) -> List[str]:
 
 
 def _abstract(hint: type) -> bool:
-    """Whether a JSON value is an instance of it, or it is a TypedDict or a union's own class."""
-    if hasattr(hint, "__total__") or hint.__module__ == "types":
+    """Whether a JSON value is an instance of it, or it is a TypedDict or what a union is made of."""
+    if hasattr(hint, "__total__") or hint.__module__ in ("types", "typing"):
         return True
     try:
         return any(issubclass(plain, hint) for plain in (str, int, float, list, dict))

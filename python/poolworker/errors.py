@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Dict, Final, List, Optional, Tuple
 
 MAX_MESSAGE: Final = 2048
-"""Characters of a message that travel; an exception's text can be any length."""
+"""Bytes of a message that travel; an exception's text can be any length."""
 
 MAX_TRACEBACK: Final = 4096
 """Bytes of a traceback that travel."""
@@ -83,7 +83,7 @@ def describe(error: BaseException, package: str) -> str:
     blocks = []
     seen: List[BaseException] = []
     link: Optional[BaseException] = error
-    while link is not None and len(seen) < _MAX_CHAIN and link not in seen:
+    while link is not None and len(seen) < _MAX_CHAIN and not any(link is known for known in seen):
         prefix = "caused by " if seen else ""
         seen.append(link)
         blocks.append(prefix + _headline(link) + "\n" + "".join(_frames(link.__traceback__, package)))
@@ -106,7 +106,7 @@ def _frames(tb: Optional[TracebackType], package: str) -> List[str]:
             continue
         source = linecache.getline(code.co_filename, line, frame.f_globals).strip()
         text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
-        own = frame.f_globals.get("__name__", "").partition(".")[0] == package
+        own = str(frame.f_globals.get("__name__")).partition(".")[0] == package
         frames.append((not own and _is_library(code.co_filename), text + (f"    {source}\n" if source else "")))
     frames.reverse()
     return [text for _, text in sorted(frames, key=lambda frame: frame[0])]

@@ -79,10 +79,18 @@ class Signals:
         """Take both signals. The user's module may take them back when it is imported."""
         signal.signal(signal.SIGTERM, self._terminate)
         signal.signal(signal.SIGINT, self._interrupt)
+        os.register_at_fork(after_in_child=self._give_back)
 
     def _terminate(self, _signum: int, _frame: Optional[FrameType]) -> None:
         self.terminating = True
         raise SystemExit(TERMINATED)
+
+    def _give_back(self) -> None:
+        """Let a forked child of the user's end as any process does, where its module didn't decide otherwise."""
+        if signal.getsignal(signal.SIGTERM) == self._terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _interrupt(self, _signum: int, _frame: Optional[FrameType]) -> None:
         if self.interruptible:

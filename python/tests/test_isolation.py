@@ -127,3 +127,24 @@ def squares(numbers):
         return pool.map(abs, numbers)
 """)
     assert worker.call("squares", numbers=[-1, 2]).result == [1, 2]
+
+
+def test_forked_children_have_the_usual_signals(serve: Serve) -> None:
+    worker = serve("""
+import multiprocessing, os, signal, time
+@command
+def terminated(own):
+    if own: signal.signal(signal.SIGTERM, lambda *_: os._exit(9))
+    ready = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=rest, args=(ready[1],))
+    child.start()
+    ready[0].recv()
+    child.terminate()
+    child.join()
+    return child.exitcode
+def rest(ready):
+    ready.send(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    time.sleep(600)
+""")
+    assert worker.call("terminated", own=False).result == -15
+    assert worker.call("terminated", own=True).result == 9

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import Any
 
 import pytest
@@ -297,33 +296,6 @@ def inner(): return json.loads("{")
     frames_shown = [line.rpartition("in ")[2] for line in lines if line.startswith("  File")]
     assert frames_shown == ["inner", "parse", "raw_decode", "decode", "loads"]
     assert lines[2] == '    def inner(): return json.loads("{")'
-
-
-ENDS = {
-    "sys.exit": ("sys.exit(7)", 7),
-    "sys.exit(0)": ("sys.exit()", 0),
-    "sys.exit with text": ("sys.exit('no quota')", 1),
-    "os._exit": ("os._exit(9)", 9),
-    "SIGSEGV": ("os.kill(os.getpid(), signal.SIGSEGV)", -signal.SIGSEGV),
-    "a real segmentation fault": ("ctypes.string_at(0)", -signal.SIGSEGV),
-    "SIGKILL": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-    "abort": ("os.abort()", -signal.SIGABRT),
-}
-
-
-@pytest.mark.parametrize("case", ENDS)
-@pytest.mark.parametrize("handler", ["def", "async def"])
-def test_p77_ends_of_a_process_can_be_told_apart(serve: Serve, case: str, handler: str) -> None:
-    expression, status = ENDS[case]
-    worker = serve(f"import ctypes, os, signal, sys\n@command\n{handler} end(): {expression}")
-    worker.send(frames.REQUEST, b"{}", b"end")
-    assert worker.read() is None
-    assert worker.exit_code() == status
-    stderr = worker.stderr()
-    if "seg" in case.lower() or case == "abort":
-        assert "Fatal Python error" in stderr
-        assert "in end" in stderr
-    assert ("no quota" in stderr) == (case == "sys.exit with text")
 
 
 def test_p33_result_over_the_limit_is_an_error_and_the_worker_kept(serve: Serve) -> None:

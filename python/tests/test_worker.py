@@ -180,6 +180,33 @@ def test_p11_death_of_the_parent_before_the_request_for_it(start: Serve) -> None
     assert worker.exit_code() == 0
 
 
+ENDS = {
+    "sys.exit": ("sys.exit(7)", 7),
+    "sys.exit(0)": ("sys.exit()", 0),
+    "sys.exit with text": ("sys.exit('no quota')", 1),
+    "os._exit": ("os._exit(9)", 9),
+    "SIGSEGV": ("os.kill(os.getpid(), signal.SIGSEGV)", -signal.SIGSEGV),
+    "a real segmentation fault": ("ctypes.string_at(0)", -signal.SIGSEGV),
+    "SIGKILL": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    "abort": ("os.abort()", -signal.SIGABRT),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+@pytest.mark.parametrize("handler", ["def", "async def"])
+def test_p77_ends_of_a_process_can_be_told_apart(serve: Serve, case: str, handler: str) -> None:
+    expression, status = ENDS[case]
+    worker = serve(f"import ctypes, os, signal, sys\n@command\n{handler} end(): {expression}")
+    worker.send(frames.REQUEST, b"{}", b"end")
+    assert worker.read() is None
+    assert worker.exit_code() == status
+    stderr = worker.stderr()
+    if "seg" in case.lower() or case == "abort":
+        assert "Fatal Python error" in stderr
+        assert "in end" in stderr
+    assert ("no quota" in stderr) == (case == "sys.exit with text")
+
+
 def test_sigterm_ends_an_idle_and_a_busy_worker(serve: Serve) -> None:
     source = (
         ECHO

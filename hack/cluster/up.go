@@ -50,7 +50,7 @@ func joinCluster(p paths, w *watch, now snapshot) error {
 	if tools, err := readToolsets(p.checkout); err == nil && tools[kubernetesModule].dir != rec.Programs {
 		say("the running cluster is of another version than this checkout: `down` and `up` replace it")
 	}
-	return p.await(w, now, rec)
+	return beating(func() error { return p.await(w, now, rec) })
 }
 
 // look returns the running node's state, nil when none runs.
@@ -93,7 +93,7 @@ func (p paths) start() error {
 		return err
 	}
 	defer func() { detail("took %s", round(time.Since(begun))) }()
-	return p.await(w, now, rec)
+	return beating(func() error { return p.await(w, now, rec) })
 }
 
 // launch writes all that the node reads, and starts it.
@@ -159,7 +159,7 @@ func (p paths) spawn(listener *net.TCPListener) error {
 func (p paths) awaitNode(ended <-chan error) error {
 	listening := make(chan error, 1)
 	go func() {
-		listening <- retry(10*time.Second, 10*time.Millisecond, func() error {
+		listening <- retry(time.Minute, 10*time.Millisecond, func() error {
 			w, err := dialBoard(p.socket())
 			if err == nil {
 				w.close()

@@ -21,7 +21,7 @@ const (
 
 // WorkerPoolSpec is what the pool is to become.
 //
-// +kubebuilder:validation:XValidation:rule="self.size + (has(self.overflow) ? self.overflow : 0) <= 256",fieldPath=".overflow",messageExpression="'size ' + string(self.size) + ' and overflow ' + string(has(self.overflow) ? self.overflow : 0) + ' are more than 256 workers per pod together; lower one of them'",message="size and overflow are more than 256 workers per pod together; lower one of them"
+// +kubebuilder:validation:XValidation:rule="self.size + (has(self.overflow) ? self.overflow : 0) <= 256",fieldPath=".overflow",message="size and overflow are more than 256 workers per pod together; lower one of them"
 type WorkerPoolSpec struct {
 	// poolVersion is the desired implementation: v1 (serialised) or v2 (concurrent checkout). Changing it
 	// migrates live, without restarting a container.
@@ -118,13 +118,13 @@ type WorkerResources struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=3
 	// +kubebuilder:validation:XValidation:rule="self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])",message="only cpu, memory and ephemeral-storage are shared out to workers; remove the others"
-	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).sign() > 0)",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).isGreaterThan(quantity('0')))",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 	// limits of one worker.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=3
 	// +kubebuilder:validation:XValidation:rule="self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])",message="only cpu, memory and ephemeral-storage are shared out to workers; remove the others"
-	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).sign() > 0)",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).isGreaterThan(quantity('0')))",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 

@@ -202,7 +202,7 @@ func errorFrame(id uint64, e *pool.Error, service time.Duration) (*frame.Frame, 
 	}
 	f := &frame.Frame{Kind: frame.Error, ID: id, Budget: service, Payload: payload}
 	if e.Sent {
-		f.Flags = slotproto.FlagSent
+		f.Flags = frame.FlagSent
 	}
 	return f, nil
 }

@@ -29,9 +29,6 @@ const (
 // Protocol is the version that both sides must speak.
 const Protocol = 1
 
-// FlagSent in an Error frame on a data connection: the first byte of the request had gone to a worker.
-const FlagSent = 1
-
 // Config is the whole desired state of a slot. The same Config twice is a no-op. Worker nil: idle, no processes.
 type Config struct {
 	Pool     string        `json:"pool"` // the WorkerPool's name, for errors and logs

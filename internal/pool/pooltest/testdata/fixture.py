@@ -27,7 +27,7 @@ if "FIXTURE_DIE_IDLE" in os.environ:
 
 def reply_fd():
     """The descriptor that user code must never touch, as a hostile module would find it."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
+    for fd in sorted(map(int, os.listdir("/proc/self/fd")), reverse=True):
         try:
             flags, target = fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
         except OSError:

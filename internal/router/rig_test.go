@@ -22,7 +22,12 @@ import (
 	"github.com/dspex/workerpool-operator/internal/router/slottest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(buildDir)
+		os.Exit(code)
+	}))
+}
 
 // secret is a worker's environment, which nothing may show.
 const secret = "sk-very-secret"

@@ -15,12 +15,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
@@ -78,6 +80,7 @@ func (c *Cluster) dial() (err error) {
 	if c.Config, err = clientcmd.BuildConfigFromFlags("", c.kubeconfig); err != nil {
 		return err
 	}
+	log.SetLogger(logr.Discard())
 	c.Config.QPS = -1 // tests aren't to be throttled by their own client
 	if c.http, err = rest.HTTPClientFor(c.Config); err != nil {
 		return err

@@ -70,7 +70,7 @@ type Canary struct {
 	// +required
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 && self <= 100 : self.matches('^(100([.]0{1,2})?|[0-9]{1,2}([.][0-9]{1,2})?)%?$')",messageExpression="'weight ' + string(self) + ' is no percentage from 0 to 100 with at most two decimals; write for example 10 or 0.25%'",message="weight is no percentage from 0 to 100 with at most two decimals; write for example 10 or 0.25%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 && self <= 100 : self.matches('^(100([.]0{1,2})?|[0-9]{1,2}([.][0-9]{1,2})?)%?$')",message="weight is no percentage from 0 to 100 with at most two decimals; write for example 10 or 0.25%"
 	Weight intstr.IntOrString `json:"weight"`
 }
 

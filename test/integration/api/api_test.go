@@ -1,0 +1,241 @@
+//go:build integration
+
+// Package api holds the tests of what the API server itself makes of a WorkerPool: there is no operator here, and no
+// webhook.
+package api
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/test/integration/apiserver"
+)
+
+var server *apiserver.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(apiserver.Main(m, func(s *apiserver.Server) { server = s }))
+}
+
+// object is JSON as a user writes it; Go's types would keep most mistakes from being made.
+type object = map[string]any
+
+// manifest is the smallest WorkerPool with changes to its spec; a nil value removes a field.
+func manifest(namespace string, changes object) *unstructured.Unstructured {
+	spec := object{
+		"poolVersion": "v2", "size": int64(4),
+		"worker": object{"module": "summarizer.commands"},
+	}
+	for name, value := range changes {
+		if value == nil {
+			delete(spec, name)
+			continue
+		}
+		spec[name] = value
+	}
+	return &unstructured.Unstructured{Object: object{
+		"apiVersion": v1alpha1.GroupVersion.String(), "kind": "WorkerPool",
+		"metadata": object{"namespace": namespace, "name": "summarizer"},
+		"spec":     spec,
+	}}
+}
+
+func worker(name string, value any) object {
+	return object{"worker": object{"module": "summarizer.commands", name: value}}
+}
+
+func env(pairs ...string) object {
+	list := []any{}
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, object{"name": pairs[i], "value": pairs[i+1]})
+	}
+	return worker("env", list)
+}
+
+func resources(requests, limits object) object {
+	return worker("resources", object{"requests": requests, "limits": limits})
+}
+
+func weight(w any) object        { return object{"canary": object{"weight": w}} }
+func timeout(name, d any) object { return object{"timeouts": object{name.(string): d}} }
+
+// numbered are n distinct variables with values of a length.
+func numbered(n, length int) object {
+	var pairs []string
+	for i := range n {
+		pairs = append(pairs, fmt.Sprintf("V%d", i), strings.Repeat("x", length))
+	}
+	return env(pairs...)
+}
+
+func TestO9_TheAPIServerRefuses(t *testing.T) {
+	namespace := server.Namespace(t, nil)
+	for name, tc := range map[string]struct {
+		changes object
+		want    []string // all of them are in the message
+	}{
+		"unknown version":             {object{"poolVersion": "v3"}, []string{"spec.poolVersion", `"v3"`, `"v1", "v2"`}},
+		"no version":                  {object{"poolVersion": nil}, []string{"spec.poolVersion", "Required"}},
+		"size 0":                      {object{"size": int64(0)}, []string{"spec.size", "0", "greater than or equal to 1"}},
+		"negative size":               {object{"size": int64(-1)}, []string{"spec.size", "-1", "greater than or equal to 1"}},
+		"size too large":              {object{"size": int64(257)}, []string{"spec.size", "257", "less than or equal to 256"}},
+		"size as text":                {object{"size": "4"}, []string{"spec.size", "string", "integer"}},
+		"no size":                     {object{"size": nil}, []string{"spec.size", "Required"}},
+		"negative overflow":           {object{"overflow": int64(-1)}, []string{"spec.overflow", "-1", "greater than or equal to 0"}},
+		"size and overflow together":  {object{"size": int64(200), "overflow": int64(57)}, []string{"spec.overflow", "more than 256 workers", "lower one"}},
+		"weight over 100":             {weight(int64(101)), []string{"spec.canary.weight", "101", "for example 10 or 0.25%"}},
+		"negative weight":             {weight(int64(-1)), []string{"spec.canary.weight", "-1", "for example"}},
+		"weight as text over 100":     {weight("100.01%"), []string{"spec.canary.weight", "\"100.01%\"", "for example"}},
+		"weight with three decimals":  {weight("0.125%"), []string{"spec.canary.weight", "\"0.125%\"", "two decimals"}},
+		"negative weight as text":     {weight("-1%"), []string{"spec.canary.weight", "\"-1%\"", "for example"}},
+		"weight that is no number":    {weight("ten"), []string{"spec.canary.weight", "\"ten\"", "for example"}},
+		"empty weight":                {weight(""), []string{"spec.canary.weight", "for example"}},
+		"weight with a space":         {weight("10 %"), []string{"spec.canary.weight", "for example"}},
+		"very long weight":            {weight(strings.Repeat("1", 1000)), []string{"spec.canary.weight", "16"}},
+		"weight as a fraction":        {weight(0.25), []string{"spec.canary.weight", "integer,string"}},
+		"canary without weight":       {object{"canary": object{}}, []string{"spec.canary.weight", "Required"}},
+		"zero checkout timeout":       {timeout("checkout", "0s"), []string{"spec.timeouts.checkout", `"0s"`, "for example 5s"}},
+		"negative operation timeout":  {timeout("operation", "-5s"), []string{"spec.timeouts.operation", `"-5s"`, "for example 30s"}},
+		"drain over a day":            {timeout("drain", "24h1s"), []string{"spec.timeouts.drain", `"24h1s"`, "1ms to 24h"}},
+		"timeout without a unit":      {timeout("operation", "30"), []string{"spec.timeouts.operation", `"30"`, "for example 30s"}},
+		"timeout in days":             {timeout("operation", "1d"), []string{"spec.timeouts.operation", `"1d"`, "for example 30s"}},
+		"timeout that overflows":      {timeout("operation", "99999999999h"), []string{"spec.timeouts.operation", "no duration from 1ms to 24h"}},
+		"timeout below the clock":     {timeout("operation", "999us"), []string{"spec.timeouts.operation", "1ms to 24h"}},
+		"timeout as a number":         {timeout("operation", int64(30)), []string{"spec.timeouts.operation", "integer", "string"}},
+		"negative queue limit":        {object{"queueLimit": int64(-1)}, []string{"spec.queueLimit", "-1", "greater than or equal to 0"}},
+		"no module":                   {object{"worker": object{}}, []string{"spec.worker.module", "Required"}},
+		"empty module":                {worker("module", ""), []string{"spec.worker.module", "for example summarizer.commands"}},
+		"module as a path":            {worker("module", "summarizer/commands.py"), []string{"spec.worker.module", "summarizer/commands.py", "for example summarizer.commands"}},
+		"module with a hyphen":        {worker("module", "my-module"), []string{"spec.worker.module", "my-module", "underscores"}},
+		"module that ends with a dot": {worker("module", "summarizer."), []string{"spec.worker.module", "for example"}},
+		"image with a space":          {worker("image", "team/worker: 1"), []string{"spec.worker.image", "team/worker: 1", "for example"}},
+		"image with a scheme":         {worker("image", "https://"), []string{"spec.worker.image", "for example"}},
+		"python with a newline":       {worker("python", "python3\n"), []string{"spec.worker.python", "control characters"}},
+		"duplicate variable":          {env("A", "1", "A", "2"), []string{"spec.worker.env[1]", "Duplicate value", `"A"`}},
+		"reserved variable":           {env("WORKERPOOL_SOCKET", "x"), []string{"spec.worker.env[0].name", "WORKERPOOL_", "choose another name"}},
+		"malformed variable":          {env("1A", "x"), []string{"spec.worker.env[0].name", `"1A"`, "no digit first"}},
+		"too many variables":          {numbered(101, 0), []string{"spec.worker.env", "100"}},
+		"too much in variables":       {numbered(3, 8000), []string{"spec.worker.env", "16384", "put the rest"}},
+		"request above its limit":     {resources(object{"cpu": "2"}, object{"cpu": "1500m"}), []string{"spec.worker.resources", "request is above its limit", "raise the limit"}},
+		"request above, as numbers":   {resources(object{"cpu": int64(2)}, object{"cpu": int64(1)}), []string{"spec.worker.resources", "request is above its limit"}},
+		"zero limit":                  {resources(object{}, object{"memory": "0"}), []string{"spec.worker.resources.limits", "above zero"}},
+		"negative request":            {resources(object{"cpu": "-1"}, object{}), []string{"spec.worker.resources.requests", "above zero"}},
+		"malformed quantity":          {resources(object{}, object{"memory": "1 GB"}), []string{"spec.worker.resources.limits", "1 GB"}},
+		"resource not shared out":     {resources(object{}, object{"nvidia.com/gpu": "1"}), []string{"spec.worker.resources.limits", "only cpu, memory and ephemeral-storage"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := server.Client.Create(t.Context(), manifest(namespace, tc.changes), client.DryRunAll)
+			if err == nil {
+				t.Fatal("the API server accepted it")
+			}
+			t.Log(err)
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("message lacks %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+func TestO9_TheAPIServerRefusesNamesThatNoLabelCanBear(t *testing.T) {
+	pool := manifest(server.Namespace(t, nil), nil)
+	pool.SetName(strings.Repeat("x", 64))
+	err := server.Client.Create(t.Context(), pool, client.DryRunAll)
+	if err == nil || !strings.Contains(err.Error(), "choose a shorter one") {
+		t.Errorf("a name of 64 characters gave %v, want a refusal that says to choose a shorter one", err)
+	}
+	pool.SetName(strings.Repeat("x", 63))
+	if err := server.Client.Create(t.Context(), pool, client.DryRunAll); err != nil {
+		t.Errorf("a name of 63 characters: %v", err)
+	}
+}
+
+// TestO10_UnknownFieldsAreRefused: with strict validation, as kubectl asks for, nothing is accepted and ignored.
+func TestO10_UnknownFieldsAreRefused(t *testing.T) {
+	namespace := server.Namespace(t, nil)
+	strict := client.WithFieldValidation(server.Client, metav1.FieldValidationStrict)
+	for name, changes := range map[string]object{
+		"steps":       {"canary": object{"weight": int64(1), "steps": []any{}}},
+		"overflows":   {"overflows": int64(1)},
+		"claims":      worker("resources", object{"claims": []any{}}),
+		"envFrom":     worker("envFrom", []any{}),
+		"paused":      {"paused": true},
+		"worker.size": worker("size", int64(1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := strict.Create(t.Context(), manifest(namespace, changes), client.DryRunAll)
+			if err == nil || !strings.Contains(err.Error(), "unknown field") {
+				t.Errorf("got %v, want a refusal of the unknown field", err)
+			}
+		})
+	}
+}
+
+func TestTheAPIServerAccepts(t *testing.T) {
+	namespace := server.Namespace(t, nil)
+	for name, changes := range map[string]object{
+		"smallest":               nil,
+		"v1":                     {"poolVersion": "v1"},
+		"largest":                {"size": int64(200), "overflow": int64(56)},
+		"weight 0":               weight(int64(0)),
+		"weight 100":             weight(int64(100)),
+		"weight as text":         weight("10"),
+		"weight with percent":    weight("0.25%"),
+		"weight 100.00%":         weight("100.00%"),
+		"weight 99.99":           weight("99.99"),
+		"longest timeout":        timeout("operation", "24h"),
+		"shortest timeout":       timeout("checkout", "1ms"),
+		"compound timeout":       timeout("drain", "1h30m0.5s"),
+		"no queue":               {"queueLimit": int64(0)},
+		"module with underscore": worker("module", "_a.b_1"),
+		"image by digest":        worker("image", "registry.example.com:5000/team/worker@sha256:"+strings.Repeat("0", 64)),
+		"image, empty":           worker("image", ""),
+		"python by path":         worker("python", "/opt/venv/bin/python3.12"),
+		"variable without value": worker("env", []any{object{"name": "A"}}),
+		"100 variables":          numbered(100, 100),
+		"requests alone":         resources(object{"cpu": "100m"}, nil),
+		"request at its limit":   resources(object{"memory": "1Gi"}, object{"memory": "1024Mi"}),
+		"all resources": resources(object{"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "1Mi"},
+			object{"cpu": int64(1), "memory": "128Mi", "ephemeral-storage": "2Mi"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := server.Client.Create(t.Context(), manifest(namespace, changes), client.DryRunAll); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestDefaultsShowAfterApply(t *testing.T) {
+	pool := manifest(server.Namespace(t, nil), nil)
+	if err := server.Client.Create(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	var got v1alpha1.WorkerPool
+	if err := server.Client.Get(t.Context(), client.ObjectKeyFromObject(pool), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := v1alpha1.WorkerPoolSpec{
+		PoolVersion: v1alpha1.PoolV2, Size: 4,
+		Worker: v1alpha1.Worker{Module: "summarizer.commands"},
+		Timeouts: v1alpha1.Timeouts{
+			Checkout:  &metav1.Duration{Duration: 5 * time.Second},
+			Operation: &metav1.Duration{Duration: 30 * time.Second},
+			Drain:     &metav1.Duration{Duration: 30 * time.Second},
+		},
+		QueueLimit: new(int32(1000)),
+	}
+	if diff := cmp.Diff(want, got.Spec); diff != "" {
+		t.Errorf("spec after apply (-want +got):\n%s", diff)
+	}
+}

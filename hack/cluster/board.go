@@ -107,4 +107,4 @@ func (w *watch) next() (s snapshot, err error) {
 	return s, err
 }
 
-func (w *watch) close() { w.conn.Close() }
+func (w *watch) close() { _ = w.conn.Close() }

@@ -16,7 +16,7 @@ func serveBoard(t *testing.T, b *board) (socket string, stop func()) {
 		t.Fatal(err)
 	}
 	go b.serve(l)
-	return socket, func() { l.Close() }
+	return socket, func() { _ = l.Close() }
 }
 
 func TestAWatchSeesEachChange(t *testing.T) {

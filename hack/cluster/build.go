@@ -83,7 +83,7 @@ func readToolset(dir, main string) (toolset, error) {
 	}
 	t := toolset{version: version, flags: buildFlags(version)}
 	sum := sha256.New()
-	fmt.Fprintln(sum, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.flags)
+	_, _ = fmt.Fprintln(sum, runtime.Version(), runtime.GOOS, runtime.GOARCH, t.flags)
 	sum.Write(gomod)
 	for _, name := range []string{"go.sum", "main.go"} {
 		content, err := os.ReadFile(filepath.Join(dir, name))
@@ -200,7 +200,7 @@ func (p paths) goBuild(prog program, t toolset, target string) error {
 		return err
 	}
 	partial := target + ".partial"
-	defer os.Remove(partial)
+	defer func() { _ = os.Remove(partial) }()
 	cmd := exec.Command("go", append([]string{"build", "-o", partial}, append(t.flags, prog.pkg)...)...)
 	cmd.Dir = filepath.Join(p.checkout, prog.module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")

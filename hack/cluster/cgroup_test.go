@@ -98,7 +98,10 @@ func TestRemoveTakesChildrenFirst(t *testing.T) {
 
 func TestClusterNameFollowsTheStateFolder(t *testing.T) {
 	one, other := paths{state: "/home/a/state"}, paths{state: "/home/b/state"}
-	if one.clusterName() == other.clusterName() || one.clusterName() != one.clusterName() {
-		t.Errorf("%s, %s", one.clusterName(), other.clusterName())
+	if one.clusterName() == other.clusterName() {
+		t.Errorf("both are %s", one.clusterName())
+	}
+	if again := (paths{state: "/home/a/state", cache: "/elsewhere"}); again.clusterName() != one.clusterName() {
+		t.Errorf("%s, then %s", one.clusterName(), again.clusterName())
 	}
 }

@@ -23,7 +23,7 @@ func kubectl(p paths, args []string) error {
 	}
 	w, now := p.look()
 	if w == nil {
-		return p.withTail(errors.New("the node died; `up` starts a new one"), nodeLog)
+		return p.withTail(errNodeDied, nodeLog)
 	}
 	defer w.close()
 	if what, component := now.problem(); what != "" {
@@ -55,17 +55,17 @@ func (p paths) runWatched(cmd *exec.Cmd, w *watch) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var result error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		result = cmd.Wait()
+	}()
 	died := make(chan error, 1)
 	go func() { died <- p.firstProblem(w) }()
 	select {
-	case err := <-ended:
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return exitCode(max(exit.ExitCode(), 1))
-		}
-		return err
+	case <-ended:
+		return asExitCode(result)
 	case err := <-died:
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-ended
@@ -73,12 +73,21 @@ func (p paths) runWatched(cmd *exec.Cmd, w *watch) error {
 	}
 }
 
+// asExitCode makes a child's failure our own exit code: the child has said what it was.
+func asExitCode(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exitCode(max(exit.ExitCode(), 1))
+	}
+	return err
+}
+
 // firstProblem waits for something to go wrong.
 func (p paths) firstProblem(w *watch) error {
 	for {
 		now, err := w.next()
 		if err != nil {
-			return errors.New("the node ended")
+			return errNodeDied
 		}
 		if what, component := now.problem(); what != "" {
 			return p.withTail(errors.New(what), component)

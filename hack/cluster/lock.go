@@ -22,16 +22,16 @@ func (p paths) lock(name string) (unlock func(), err error) {
 			return nil, err
 		}
 		if err := flock(f, name); err != nil {
-			f.Close()
+			_ = f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		if !stillThere(f, path) { // the holder we waited for purged the cache, and the file with it
-			f.Close()
+			_ = f.Close()
 			continue
 		}
 		_ = f.Truncate(0)
 		_, _ = fmt.Fprintf(f, "%d", os.Getpid())
-		return func() { f.Close() }, nil
+		return func() { _ = f.Close() }, nil
 	}
 }
 

@@ -40,7 +40,7 @@ func TestForwardPassesEachEndOfStream(t *testing.T) {
 func TestForwardClosesWhenNobodyListens(t *testing.T) {
 	gone := listen(t)
 	address := gone.Addr().String()
-	gone.Close()
+	_ = gone.Close()
 	entry := listen(t)
 	go forward(entry, address)
 	conn, err := net.Dial("tcp", entry.Addr().String())
@@ -59,6 +59,6 @@ func listen(t *testing.T) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	return l
 }

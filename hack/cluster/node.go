@@ -190,7 +190,7 @@ func awaitAPIServer(ctx context.Context) error {
 		if err != nil {
 			return false
 		}
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
 }
@@ -199,7 +199,7 @@ func awaitSocket(ctx context.Context, socket string) error {
 	return poll(ctx, func() bool {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
-			conn.Close()
+			_ = conn.Close()
 		}
 		return err == nil
 	})

@@ -28,14 +28,23 @@ type identity struct {
 var (
 	asClient = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	asServer = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	masters  = []string{"system:masters"}
-	nodes    = []string{"system:nodes"}
 )
+
+// The groups that Kubernetes reads from a certificate.
+const (
+	masters = "system:masters"
+	nodes   = "system:nodes"
+)
+
+// subject is a user and its groups, in the words of X.509.
+func subject(user string, groups ...string) pkix.Name {
+	return pkix.Name{CommonName: user, Organization: groups} //nolint:misspell // not our word
+}
 
 func identities() []identity {
 	return []identity{
 		{
-			file: "apiserver", subject: pkix.Name{CommonName: "kube-apiserver"}, usages: asServer,
+			file: "apiserver", subject: subject("kube-apiserver"), usages: asServer,
 			names: []string{
 				"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 				"kubernetes.default.svc." + domain,
@@ -43,19 +52,19 @@ func identities() []identity {
 			ips: []string{"127.0.0.1", nodeIP, serviceIP},
 		},
 		{
-			file: "kubelet-server", subject: pkix.Name{Organization: nodes, CommonName: "system:node:" + nodeName},
+			file: "kubelet-server", subject: subject("system:node:"+nodeName, nodes),
 			usages: asServer, names: []string{nodeName, "localhost"}, ips: []string{"127.0.0.1", nodeIP},
 		},
 		{file: "apiserver-kubelet-client", usages: asClient,
-			subject: pkix.Name{Organization: masters, CommonName: "apiserver-kubelet-client"}},
-		{file: "front-proxy-client", usages: asClient, subject: pkix.Name{CommonName: "front-proxy-client"}},
-		{file: "admin", usages: asClient, subject: pkix.Name{Organization: masters, CommonName: "admin"}},
+			subject: subject("apiserver-kubelet-client", masters)},
+		{file: "front-proxy-client", usages: asClient, subject: subject("front-proxy-client")},
+		{file: "admin", usages: asClient, subject: subject("admin", masters)},
 		{file: "kube-controller-manager", usages: asClient,
-			subject: pkix.Name{CommonName: "system:kube-controller-manager"}},
-		{file: "kube-scheduler", usages: asClient, subject: pkix.Name{CommonName: "system:kube-scheduler"}},
-		{file: "kube-proxy", usages: asClient, subject: pkix.Name{CommonName: "system:kube-proxy"}},
+			subject: subject("system:kube-controller-manager")},
+		{file: "kube-scheduler", usages: asClient, subject: subject("system:kube-scheduler")},
+		{file: "kube-proxy", usages: asClient, subject: subject("system:kube-proxy")},
 		{file: "kubelet", usages: asClient,
-			subject: pkix.Name{Organization: nodes, CommonName: "system:node:" + nodeName}},
+			subject: subject("system:node:"+nodeName, nodes)},
 	}
 }
 
@@ -109,7 +118,7 @@ func newAuthority() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := certificate(pkix.Name{CommonName: "workerpool-cluster"})
+	cert, err := certificate(subject("workerpool-cluster"))
 	if err != nil {
 		return nil, err
 	}

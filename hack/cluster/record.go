@@ -49,7 +49,10 @@ func (p paths) writeRecord(rec record) error {
 	return writeFile(p.record(), content, 0o644)
 }
 
-var errNotUp = errors.New("no cluster runs: start one with `go run ./hack/cluster up`")
+var (
+	errNotUp    = errors.New("no cluster runs: start one with `go run ./hack/cluster up`")
+	errNodeDied = errors.New("the node died: `go run ./hack/cluster up` starts a new one")
+)
 
 // findNode returns the process id of this state folder's node, 0 when there is none.
 func (p paths) findNode() int {
@@ -78,7 +81,7 @@ func killNode(pid int) error {
 	if err != nil {
 		return fmt.Errorf("open process %d: %w", pid, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill the node (process %d): %w", pid, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io/fs"
 	"maps"
 	"os"
@@ -126,7 +127,7 @@ func TestIsNode(t *testing.T) {
 
 func TestRecord(t *testing.T) {
 	p := testPaths(t)
-	if _, err := p.readRecord(); err != errNotUp {
+	if _, err := p.readRecord(); !errors.Is(err, errNotUp) {
 		t.Errorf("without a record: %v", err)
 	}
 	want := record{Version: "v1.37.2", HostPort: 4321, Images: []string{"images/pause.tar"}}
@@ -225,8 +226,7 @@ func TestImagesInATarball(t *testing.T) {
 		out := tar.NewWriter(f)
 		_ = out.WriteHeader(&tar.Header{Name: c.entry, Size: int64(len(index)), Mode: 0o644})
 		_, _ = out.Write([]byte(index))
-		out.Close()
-		f.Close()
+		_, _ = out.Close(), f.Close()
 		images, err := imagesIn(path)
 		if err != nil || len(images) != c.want {
 			t.Errorf("%s: got %v, %v", name, images, err)

@@ -27,7 +27,7 @@ func status(p paths, args []string) error {
 	}
 	w, now := p.look()
 	if w == nil {
-		return p.withTail(errors.New("the node died; `up` starts a new one"), nodeLog)
+		return p.withTail(errNodeDied, nodeLog)
 	}
 	defer w.close()
 	fmt.Printf("Kubernetes %s at https://127.0.0.1:%d, up for %s\n",
@@ -38,7 +38,7 @@ func status(p paths, args []string) error {
 		if !c.Exited.IsZero() {
 			state = "died at " + c.Exited.Format(time.TimeOnly) + ": " + c.Exit
 		}
-		fmt.Fprintf(out, "  %s\t%s\n", c.Name, state)
+		_, _ = fmt.Fprintf(out, "  %s\t%s\n", c.Name, state)
 	}
 	_ = out.Flush()
 	if what, component := now.problem(); what != "" {

@@ -109,7 +109,7 @@ func (s *supervisor) run(ctx context.Context, cmd *exec.Cmd) error {
 		return err
 	}
 	defer out.Close()
-	defer os.Remove(out.Name())
+	defer func() { _ = os.Remove(out.Name()) }()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = nodeEnv()
 	ended := make(chan syscall.WaitStatus, 1)
@@ -151,8 +151,8 @@ func (s *supervisor) died(parent context.Context) (context.Context, context.Canc
 }
 
 func describe(status syscall.WaitStatus) string {
-	if status.Signaled() {
-		return "killed by " + unix.SignalName(status.Signal())
+	if signal := status.Signal(); signal > 0 {
+		return "killed by " + unix.SignalName(signal)
 	}
 	return fmt.Sprintf("exit code %d", status.ExitStatus())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -29,11 +30,11 @@ func up(p paths, args []string) error {
 	defer unlock()
 	if w, state := p.look(); w != nil {
 		defer w.close()
-		if what, _ := state.problem(); what == "" {
+		what, _ := state.problem()
+		if what == "" {
 			return joinCluster(p, w, state)
-		} else {
-			say("the running cluster is broken: %s: replacing it", what)
 		}
+		say("the running cluster is broken: %s: replacing it", what)
 	}
 	if err := p.clean(); err != nil {
 		return err
@@ -85,7 +86,7 @@ func (p paths) start() error {
 	}
 	w, now := p.look()
 	if w == nil {
-		return p.withTail(fmt.Errorf("the node died at once"), nodeLog)
+		return p.withTail(errNodeDied, nodeLog)
 	}
 	defer w.close()
 	rec, err := p.readRecord()
@@ -171,7 +172,7 @@ func (p paths) awaitNode(ended <-chan error) error {
 	case err := <-listening:
 		return err
 	case err := <-ended:
-		return p.withTail(fmt.Errorf("the node died at once: %v", err), nodeLog)
+		return p.withTail(fmt.Errorf("the node died at once: %w", err), nodeLog)
 	}
 }
 
@@ -179,7 +180,7 @@ func (p paths) awaitNode(ended <-chan error) error {
 func (p paths) await(w *watch, now snapshot, rec record) error {
 	for phase := ""; ; {
 		if what, component := now.problem(); what != "" {
-			return p.withTail(fmt.Errorf("%s", what), component)
+			return p.withTail(errors.New(what), component)
 		}
 		if now.Ready {
 			say("up: Kubernetes %s at https://127.0.0.1:%d", rec.Version, rec.HostPort)
@@ -192,7 +193,7 @@ func (p paths) await(w *watch, now snapshot, rec record) error {
 		}
 		var err error
 		if now, err = w.next(); err != nil {
-			return p.withTail(fmt.Errorf("the node died"), nodeLog)
+			return p.withTail(errNodeDied, nodeLog)
 		}
 	}
 }

@@ -166,6 +166,8 @@ func (s *Server) converse(stream grpc.ServerStreamingServer[controlpb.ControlMes
 				return ending(r.err)
 			}
 			s.take(m, r.message)
+		case <-stream.Context().Done(): // receive may have seen it first, and says nothing then
+			return status.FromContextError(stream.Context().Err()).Err()
 		case <-l.wakeup:
 			if err := s.send(stream, m, &sent); err != nil {
 				return err

@@ -99,7 +99,7 @@ func servePool(opt *slot.Options, log *slog.Logger) error {
 
 // serveUntil serves until stopped ends, then lets running requests finish and ends all workers.
 func serveUntil(stopped context.Context, s *slot.Slot, listener net.Listener, log *slog.Logger) error {
-	server := slot.NewServer(s)
+	server := slot.NewServer(s, slot.DefaultMaxConnections)
 	ended := make(chan error, 1)
 	ctx := context.WithoutCancel(stopped) // requests outlive the signal: they drain
 	go func() { ended <- server.Serve(ctx, listener) }()

@@ -70,9 +70,9 @@ func (s *Server) configure(ctx context.Context, f *frame.Frame) (*frame.Frame, e
 	var cfg slotproto.Config
 	if err := json.Unmarshal(f.Payload, &cfg); err != nil {
 		return errorFrame(f.ID, pool.NewError(pool.RequestError, pool.InvalidPayload,
-			"the configuration isn't one: %v", err).With("slot", s.Slot.opt.Name), 0)
+			"the configuration isn't one: %v", err).With("slot", s.slot.opt.Name), 0)
 	}
-	if failure := s.Slot.Configure(ctx, cfg); failure != nil {
+	if failure := s.slot.Configure(ctx, cfg); failure != nil {
 		return errorFrame(f.ID, failure, 0)
 	}
 	return &frame.Frame{Kind: frame.Result, ID: f.ID}, nil
@@ -80,7 +80,7 @@ func (s *Server) configure(ctx context.Context, f *frame.Frame) (*frame.Frame, e
 
 // push is the connection's only writer.
 func (s *Server) push(p *peer, answers <-chan *frame.Frame, ended <-chan struct{}) error {
-	changed, cancel := s.Slot.changes.listen()
+	changed, cancel := s.slot.changes.listen()
 	defer cancel()
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
@@ -108,7 +108,7 @@ func (s *Server) push(p *peer, answers <-chan *frame.Frame, ended <-chan struct{
 }
 
 func (s *Server) sendStatus(p *peer) error {
-	payload, err := json.Marshal(s.Slot.Status())
+	payload, err := json.Marshal(s.slot.Status())
 	if err != nil {
 		return err
 	}

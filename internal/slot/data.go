@@ -36,7 +36,7 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 // refuse answers a request that can't be read; the stream is out of step after it.
 func (s *Server) refuse(p *peer, reason error) error {
 	f, err := errorFrame(0, pool.NewError(pool.RequestError, pool.FrameTooLarge,
-		"the slot refused the request: %v; send less, or a reference to the data", reason).With("slot", s.Slot.opt.Name), 0)
+		"the slot refused the request: %v; send less, or a reference to the data", reason).With("slot", s.slot.opt.Name), 0)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame) (*frame.Fra
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
 	}
-	reply, failure := s.Slot.Do(ctx, req)
+	reply, failure := s.slot.Do(ctx, req)
 	if failure != nil {
 		return errorFrame(f.ID, failure, reply.Service)
 	}

@@ -49,9 +49,8 @@ func Listen(path string) (*net.UnixListener, error) {
 
 // Server serves a slot to routers.
 type Server struct {
-	Slot           *Slot
-	MaxConnections int // 0: DefaultMaxConnections
-
+	slot      *Slot
+	limit     int
 	instances *instances
 	handlers  sync.WaitGroup
 
@@ -59,9 +58,9 @@ type Server struct {
 	connections map[net.Conn]struct{} // guarded by mu; nil once closed
 }
 
-// NewServer returns a server of slot.
-func NewServer(s *Slot) *Server {
-	return &Server{Slot: s, MaxConnections: DefaultMaxConnections, instances: newInstances(), connections: map[net.Conn]struct{}{}}
+// NewServer returns a server of s that takes up to maxConnections connections at a time.
+func NewServer(s *Slot, maxConnections int) *Server {
+	return &Server{slot: s, limit: maxConnections, instances: newInstances(), connections: map[net.Conn]struct{}{}}
 }
 
 // Serve accepts connections until l is closed, then returns nil; connections live on until Close.
@@ -72,7 +71,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
-			s.Slot.opt.Log.Error("accepting a connection", "error", err)
+			s.slot.opt.Log.Error("accepting a connection", "error", err)
 			time.Sleep(50 * time.Millisecond) // out of file descriptors: let some close
 			continue
 		}
@@ -90,7 +89,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) admit(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.connections == nil || len(s.connections) >= s.MaxConnections {
+	if s.connections == nil || len(s.connections) >= s.limit {
 		return false
 	}
 	s.connections[c] = struct{}{}
@@ -133,7 +132,7 @@ func (s *Server) handle(ctx context.Context, c net.Conn) {
 	p, err := s.greet(c)
 	if err != nil {
 		if !expected(err) {
-			s.Slot.opt.Log.Warn("connection refused", "error", err)
+			s.slot.opt.Log.Warn("connection refused", "error", err)
 		}
 		return
 	}
@@ -148,7 +147,7 @@ func (s *Server) handle(ctx context.Context, c net.Conn) {
 		err = s.data(ctx, p)
 	}
 	if !expected(err) {
-		s.Slot.opt.Log.Warn("connection ended", "role", p.Role, "instance", p.Instance, "error", err)
+		s.slot.opt.Log.Warn("connection ended", "role", p.Role, "instance", p.Instance, "error", err)
 	}
 }
 
@@ -159,7 +158,7 @@ func expected(err error) bool {
 
 // greet reads the router's Hello and answers it.
 func (s *Server) greet(c net.Conn) (*peer, error) {
-	p := &peer{conn: c, reader: frame.NewReader(c, s.Slot.opt.MaxPayload), writer: frame.NewWriter(c)}
+	p := &peer{conn: c, reader: frame.NewReader(c, s.slot.opt.MaxPayload), writer: frame.NewWriter(c)}
 	if err := c.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return nil, err
 	}
@@ -176,7 +175,7 @@ func (s *Server) greet(c net.Conn) (*peer, error) {
 	case p.Role != slotproto.Control && p.Role != slotproto.Data, p.Instance == "":
 		return nil, fmt.Errorf("role %q of instance %q", p.Role, p.Instance)
 	}
-	answer, err := json.Marshal(map[string]any{"slot": s.Slot.opt.Name, "protocol": slotproto.Protocol})
+	answer, err := json.Marshal(map[string]any{"slot": s.slot.opt.Name, "protocol": slotproto.Protocol})
 	if err != nil {
 		return nil, err
 	}

@@ -131,3 +131,8 @@ def shout(lines):
     for _ in range(lines):
         os.write(2, b"x" * 99 + b"\n")
     print("done")
+
+
+@command
+def environment():
+    return {"environ": dict(os.environ), "cwd": os.getcwd(), "path": sys.path[0]}

@@ -1,0 +1,175 @@
+package crew
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+)
+
+var t0 = time.Unix(1_700_000_000, 0)
+
+func ago(d time.Duration) time.Time { return t0.Add(-d) }
+func in(d time.Duration) time.Time  { return t0.Add(d) }
+
+func TestDecide(t *testing.T) {
+	for name, tc := range map[string]struct {
+		facts facts
+		want  plan
+	}{
+		"complete and idle":        {facts{size: 4, live: 4, idleSince: ago(time.Hour)}, plan{}},
+		"P2_all start at once":     {facts{size: 8}, plan{start: 8}},
+		"those that start count":   {facts{size: 8, live: 3, starting: 3}, plan{start: 5}},
+		"P92_starts are bounded":   {facts{size: 100, live: 10, starting: 10}, plan{start: maxStarting - 10}},
+		"the ending hold places":   {facts{size: 4, live: 4, ending: 1}, plan{}},
+		"P92_too many are retired": {facts{size: 2, overflow: 1, live: 5, idleSince: t0}, plan{surplus: 2, wake: in(overflowIdle)}},
+		"the ending aren't too many": {
+			facts{size: 2, live: 4, ending: 2}, plan{},
+		},
+		"a request that just came": {
+			facts{size: 1, overflow: 2, live: 1, waiting: 1, oldestWait: ago(10 * time.Millisecond)},
+			plan{wake: in(overflowAfter - 10*time.Millisecond)},
+		},
+		"requests that have waited": {
+			facts{size: 1, overflow: 2, live: 1, waiting: 9, oldestWait: ago(overflowAfter)}, plan{start: 2},
+		},
+		"one waits, one more is started": {
+			facts{size: 1, overflow: 2, live: 1, waiting: 1, oldestWait: ago(time.Second)}, plan{start: 1},
+		},
+		"whoever starts will take it": {
+			facts{size: 1, overflow: 2, live: 2, starting: 1, waiting: 1, oldestWait: ago(time.Second)},
+			plan{wake: in(overflowIdle)},
+		},
+		"no overflow configured": {facts{size: 1, live: 1, waiting: 9, oldestWait: ago(time.Hour)}, plan{}},
+		"no overflow for one that is missing anyway": {
+			facts{size: 2, overflow: 2, live: 1, waiting: 1, oldestWait: ago(time.Second)}, plan{start: 1},
+		},
+		"no overflow while starts fail": {
+			facts{size: 1, overflow: 2, live: 1, waiting: 9, oldestWait: ago(time.Second), failing: true}, plan{},
+		},
+		"overflow that had its rest is retired": {
+			facts{size: 1, overflow: 2, live: 3, idleSince: ago(overflowIdle)}, plan{longIdle: 2, wake: in(overflowIdle)},
+		},
+		"overflow that is idle for a while": {
+			facts{size: 1, overflow: 2, live: 3, idleSince: ago(time.Second)}, plan{wake: in(overflowIdle - time.Second)},
+		},
+		"busy overflow is looked at again": {facts{size: 1, overflow: 2, live: 3}, plan{wake: in(overflowIdle)}},
+		"P8_no start before its time": {
+			facts{size: 4, failing: true, notBefore: in(time.Second)}, plan{wake: in(time.Second)},
+		},
+		"P8_one try at a time":          {facts{size: 4, failing: true, notBefore: ago(0)}, plan{start: 1}},
+		"P8_no second try beside a try": {facts{size: 4, live: 1, starting: 1, failing: true}, plan{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := decide(tc.facts, t0)
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(plan{})); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestP8_BackOffGrows(t *testing.T) {
+	same := worker.BootError{Message: "no module", Traceback: "line 1"}
+	var b bootLog
+	now, tries := t0, 0
+	for now.Before(t0.Add(10 * time.Minute)) {
+		b.failed(same, false, now, now, 0.5)
+		tries++
+		now = b.notBefore
+	}
+	if tries < 15 || tries > 30 {
+		t.Errorf("%d tries in 10 minutes; want some, with back-off up to %s", tries, maxDelay)
+	}
+	if b.report == nil || b.report.Attempts != tries || !b.report.Next.Equal(b.notBefore) || b.report.Traceback != "line 1" {
+		t.Errorf("report %+v after %d tries", b.report, tries)
+	}
+}
+
+func TestP8_Reported(t *testing.T) {
+	x, y, z := worker.BootError{Message: "x"}, worker.BootError{Message: "y"}, worker.BootError{Message: "z"}
+	for name, tc := range map[string]struct {
+		failures []worker.BootError
+		want     bool
+	}{
+		"once":                {[]worker.BootError{x}, false},
+		"the same twice":      {[]worker.BootError{x, x}, true},
+		"two reasons":         {[]worker.BootError{x, y}, false},
+		"three, all unlike":   {[]worker.BootError{x, y, z}, true},
+		"unlike, then alike":  {[]worker.BootError{x, y, y}, true},
+		"same message, other": {[]worker.BootError{x, {Message: "x", Traceback: "elsewhere"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bootLog
+			for i, f := range tc.failures {
+				at := t0.Add(time.Duration(i) * time.Minute)
+				b.failed(f, false, at, at, 0)
+			}
+			if got := b.report != nil; got != tc.want {
+				t.Errorf("reported %v, want %v", got, tc.want)
+			}
+			if b.ready(); b.report != nil || b.failing {
+				t.Error("still reported after a member got ready")
+			}
+		})
+	}
+}
+
+func TestStartsSideBySideAreOneRound(t *testing.T) {
+	var b bootLog
+	for i := range 8 {
+		b.failed(worker.BootError{Message: "x"}, false, t0, t0.Add(time.Duration(i+1)*time.Millisecond), 0)
+	}
+	if b.rounds != 1 || b.attempts != 8 {
+		t.Errorf("rounds %d, attempts %d; want 1, 8", b.rounds, b.attempts)
+	}
+}
+
+func TestP80_CrashingMembersStayReported(t *testing.T) {
+	var b bootLog
+	for i := range 3 {
+		at := t0.Add(time.Duration(i) * time.Minute)
+		b.failed(worker.BootError{Message: "died idle"}, true, at, at, 0)
+		b.ready()
+	}
+	if b.report == nil || b.rounds != 3 {
+		t.Errorf("report %v, rounds %d; want one, 3: getting ready proves nothing", b.report, b.rounds)
+	}
+	if b.proven(); b.report != nil || b.rounds != 0 {
+		t.Error("still reported after a member has proved good")
+	}
+}
+
+func TestDelayIsBounded(t *testing.T) {
+	for n := 1; n < 100; n++ {
+		low, high := delay(n, 0), delay(n, 0.999)
+		if low < firstDelay*3/4 || high > maxDelay*5/4 || low > high {
+			t.Errorf("delay %d is from %s to %s", n, low, high)
+		}
+	}
+}
+
+func TestIdle(t *testing.T) {
+	var idle Idle
+	a, b, c := &Member{}, &Member{}, &Member{}
+	for i, m := range []*Member{a, b, c} {
+		idle.Push(m, in(time.Duration(i)*time.Second))
+	}
+	if got := idle.RemoveIdleSince(ago(time.Second)); got != nil {
+		t.Error("removed a member that wasn't idle for so long")
+	}
+	if got := idle.Since(); !got.Equal(t0) {
+		t.Errorf("idle since %s, want %s", got, t0)
+	}
+	if !idle.Remove(b) || idle.Remove(b) {
+		t.Error("Remove doesn't tell whether the member was in")
+	}
+	if idle.PopNewest() != c || idle.PopOldest() != a || idle.PopOldest() != nil || idle.PopNewest() != nil {
+		t.Error("order lost")
+	}
+	if !idle.Since().IsZero() || idle.RemoveIdleSince(in(time.Hour)) != nil {
+		t.Error("not empty")
+	}
+}

@@ -1,0 +1,169 @@
+package slot_test
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/slot"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+func TestP29_CancelOverTheControlConnection(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	other := r.connect(slotproto.Control, "another")
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	id := data.begin("sleep", args{"ms": 1000, "value": "kept"})
+	other.send(frame.Frame{Kind: frame.Cancel, ID: id})
+	if got, err := data.reply(id); err != nil || got != `"kept"` {
+		t.Errorf("another instance's cancel: got %s, %v", got, err)
+	}
+	id = data.begin("sleep", args{"ms": 60000})
+	control.send(frame.Frame{Kind: frame.Cancel, ID: id})
+	_, err := data.reply(id)
+	wants(t, err, pool.Cancelled)
+	if _, err := data.call("echo", args{"value": 1}); err != nil {
+		t.Errorf("after a cancel: %v", err)
+	}
+}
+
+func TestP29_EndOfTheControlConnectionCancels(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	id := data.begin("sleep", args{"ms": 60000})
+	r.awaitBusy(1)
+	_ = control.conn.Close()
+	_, err := data.reply(id)
+	wants(t, err, pool.Cancelled)
+}
+
+func TestP33_RequestOverTheLimit(t *testing.T) {
+	r := newRig(t, func(o *slot.Options) { o.MaxPayload = 1000 })
+	data := r.connect(slotproto.Data, "i")
+	data.send(frame.Frame{Kind: frame.Request, ID: 1, Payload: make([]byte, 1001)})
+	f := data.read()
+	err := data.failure(f)
+	wants(t, err, pool.FrameTooLarge)
+	if f.Kind != frame.Error || err.Category != pool.RequestError || err.Sent {
+		t.Errorf("kind %d, %v, sent %v", f.Kind, err, err.Sent)
+	}
+	if !data.closed() {
+		t.Error("the connection is used on although it is out of step")
+	}
+}
+
+func TestBadConfigurationIsRefusedAndTheOldOneStays(t *testing.T) {
+	r := newRig(t, nil)
+	control := r.connect(slotproto.Control, "i")
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	for name, change := range map[string]func(*slotproto.Config){
+		"version": func(c *slotproto.Config) { c.Version = "v3" },
+		"module":  func(c *slotproto.Config) { c.Worker.Module = "" },
+		"size":    func(c *slotproto.Config) { c.Size = 0 },
+		"queue":   func(c *slotproto.Config) { c.Queue = -1 },
+		"timeout": func(c *slotproto.Config) { c.Op = 0 },
+	} {
+		err := control.configure(r.config(change))
+		wants(t, err, pool.InvalidPayload)
+		if !strings.Contains(err.Message, name) {
+			t.Errorf("message %q doesn't name %s", err.Message, name)
+		}
+	}
+	if s := control.awaitReady(1); s.Spawned != 1 {
+		t.Errorf("%d workers started", s.Spawned)
+	}
+}
+
+func TestP42_JunkEndsOnlyItsConnection(t *testing.T) {
+	r := newRig(t, nil)
+	hello := func(h slotproto.Hello) []byte {
+		c := client{rig: r}
+		b, err := frame.Append(nil, &frame.Frame{Kind: frame.Hello, Payload: c.json(h)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, bytes := range map[string][]byte{
+		"random":           bytes.Repeat([]byte{0xa5, 0x17}, 500),
+		"HTTP":             []byte("GET / HTTP/1.1\r\nHost: pool\r\n\r\n"),
+		"another protocol": hello(slotproto.Hello{Role: slotproto.Data, Instance: "i", Protocol: 9}),
+		"another role":     hello(slotproto.Hello{Role: "boss", Instance: "i", Protocol: 1}),
+		"no instance":      hello(slotproto.Hello{Role: slotproto.Data, Protocol: 1}),
+	} {
+		c := r.dial()
+		if _, err := c.conn.Write(bytes); err != nil {
+			t.Fatal(err)
+		}
+		if !c.closed() {
+			t.Errorf("%s: the connection was answered", name)
+		}
+	}
+	wrong := r.connect(slotproto.Data, "i")
+	wrong.send(frame.Frame{Kind: frame.Configure, ID: 1})
+	if !wrong.closed() {
+		t.Error("Configure was taken on a data connection")
+	}
+	if _, err := r.connect(slotproto.Data, "i").call("echo", args{}); err == nil || err.Type != pool.NotAvailable {
+		t.Errorf("a good connection afterwards: %v", err)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	r := newRigOf(t, 2, nil)
+	first := r.connect(slotproto.Data, "i")
+	r.connect(slotproto.Data, "i")
+	if !r.dial().closed() {
+		t.Error("a third connection was taken")
+	}
+	_ = first.conn.Close()
+	for {
+		c := r.dial()
+		c.send(frame.Frame{Kind: frame.Hello, Payload: c.json(slotproto.Hello{Role: slotproto.Data, Instance: "i", Protocol: 1})})
+		if !c.closed() {
+			return // there was room again
+		}
+	}
+}
+
+func TestListen(t *testing.T) {
+	path := tempSocket(t)
+	l, err := slot.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o666 {
+		t.Errorf("mode %v, %v; every user must be able to connect", info.Mode(), err)
+	}
+	if _, err := slot.Listen(path); err == nil || !strings.Contains(err.Error(), "another supervisor") {
+		t.Errorf("a socket that is served was replaced: %v", err)
+	}
+	l.SetUnlinkOnClose(false) // as after a SIGKILL
+	_ = l.Close()
+	again, err := slot.Listen(path)
+	if err != nil {
+		t.Fatalf("a stale socket wasn't replaced: %v", err)
+	}
+	defer again.Close()
+	if c, err := net.Dial("unix", path); err != nil {
+		t.Error(err)
+	} else {
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,263 @@
+package slot_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/slot"
+	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
+)
+
+func TestRequestThroughEachVersion(t *testing.T) {
+	for _, version := range []pool.Version{pool.V1, pool.V2} {
+		t.Run(string(version), func(t *testing.T) {
+			r := newRig(t, nil)
+			control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+			if err := control.configure(r.config(func(c *slotproto.Config) { c.Version = version })); err != nil {
+				t.Fatal(err)
+			}
+			status := control.awaitReady(1)
+			if status.Slot != "a" || status.Revision != "r1" || status.Version != version || status.Desired != 1 || status.RSS == 0 {
+				t.Errorf("status %+v", status)
+			}
+			if got, err := data.call("echo", args{"value": "grüß"}); err != nil || got != `"grüß"` {
+				t.Errorf("got %s, %v", got, err)
+			}
+			_, err := data.call("fail", args{"text": "no"})
+			wants(t, err, pool.PythonError)
+			if !err.Sent {
+				t.Error("the failure of a handler isn't marked as sent")
+			}
+		})
+	}
+}
+
+func TestP46_IdleSlotIsNotAvailable(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	_, err := data.call("echo", args{"value": 1})
+	wants(t, err, pool.NotAvailable)
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	pid := control.awaitReady(1).Workers[0].PID
+	if err := control.configure(r.config(func(c *slotproto.Config) { c.Worker = nil })); err != nil {
+		t.Fatal(err)
+	}
+	control.await("no worker", func(s slotproto.Status) bool { return s.Revision == "" && s.Destroyed == s.Spawned })
+	if syscall.Kill(pid, 0) == nil {
+		t.Errorf("worker %d lives in an idle slot", pid)
+	}
+	_, err = data.call("echo", args{"value": 1})
+	wants(t, err, pool.NotAvailable)
+	if err.Sent || !strings.Contains(err.Message, "tested") {
+		t.Errorf("sent %v, message %q", err.Sent, err.Message)
+	}
+}
+
+// TestP91_LiveSwitch changes version under load, back and forth: each request has its one right answer.
+func TestP91_LiveSwitch(t *testing.T) {
+	r := newRig(t, nil)
+	control := r.connect(slotproto.Control, "i")
+	cfg := r.config(func(c *slotproto.Config) { c.Size = 2 })
+	if err := control.configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(2)
+	file := filepath.Join(t.TempDir(), "marks")
+	var callers sync.WaitGroup
+	var done atomic.Int64
+	stop := make(chan struct{})
+	for n := range 4 {
+		data := r.connect(slotproto.Data, "i")
+		callers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				want := fmt.Sprintf(`"%d/%d"`, n, i)
+				if got, err := data.call("sleep", args{"ms": 5, "value": fmt.Sprintf("%d/%d", n, i)}); err != nil || got != want {
+					t.Errorf("request %s got %s, %v", want, got, err)
+				}
+				if _, err := data.call("mark", args{"path": file}); err != nil {
+					t.Errorf("mark: %v", err)
+				}
+				done.Add(1)
+			}
+		})
+	}
+	for i := range 4 {
+		cfg.Revision, cfg.Version = fmt.Sprint("s", i), []pool.Version{pool.V1, pool.V2}[i%2]
+		if err := control.configure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		control.await("switch done", func(s slotproto.Status) bool {
+			return s.Revision == cfg.Revision && s.Starting == 0 && s.Spawned-s.Destroyed == 2
+		})
+	}
+	close(stop)
+	callers.Wait()
+	if marks := countLines(t, file); marks != int(done.Load()) || marks == 0 {
+		t.Errorf("%d operations were done for %d requests", marks, done.Load())
+	}
+}
+
+func TestSameConfigurationChangesNothing(t *testing.T) {
+	r := newRig(t, nil)
+	control := r.connect(slotproto.Control, "i")
+	for range 3 {
+		if err := control.configure(r.config(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := control.awaitReady(1); s.Spawned != 1 {
+		t.Errorf("%d workers started for one configuration given three times", s.Spawned)
+	}
+}
+
+func TestP92_LimitsChangeLive(t *testing.T) {
+	r := newRig(t, nil)
+	control := r.connect(slotproto.Control, "i")
+	var pids []int
+	for _, size := range []int{1, 3, 2} {
+		if err := control.configure(r.config(func(c *slotproto.Config) { c.Size = size })); err != nil {
+			t.Fatal(err)
+		}
+		s := control.awaitReady(size)
+		if s.Desired != size {
+			t.Errorf("desired %d, want %d", s.Desired, size)
+		}
+		if len(pids) == 1 && s.Workers[0].PID != pids[0] {
+			t.Error("growing replaced the worker that was there")
+		}
+		pids = pids[:0]
+		for _, w := range s.Workers {
+			pids = append(pids, w.PID)
+		}
+	}
+}
+
+func TestSizeIsCappedByTheContainer(t *testing.T) {
+	r := newRig(t, func(o *slot.Options) { o.MaxWorkers = 2 })
+	control := r.connect(slotproto.Control, "i")
+	if err := control.configure(r.config(func(c *slotproto.Config) { c.Size = 4 })); err != nil {
+		t.Fatal(err)
+	}
+	if s := control.awaitReady(2); !s.Capped || s.Desired != 2 || s.MaxWorkers != 2 {
+		t.Errorf("capped %v, desired %d, max %d; want true, 2, 2", s.Capped, s.Desired, s.MaxWorkers)
+	}
+	if err := control.configure(r.config(func(c *slotproto.Config) { c.Size = 2 })); err != nil {
+		t.Fatal(err)
+	}
+	control.await("not capped", func(s slotproto.Status) bool { return !s.Capped })
+}
+
+func TestP8_BootFailureIsAStateOfTheSlot(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*slotproto.Config)
+		want   string
+	}{
+		"a module that fails":       {func(c *slotproto.Config) { c.Worker.Module = "broken" }, "broken"},
+		"P114_no such interpreter":  {func(c *slotproto.Config) { c.Worker.Python = "/nowhere/python" }, "/nowhere/python"},
+		"a folder that isn't there": {func(c *slotproto.Config) { c.Worker.WorkingDir = "/nowhere" }, "/nowhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+			if err := control.configure(r.config(tc.change)); err != nil {
+				t.Fatal(err)
+			}
+			s := control.await("boot failure", func(s slotproto.Status) bool { return s.Boot != nil })
+			if s.Boot.Reason != "WorkerBootFailed" || !strings.Contains(s.Boot.Message, tc.want) {
+				t.Errorf("boot %+v", s.Boot)
+			}
+			_, err := data.call("echo", args{"value": 1})
+			wants(t, err, pool.NotAvailable)
+			if err := control.configure(r.config(nil)); err != nil {
+				t.Fatal(err)
+			}
+			if s := control.awaitReady(1); s.Boot != nil {
+				t.Errorf("boot %+v after a good configuration", s.Boot)
+			}
+		})
+	}
+}
+
+func TestWorkerEnvironment(t *testing.T) {
+	folder := t.TempDir()
+	r := newRig(t, func(o *slot.Options) { o.Env = append(o.Env, "WORKERPOOL_TOKEN=private", "FROM_CONTAINER=1") })
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	if err := control.configure(r.config(func(c *slotproto.Config) {
+		c.Worker.Env = []slotproto.EnvVar{{Name: "FROM_CONFIG", Value: "2"}, {Name: "PYTHONPATH", Value: r.spec.WorkingDir}}
+		c.Worker.WorkingDir = folder
+	})); err != nil {
+		t.Fatal(err)
+	}
+	text, failure := data.call("environment", args{})
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	var got struct {
+		Environ   map[string]string
+		CWD, Path string
+	}
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{
+		"FROM_CONTAINER": got.Environ["FROM_CONTAINER"], "FROM_CONFIG": got.Environ["FROM_CONFIG"],
+		"WORKERPOOL_TOKEN": got.Environ["WORKERPOOL_TOKEN"], "WORKERPOOL_WORKER": got.Environ["WORKERPOOL_WORKER"],
+		"cwd": got.CWD, "sys.path[0]": got.Path,
+	}
+	want := map[string]string{
+		"FROM_CONTAINER": "1", "FROM_CONFIG": "2", "WORKERPOOL_TOKEN": "", "WORKERPOOL_WORKER": "a-1", "cwd": folder, "sys.path[0]": folder,
+	}
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("what a worker sees (-want +got):\n%s", diff)
+	}
+}
+
+func TestP9_CloseLetsRunningRequestsFinish(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	id := data.begin("sleep", args{"ms": 400, "value": "kept"})
+	r.awaitBusy(1)
+	r.end()
+	if got, err := data.reply(id); err != nil || got != `"kept"` {
+		t.Errorf("got %s, %v; want the reply", got, err)
+	}
+}
+
+func TestDrainTimeoutEndsWhatRuns(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	if err := control.configure(r.config(func(c *slotproto.Config) { c.Drain = 100 * time.Millisecond })); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	id := data.begin("burn", args{})
+	r.awaitBusy(1)
+	begin := time.Now()
+	r.end()
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("took %s with a drain timeout of 100 ms", took)
+	}
+	_, err := data.reply(id)
+	wants(t, err, pool.NotAvailable)
+}

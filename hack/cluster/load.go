@@ -44,8 +44,12 @@ func load(p paths, args []string) error {
 			files = append(files, p.inCache(name))
 		}
 	}
+	loaded, err := loadedImages(enter)
+	if err != nil {
+		return err
+	}
 	for _, file := range files {
-		if err := loadImage(enter, file); err != nil {
+		if err := loadImage(enter, file, loaded); err != nil {
 			return fmt.Errorf("load %s: %w", file, err)
 		}
 	}
@@ -65,12 +69,8 @@ func splitImages(args []string) (own, files []string) {
 }
 
 // loadImage imports a tarball unless the cluster has the very same image under the same name.
-func loadImage(enter []string, file string) error {
+func loadImage(enter []string, file string, loaded map[string]string) error {
 	images, err := imagesIn(file)
-	if err != nil {
-		return err
-	}
-	loaded, err := loadedImages(enter)
 	if err != nil {
 		return err
 	}

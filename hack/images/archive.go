@@ -26,7 +26,7 @@ func writeArchive(path, name string, image v1.Image) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(partial.Name())
+	defer func() { _ = os.Remove(partial.Name()) }()
 	defer partial.Close()
 	if err := writeLayout(tar.NewWriter(partial), name, image); err != nil {
 		return err

@@ -42,7 +42,7 @@ func run(args []string) error {
 	flags.StringVar(&in.checkout, "checkout", "../..", "the repository")
 	flags.StringVar(&in.coredns, "coredns", "", "the coredns program, for the image of that name")
 	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), "Usage: go -C hack/images run . [FLAGS] IMAGE...\n\nImages: %s, all\n\n",
+		_, _ = fmt.Fprintf(flags.Output(), "Usage: go -C hack/images run . [FLAGS] IMAGE...\n\nImages: %s, all\n\n",
 			strings.Join(names(), ", "))
 		flags.PrintDefaults()
 	}

@@ -132,7 +132,7 @@ func samplesImage(in inputs) (v1.Image, error) {
 // sampleModules are the Python files of the samples' worker, for the worker's folder.
 func (in inputs) sampleModules() (modules []file, err error) {
 	root := filepath.Join(in.checkout, "config/samples/worker")
-	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	err = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".py" {
 			return err
 		}

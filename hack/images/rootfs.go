@@ -58,10 +58,10 @@ func lock(path string) (unlock func(), err error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { _ = f.Close() }, nil
 }
 
 // makeRootfs writes the digest last: only a rootfs that has one is whole.
@@ -76,7 +76,7 @@ func makeRootfs(tarball string) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }()
 	root := filepath.Join(work, "root")
 	if err := debootstrap(root); err != nil {
 		return err

@@ -28,15 +28,15 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"up", "", "start the cluster; does nothing when it runs", up},
-		{"down", "[--purge-cache]", "stop it and remove what it left, with the flag also what was built", down},
-		{"status", "", "what runs; fails when something died, with its last log lines", status},
+		{"up", "", "start the cluster, unless it runs", up},
+		{"down", "[--purge-cache]", "stop it, leave nothing; the flag removes the builds, too", down},
+		{"status", "", "what runs; fails and shows why when something died", status},
 		{"kubectl", "ARGS...", "kubectl against the cluster", kubectl},
-		{"load", "[--images] [NAME|FILE.tar...]", "load tarballs and the project's own images; the flag: all of these", load},
-		{"env", "[--assets]", "shell exports for the cluster and envtest; --assets: only envtest's folder", env},
+		{"load", "[--images] [NAME|FILE.tar...]", "load images: tarballs and the project's own (flag: all)", load},
+		{"env", "[--assets]", "shell exports; the flag prints only envtest's folder", env},
 		{"logs", "[COMPONENT] [-f]", "a component's log; without a name, the names", logs},
 		{"exec", "[--] CMD...", "run a command in the node's namespaces", execInNode},
-		{"build", "[PROGRAM...]", "build the cluster's programs into the cache (all, when none is named)", build},
+		{"build", "[PROGRAM...]", "build the cluster's programs into the cache, or some", build},
 		{nodeCommand, "", "", runNode},
 	}
 }
@@ -85,7 +85,7 @@ func usage() string {
 	b.WriteString("Usage: go run ./hack/cluster COMMAND\n\n")
 	for _, c := range commands() {
 		if c.help != "" {
-			fmt.Fprintf(&b, "  %-32s %s\n", c.name+" "+c.args, c.help)
+			fmt.Fprintf(&b, "  %-36s %s\n", c.name+" "+c.args, c.help)
 		}
 	}
 	return b.String()

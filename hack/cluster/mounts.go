@@ -90,11 +90,7 @@ func shadowSysctls() error {
 			return err
 		}
 	}
-	// The kernel allows a pod with a user namespace its own /proc only where some /proc has nothing mounted over it.
-	if err := os.MkdirAll("/run/cluster/proc", 0o755); err != nil {
-		return err
-	}
-	return mount("proc", "/run/cluster/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	return nil
 }
 
 func mount(source, target, kind string, flags uintptr, data string) error {

@@ -199,7 +199,7 @@ func (in inputs) appUser() ([]file, error) {
 	}
 	files := []file{
 		{to: "/etc/group", mode: 0o644, content: []byte("app:x:65532:\n")},
-		{to: "/etc/passwd", mode: 0o644, content: []byte("app:x:65532:65532::/tmp:/usr/sbin/nologin\n")},
+		{to: "/etc/passwd", mode: 0o644, content: []byte("app:x:65532:65532:app:/tmp:/usr/sbin/nologin\n")},
 	}
 	for i := range files {
 		had, err := readFromTar(rootfs.path, strings.TrimPrefix(files[i].to, "/"))

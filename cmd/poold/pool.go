@@ -80,6 +80,7 @@ const terminationGrace = 10 * time.Minute
 func servePool(opt *slot.Options, log *slog.Logger) error {
 	stopped, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	ignoreUnrelatedSignals()
 	listener, err := slot.Listen(opt.Socket)
 	if err != nil {
 		return err
@@ -95,6 +96,12 @@ func servePool(opt *slot.Options, log *slog.Logger) error {
 	}
 	opt.Host, opt.Log = host, log
 	return serveUntil(stopped, slot.New(*opt), listener, log)
+}
+
+// ignoreUnrelatedSignals keeps signals that mean nothing here from ending the process. They are caught, not ignored:
+// workers would inherit that.
+func ignoreUnrelatedSignals() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGPIPE)
 }
 
 // serveUntil serves until stopped ends, then lets running requests finish and ends all workers.

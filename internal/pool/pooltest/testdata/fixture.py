@@ -136,3 +136,21 @@ def shout(lines):
 @command
 def environment():
     return {"environ": dict(os.environ), "cwd": os.getcwd(), "path": sys.path[0]}
+
+
+@command
+def orphan():
+    """Leave a short-lived process to whoever adopts orphans."""
+    subprocess.run(["sh", "-c", "sleep 0.05 &"])
+
+
+@command
+def zombies():
+    count = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                count += f.read().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            pass
+    return count

@@ -18,6 +18,8 @@ type memory struct {
 	// upon, or a promotion could be undone by its own past.
 	written string
 	wrote   time.Time
+	// settled: since this process leads, every live pod has been heard of, or has had time enough for it.
+	settled bool
 }
 
 // memories by pool. The queue never hands the same pool to two workers, so that mu guards the map alone.

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,14 +49,18 @@ func (r *WorkerPoolReconciler) report(ctx context.Context, p *pass) error {
 // settling tells whether a new leader, to which not all routers have found yet, would only report that: nothing has
 // changed for anyone, and the conditions stay as they were.
 func (p *pass) settling(next *v1alpha1.WorkerPoolStatus) bool {
-	if p.now.Sub(p.led) >= joinGrace || p.problem != "" || p.before.ObservedGeneration != p.pool.Generation {
+	if p.memory.settled || p.problem != "" || p.before.ObservedGeneration != p.pool.Generation {
 		return false
 	}
-	joining := false
-	for i := range p.pods {
-		joining = joining || p.pods[i].Joining
-	}
-	return joining && sameRoles(&p.before, next)
+	p.memory.settled = p.now.Sub(p.led) >= joinGrace || p.allKnown()
+	return !p.memory.settled && sameRoles(&p.before, next)
+}
+
+// allKnown tells whether every live pod has found to this leader and told how it is.
+func (p *pass) allKnown() bool {
+	return !slices.ContainsFunc(p.pods, func(pod status.Pod) bool {
+		return pod.Live && !(pod.Connected && pod.Acknowledged && len(pod.Slots) > 0)
+	})
 }
 
 func sameRoles(a, b *v1alpha1.WorkerPoolStatus) bool {

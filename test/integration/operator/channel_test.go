@@ -121,7 +121,6 @@ func TestO42_ADisconnectedPodHoldsTheWeight(t *testing.T) {
 	disconnect := w.connect(lost, leaves)
 	w.awaitReady("main", "CanaryPinned")
 	disconnect()
-	w.awaitReady("main", "Unacknowledged")
 	w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.Canary = weight("50") })
 	unreachable := w.awaitReady("main", "PodsUnreachable")
 	if c := condition(unreachable, v1alpha1.ConditionReady); !strings.Contains(c.Message, "leaves") {

@@ -6,6 +6,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -39,12 +40,29 @@ var (
 	address string // of the channel, the same for every operator
 )
 
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) (code int) {
 	ctrl.SetLogger(logr.Discard())
-	os.Exit(apiserver.Main(m, prepare))
+	s, err := apiserver.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if err := prepare(s); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	} else {
+		code = m.Run()
+	}
+	if err := s.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping the API server:", err)
+		return 1
+	}
+	return code
 }
 
-func prepare(s *apiserver.Server) {
+func prepare(s *apiserver.Server) error {
 	server = s
 	port, err := freePort()
 	address = fmt.Sprintf("localhost:%d", port)
@@ -53,14 +71,9 @@ func prepare(s *apiserver.Server) {
 		// Without webhooks in it: pods are injected by these tests themselves.
 		&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: controllers.WebhookConfiguration}},
 	} {
-		if err == nil {
-			err = s.Client.Create(context.Background(), object)
-		}
+		err = errors.Join(err, s.Client.Create(context.Background(), object))
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	return err
 }
 
 func freePort() (int, error) {

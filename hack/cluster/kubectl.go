@@ -119,5 +119,6 @@ func (p paths) enter() ([]string, error) {
 	if err := needRoot(); err != nil {
 		return nil, fmt.Errorf("enter the node: %w", err)
 	}
-	return []string{"nsenter", "--target", strconv.Itoa(pid), "--mount", "--net", "--pid", "--uts", "--ipc", "--wd", "--"}, nil
+	target := strconv.Itoa(pid)
+	return []string{"nsenter", "--target", target, "--mount", "--net", "--pid", "--uts", "--ipc", "--wd", "--"}, nil
 }

@@ -44,6 +44,10 @@ func load(p paths, args []string) error {
 			files = append(files, p.inCache(name))
 		}
 	}
+	return loadAll(enter, files)
+}
+
+func loadAll(enter, files []string) error {
 	loaded, err := loadedImages(enter)
 	if err != nil {
 		return err

@@ -160,5 +160,7 @@ func describe(status syscall.WaitStatus) string {
 // nodeEnv is all that the node's processes get: nothing of the environment in which `up` was typed, and a home that
 // goes with the node.
 func nodeEnv() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run/cluster", "LANG=C.UTF-8"}
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run/cluster", "LANG=C.UTF-8",
+	}
 }

@@ -64,7 +64,6 @@ func lock(path string) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// makeRootfs writes the digest last: only a rootfs that has one is whole.
 func makeRootfs(tarball string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("not root, which debootstrap needs")
@@ -84,7 +83,12 @@ func makeRootfs(tarball string) error {
 	if err := prune(root); err != nil {
 		return err
 	}
-	packed := filepath.Join(work, "rootfs.tar")
+	return install(root, tarball)
+}
+
+// install packs the tree beside its target, and writes the digest last: only a rootfs that has one is whole.
+func install(root, tarball string) error {
+	packed := filepath.Join(filepath.Dir(root), "rootfs.tar")
 	if err := packTree(packed, root); err != nil {
 		return err
 	}

@@ -32,8 +32,8 @@ const (
 	replicas  = 2
 	callers   = 8 // per pod
 	window    = 1000
-	// steady is how long a version's throughput is measured.
-	steady = 5 * time.Second
+	// seconds in which a version's throughput is measured; odd, for a median.
+	seconds = 7
 	// patience with any one step.
 	patience = 3 * time.Minute
 )
@@ -133,8 +133,8 @@ func (d *demo) canary(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.measured.acknowledged = time.Since(begun)
-	d.screen.say("in force in every pod after %.1f s; now %d requests in each", d.measured.acknowledged.Seconds(), window)
+	d.measured.toTenth = time.Since(begun)
+	d.screen.say("in force in every pod after %.1f s; now %d requests in each", d.measured.toTenth.Seconds(), window)
 	if err := d.share(ctx); err != nil {
 		return err
 	}
@@ -142,6 +142,7 @@ func (d *demo) canary(ctx context.Context) error {
 }
 
 func (d *demo) promote(ctx context.Context) (err error) {
+	begun := time.Now()
 	if err := d.apply(ctx, "3-weight-100.yaml"); err != nil {
 		return err
 	}
@@ -152,6 +153,7 @@ func (d *demo) promote(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	d.measured.toAll = time.Since(begun)
 	if d.measured.v2, err = d.throughput(ctx); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,27 +22,41 @@ func (d *demo) begin(ctx context.Context) error {
 	return d.each(func(_ int, app *harness.App) error { return app.Begin(ctx, load) })
 }
 
-// throughput is the mean of the pods' requests per second over a while, from running traffic.
+// throughput is the mean over the pods of their requests per second, from running traffic: in each the median of
+// several seconds, so that a moment in which the machine did something else doesn't count.
 func (d *demo) throughput(ctx context.Context) (perPod float64, err error) {
 	var rates [replicas]float64
-	err = d.each(func(i int, app *harness.App) error {
-		from, err := app.Current(ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case <-time.After(steady):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		to, err := app.Current(ctx)
-		rates[i] = float64(to.Requests-from.Requests) / (to.Seconds - from.Seconds)
+	err = d.each(func(i int, app *harness.App) (err error) {
+		rates[i], err = medianRate(ctx, app)
 		return err
 	})
 	for _, rate := range rates {
 		perPod += rate / replicas
 	}
 	return perPod, err
+}
+
+func medianRate(ctx context.Context, app *harness.App) (float64, error) {
+	from, err := app.Current(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var rates [seconds]float64
+	for i := range rates {
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		to, err := app.Current(ctx)
+		if err != nil {
+			return 0, err
+		}
+		rates[i] = float64(to.Requests-from.Requests) / (to.Seconds - from.Seconds)
+		from = to
+	}
+	slices.Sort(rates[:])
+	return rates[seconds/2], nil
 }
 
 // share makes a window of exactly so many requests in each pod and reads how many v2 served.

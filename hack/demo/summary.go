@@ -20,7 +20,7 @@ const (
 type figures struct {
 	v1, v2           float64 // requests per second and pod
 	shares           []share
-	acknowledged     time.Duration // from apply to the weight being in force in every pod
+	toTenth, toAll   time.Duration // from apply to the weight being in force in every pod, workers started where need be
 	requests, lost   uint64
 	containers       int
 	changed          []string
@@ -78,7 +78,8 @@ func (f figures) promises() []promise {
 		{"10 % means 10 %", strings.Join(shares, ", "), verdictOf(exact)},
 		{"no request lost", fmt.Sprintf("%d of %d", f.lost, f.requests), verdictOf(f.lost == 0 && f.requests > 0)},
 		{"no container restarted", measured, verdictOf(len(f.changed) == 0 && f.containers > 0)},
-		{"a weight is in force after", fmt.Sprintf("%.1f s", f.acknowledged.Seconds()), shown},
+		{"from apply to in force", fmt.Sprintf("10 %% after %.1f s with its workers' start, 100 %% after %.1f s",
+			f.toTenth.Seconds(), f.toAll.Seconds()), shown},
 		{"memory (targets)", fmt.Sprintf("operator %d MB (%d), router %d (%d), slot %d (%d) + %d per worker",
 			megabytes(f.operator), operatorTarget, megabytes(f.router), routerTarget, megabytes(f.slot), slotTarget,
 			megabytes(f.worker)), shown},

@@ -11,7 +11,7 @@ import (
 // asPromised is what a good run measures.
 func asPromised() figures {
 	return figures{
-		v1: 98, v2: 392, shares: []share{{"app-1", 100, 1000}, {"app-2", 101, 1000}}, acknowledged: 1200 * time.Millisecond,
+		v1: 98, v2: 392, shares: []share{{"app-1", 100, 1000}, {"app-2", 101, 1000}}, toTenth: 2200 * time.Millisecond, toAll: 400 * time.Millisecond,
 		requests: 123456, containers: 8, operator: 41e6, router: 17e6, slot: 12e6, worker: 11e6,
 	}
 }

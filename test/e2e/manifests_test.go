@@ -32,7 +32,7 @@ func (w *world) refusesBadManifests() {
 		"no poolVersion":       {`{size: 2, worker: {module: m}}`, `spec.poolVersion: Required value`},
 		"size 0":               {`{poolVersion: v1, size: 0, worker: {module: m}}`, `spec.size`},
 		"negative size":        {`{poolVersion: v1, size: -1, worker: {module: m}}`, `spec.size`},
-		"weight over 100":      {`{poolVersion: v2, size: 2, canary: {weight: 101}, worker: {module: m}}`, `weight 101 is no percentage`},
+		"weight over 100":      {`{poolVersion: v2, size: 2, canary: {weight: 101}, worker: {module: m}}`, `spec.canary.weight: Invalid value: 101: `},
 		"weight over 100 text": {`{poolVersion: v2, size: 2, canary: {weight: "100.5%"}, worker: {module: m}}`, `is no percentage`},
 		"negative weight":      {`{poolVersion: v2, size: 2, canary: {weight: -1}, worker: {module: m}}`, `is no percentage`},
 		"malformed weight":     {`{poolVersion: v2, size: 2, canary: {weight: ten}, worker: {module: m}}`, `is no percentage`},

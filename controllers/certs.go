@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -49,8 +50,8 @@ type Certificates struct {
 	// Names of the serving certificate; ServiceNames makes the usual ones.
 	Names []string
 	Now   func() time.Time
-	// BundleChanged, unless nil, is called after Bundle has changed. It must not block.
-	BundleChanged func()
+	// BundleChanged, unless nil, is called after Bundle has changed.
+	BundleChanged func(context.Context)
 
 	leading <-chan struct{}
 	loaded  atomic.Pointer[certificate]
@@ -120,7 +121,7 @@ func (c *Certificates) leads() bool {
 }
 
 // load puts the Secret's certificate into use.
-func (c *Certificates) load(data map[string][]byte) error {
+func (c *Certificates) load(ctx context.Context, data map[string][]byte) error {
 	pair, err := tls.X509KeyPair(data[pki.ServingCertKey], data[pki.ServingKey])
 	if err != nil {
 		return fmt.Errorf("the serving certificate in Secret %s can't be used (%w); delete the Secret, and the leader makes it anew", c.secretKey(), err)
@@ -128,7 +129,7 @@ func (c *Certificates) load(data map[string][]byte) error {
 	before := c.loaded.Swap(&certificate{pair, data[pki.BundleKey]})
 	changed := before == nil || string(before.bundle) != string(data[pki.BundleKey])
 	if changed && c.BundleChanged != nil {
-		c.BundleChanged()
+		c.BundleChanged(ctx)
 	}
 	return nil
 }
@@ -152,12 +153,15 @@ func (c *Certificates) Bundle() []byte {
 	return nil
 }
 
-// Ready is a health check: a replica without a certificate can't serve the webhook.
-func (c *Certificates) Ready(*http.Request) error {
-	if c.loaded.Load() == nil {
-		return errNoCertificate
+// Ready is a health check: a replica without a certificate can't serve the webhook. Only with one is the server worth
+// asking: it would log each handshake that fails.
+func (c *Certificates) Ready(server healthz.Checker) healthz.Checker {
+	return func(r *http.Request) error {
+		if c.loaded.Load() == nil {
+			return errNoCertificate
+		}
+		return server(r)
 	}
-	return nil
 }
 
 // ServeTLS completes the configuration of a server that presents the certificate. The webhook's server offers

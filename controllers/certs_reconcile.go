@@ -33,7 +33,7 @@ func (c *Certificates) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resu
 		if secret.UID == "" {
 			return ctrl.Result{}, nil // the leader will make it, and the watch will say so
 		}
-		return ctrl.Result{}, c.load(secret.Data)
+		return ctrl.Result{}, c.load(ctx, secret.Data)
 	}
 	now := c.Now()
 	plan, err := pki.For(secret.Data, c.Names, now)
@@ -43,7 +43,7 @@ func (c *Certificates) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resu
 	if err := c.store(ctx, secret, plan); err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := c.load(plan.Data); err != nil {
+	if err := c.load(ctx, plan.Data); err != nil {
 		return ctrl.Result{}, err
 	}
 	if err := c.publish(ctx, plan.Data[pki.BundleKey]); err != nil {

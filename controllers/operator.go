@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -96,8 +97,7 @@ func NewManager(kubernetes *rest.Config, o Options) (manager.Manager, error) {
 		setupInjection(mgr, &o),
 		setupReconciliation(mgr, &o, certificates, identity),
 		mgr.AddHealthzCheck("ping", healthz.Ping),
-		mgr.AddReadyzCheck("certificate", certificates.Ready),
-		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
+		mgr.AddReadyzCheck("webhook", certificates.Ready(mgr.GetWebhookServer().StartedChecker())),
 	)
 }
 
@@ -172,6 +172,7 @@ func setupReconciliation(mgr manager.Manager, o *Options, certificates *Certific
 		o.Metrics = metrics.Registry
 	}
 	wakeups := &Wakeups{}
+	certificates.BundleChanged = func(ctx context.Context) { wakeups.wakeAll(ctx, mgr.GetClient()) }
 	fleet := control.NewFleet(o.Clock, control.NewMetrics(o.Metrics), wakeups.Wake)
 	reconciler := &WorkerPoolReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Fleet: fleet, Clock: o.Clock,

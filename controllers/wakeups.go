@@ -6,7 +6,11 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
 
 // Wakeups carries word of what changed outside Kubernetes to the reconciler's queue. It exists before the queue does;
@@ -23,6 +27,18 @@ func (w *Wakeups) Wake(pool types.NamespacedName) {
 	w.mu.Unlock()
 	if queue != nil {
 		queue.AddAfter(reconcile.Request{NamespacedName: pool}, coalesce)
+	}
+}
+
+// wakeAll asks for a pass over every pool, for what concerns them all.
+func (w *Wakeups) wakeAll(ctx context.Context, pools client.Reader) {
+	var all v1alpha1.WorkerPoolList
+	if err := pools.List(ctx, &all); err != nil {
+		log.FromContext(ctx).Error(err, "Listing the pools; they are passed over when something of theirs changes")
+		return
+	}
+	for i := range all.Items {
+		w.Wake(client.ObjectKeyFromObject(&all.Items[i]))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/controllers"
+	"github.com/dspex/workerpool-operator/internal/inject"
 	"github.com/dspex/workerpool-operator/internal/pki"
 )
 
@@ -72,8 +73,22 @@ func TestDeletedCertificatesAreMadeAnew(t *testing.T) {
 	if err := server.Client.Delete(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
-	awaitBundle(t, before)
+	now := awaitBundle(t, before)
 	awaitInjection(t, namespace)
+	// Its pods' routers have to trust it too, with nothing else to wake the pool.
+	bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: inject.CAConfigMap("summarizer")}}
+	err = await(t.Context(), func(ctx context.Context) error {
+		if err := server.Client.Get(ctx, client.ObjectKeyFromObject(bundle), bundle); err != nil {
+			return err
+		}
+		if bundle.Data[inject.CAKey] != string(now) {
+			return errors.New("the pool's ConfigMap has another bundle")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestO48_AnyReplicaServesTheWebhook: one that doesn't lead serves with the same authority, and takes over.

@@ -1,0 +1,95 @@
+package snapshot_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/revision"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+	"github.com/dspex/workerpool-operator/internal/snapshot"
+)
+
+var (
+	spec = &v1alpha1.WorkerPoolSpec{
+		PoolVersion: v1alpha1.PoolV2, Size: 4, Overflow: 2, QueueLimit: new(int32(0)),
+		Worker: v1alpha1.Worker{
+			Image: "shop/worker:3", Python: "python3.12", Module: "shop",
+			Env: []v1alpha1.EnvVar{{Name: "MODE", Value: "x"}},
+		},
+		Timeouts: v1alpha1.Timeouts{Operation: &metav1.Duration{Duration: 1500 * time.Millisecond}},
+	}
+	v2 = revision.Of(spec)
+	v1 = v2.On(v1alpha1.PoolV1)
+)
+
+func wire(t revision.Text) *controlpb.Revision {
+	return &controlpb.Revision{
+		Hash: t.Hash(), Version: string(t.PoolVersion), Image: "shop/worker:3", Python: "python3.12", Module: "shop",
+		Env: []*controlpb.EnvVar{{Name: "MODE", Value: "x"}},
+	}
+}
+
+func TestBuild(t *testing.T) {
+	limits := &controlpb.Limits{QueueLimit: 0, CheckoutMs: 5000, OperationMs: 1500, DrainMs: 30000}
+	canary := rollout.Place(v2, "b")
+	for name, tc := range map[string]struct {
+		in   snapshot.Input
+		want *controlpb.Snapshot
+	}{
+		"the stable alone, in slot b: the weight means nothing": {
+			snapshot.Input{Assignment: rollout.Assignment{Stable: rollout.Place(v2, "b")}, Weight: 500},
+			&controlpb.Snapshot{
+				Stable: "b", Limits: limits,
+				Slots: []*controlpb.Slot{{Name: "a"}, {Name: "b", Revision: wire(v2), Size: 4, Overflow: 2}},
+			},
+		},
+		"a canary at a quarter of a percent": {
+			snapshot.Input{
+				Assignment: rollout.Assignment{Stable: rollout.Place(v1, "a"), Canary: &canary},
+				Weight:     25, Epoch: 7, Sequence: 3,
+			},
+			&controlpb.Snapshot{
+				Stable: "a", Canary: "b", CanaryWeight: 25, Epoch: 7, Sequence: 3, Limits: limits,
+				Slots: []*controlpb.Slot{
+					{Name: "a", Revision: wire(v1), Size: 4, Overflow: 2},
+					{Name: "b", Revision: wire(v2), Size: 4, Overflow: 2},
+				},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.in.Spec, tc.in.Texts = spec, revision.Texts{v1.Hash(): v1, v2.Hash(): v2}
+			got, err := snapshot.Build(tc.in)
+			if diff := cmp.Diff(tc.want, got, protocmp.Transform()); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func TestAMissingTextIsAnError(t *testing.T) {
+	_, err := snapshot.Build(snapshot.Input{
+		Spec: spec, Assignment: rollout.Assignment{Stable: rollout.Place(v1, "a")}, Texts: revision.Texts{v2.Hash(): v2},
+	})
+	if err == nil || !strings.Contains(err.Error(), v1.Hash()) {
+		t.Errorf("error %v, want one that names revision %s", err, v1.Hash())
+	}
+}
+
+// The API's defaults hold for a spec that never passed through the API server.
+func TestDefaults(t *testing.T) {
+	bare := &v1alpha1.WorkerPoolSpec{PoolVersion: v1alpha1.PoolV2, Size: 1, Worker: v1alpha1.Worker{Module: "m"}}
+	assignment := rollout.First(bare)
+	got, err := snapshot.Build(snapshot.Input{Spec: bare, Assignment: assignment, Texts: assignment.Texts(bare)})
+	want := &controlpb.Limits{QueueLimit: 1000, CheckoutMs: 5000, OperationMs: 30000, DrainMs: 30000}
+	if diff := cmp.Diff(want, got.GetLimits(), protocmp.Transform()); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}

@@ -36,10 +36,11 @@ func load(p paths, args []string) error {
 		return err
 	}
 	if len(own) > 0 {
-		built, err := p.buildImages(nil, own...)
+		built, unlock, err := p.buildImages(nil, own...)
 		if err != nil {
 			return err
 		}
+		defer unlock()
 		for _, name := range built {
 			files = append(files, p.inCache(name))
 		}
@@ -171,16 +172,15 @@ func parseIndex(r io.Reader) (map[string]string, error) {
 	return images, nil
 }
 
-// buildImages assembles images with hack/images, and returns their tarballs as names in the cache.
-func (p paths) buildImages(tools toolsets, names ...string) (tarballs []string, err error) {
+// buildImages assembles images with hack/images, and returns their tarballs as names in the cache. They stay locked:
+// another checkout would put its own in their place.
+func (p paths) buildImages(tools toolsets, names ...string) (tarballs []string, unlock func(), err error) {
 	if err := p.needCheckout(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	unlock, err := p.lock("images")
-	if err != nil {
-		return nil, err
+	if unlock, err = p.lock("images"); err != nil {
+		return nil, nil, err
 	}
-	defer unlock()
 	args := []string{"-C", filepath.Join(p.checkout, "hack/images"), "run", ".", "--out", p.images()}
 	if tools != nil {
 		args = append(args, "--coredns", filepath.Join(p.inCache(tools[corednsModule].dir), "coredns"))
@@ -188,10 +188,11 @@ func (p paths) buildImages(tools toolsets, names ...string) (tarballs []string, 
 	cmd := exec.Command("go", append(args, names...)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := beating(cmd.Run); err != nil {
-		return nil, fmt.Errorf("build the images %s: %w", strings.Join(names, ", "), err)
+		unlock()
+		return nil, nil, fmt.Errorf("build the images %s: %w", strings.Join(names, ", "), err)
 	}
 	for _, name := range names {
 		tarballs = append(tarballs, filepath.Join("images", name+".tar"))
 	}
-	return tarballs, nil
+	return tarballs, unlock, nil
 }

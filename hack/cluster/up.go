@@ -76,10 +76,11 @@ func (p paths) start() error {
 	if err != nil {
 		return err
 	}
-	images, err := p.buildImages(tools, systemImages...)
+	images, unlock, err := p.buildImages(tools, systemImages...)
 	if err != nil {
 		return err
 	}
+	defer unlock() // the node has imported them by then
 	begun := time.Now()
 	if err := p.launch(tools[kubernetesModule], images); err != nil {
 		return err

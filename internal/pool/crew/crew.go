@@ -272,44 +272,49 @@ func (c *Crew) admit(m *Member) bool {
 
 // failed drops a member that never got ready.
 func (c *Crew) failed(m *Member, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.remove(m)
-	if c.closed {
-		return
-	}
 	boot := worker.BootError{Message: err.Error()}
 	if b := (*worker.BootError)(nil); errors.As(err, &b) {
 		boot = *b
 	}
+	c.mu.Lock()
+	c.remove(m)
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
 	c.exits[string(worker.ReasonBoot)]++
-	c.bootFailed(boot, m, false)
+	attempts, next := c.bootFailed(boot, m, false)
+	c.mu.Unlock()
+	c.log.Error("worker failed to start", "reason", boot.Message, "attempts", attempts, "next", next)
 }
 
 // lost drops a member whose process has ended. idle: it had nothing to do.
 func (c *Crew) lost(m *Member, idle bool) {
+	exit := m.worker.Exit()
+	reason, asked := m.worker.Ending()
+	if !asked {
+		c.log.Warn("worker ended by itself", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(m)
-	if reason, asked := m.worker.Ending(); asked {
+	if asked {
 		c.exits[string(reason)]++
 		return
 	}
-	exit := m.worker.Exit()
 	c.exits[exit.Reason()]++
 	c.crashed++
-	c.log.Warn("worker ended by itself", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
 	if idle && m.worker.Served() == 0 && time.Since(m.readyAt) < provenAfter {
 		c.bootFailed(worker.BootError{Message: "a worker " + exit.String() + " soon after it was ready, with nothing to do; see the slot's log"}, m, true)
 	}
 }
 
 // bootFailed counts a failed start. The caller holds mu.
-func (c *Crew) bootFailed(err worker.BootError, m *Member, ready bool) {
+func (c *Crew) bootFailed(err worker.BootError, m *Member, ready bool) (attempts int, next time.Time) {
 	now := time.Now()
 	c.noteProven(now)
 	c.boot.failed(err, ready, m.startedAt, now, rand.Float64())
-	c.log.Error("worker failed to start", "reason", err.Message, "attempts", c.boot.attempts, "next", c.boot.notBefore)
+	return c.boot.attempts, c.boot.notBefore
 }
 
 // remove takes m off the books. The caller holds mu.

@@ -10,10 +10,11 @@ var changes = map[string]story{
 	"TestP92_ScaleDownSparesBusy": func(b *bench) {
 		b.limits.Size = 3
 		s := b.ready()
-		running := s.occupy(500)
+		running := s.occupy()
 		s.limits.Size = 1
 		s.Configure(s.limits)
-		s.succeeded(running)
+		s.await("idle ones retired", func(st pool.Stats) bool { return st.Exits["retired"] == 2 })
+		running.release()
 		s.awaitReady(1)
 		if st := s.Stats(); st.Exits["retired"] != 2 || st.Crashed != 0 || st.Desired != 1 {
 			b.Errorf("exits %v, crashed %d, desired %d; want 2 retired, 0, 1", st.Exits, st.Crashed, st.Desired)
@@ -33,9 +34,11 @@ var changes = map[string]story{
 		s.awaitReady(1)
 		_, _ = s.call("end", args{"how": "os._exit"})
 		s.awaitReady(1)
-		running := s.occupy(150)
+		s.limits.Operation = patience
+		s.Configure(s.limits)
+		running := s.occupy()
 		_, _ = s.call("echo", args{"value": 1})
-		s.succeeded(running)
+		running.release()
 		st := s.Stats()
 		for what, n := range map[string]uint64{
 			"Errors": st.Errors, "Timeouts": st.Timeouts, "Infrastructure": st.Infrastructure, "Shed": st.Shed, "Crashed": st.Crashed,

@@ -85,9 +85,9 @@ var failures = map[string]story{
 	"TestP73_KilledWhileBusy": func(b *bench) {
 		s := b.ready()
 		pid := s.pid()
-		running := s.occupy(60000)
+		running := s.occupy()
 		kill(b, pid)
-		r := <-running
+		r := <-running.result
 		s.wants(r.err, pool.CommunicationError, pool.PortExited)
 		if r.err.Context["signal"] != "SIGKILL" || !r.err.Sent {
 			b.Errorf("context %v, sent %v; want signal SIGKILL, sent", r.err.Context, r.err.Sent)

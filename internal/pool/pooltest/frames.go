@@ -1,7 +1,11 @@
 package pooltest
 
 import (
+	"math/rand/v2"
+	"strings"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
@@ -26,12 +30,10 @@ var frames = map[string]story{
 		s.must("shout", args{"lines": lines})
 		worker := s.Stats().Workers[0].ID
 		fromWorker := func(l line) bool { return l.attributes["worker"].String() == worker }
-		logged := func() int { return b.logs.matching(fromWorker) }
-		await(b.T, "dropped lines reported", func() bool {
-			return b.logs.matching(func(l line) bool { return fromWorker(l) && l.message == "worker output dropped" }) > 0 || logged() == 0
-		})
-		if n := logged(); n == 0 || n > lines/10 {
-			b.Errorf("%d of %d lines logged with the worker's id; want some, not all", n, lines)
+		s.end()
+		dropped := b.logs.matching(func(l line) bool { return fromWorker(l) && l.message == "worker output dropped" })
+		if n := b.logs.matching(fromWorker); n == 0 || n > lines/10 || dropped == 0 {
+			b.Errorf("%d of %d lines logged with the worker's id, %d notes of dropped ones; want some, not all, and a note", n, lines, dropped)
 		}
 	},
 
@@ -48,12 +50,38 @@ var frames = map[string]story{
 		}
 	},
 
+	"TestP38_OutputDoesntReachTheFrames": func(b *bench) {
+		s := b.ready()
+		for range 3 {
+			if v := s.must("noisy", nil); v != "quiet" {
+				b.Errorf("got %v", v)
+			}
+		}
+	},
+
+	"TestP39_NoCommand": func(b *bench) {
+		s := b.ready()
+		_, err := s.call("", nil)
+		s.wants(err, pool.RequestError, pool.UnknownCommand)
+	},
+
+	"TestP43_FuzzedEcho": func(b *bench) {
+		s := b.ready()
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 300 {
+			want := randomJSON(random, 4)
+			if diff := cmp.Diff(want, s.must("echo", args{"value": want})); diff != "" {
+				b.Fatalf("echo (-want +got):\n%s", diff)
+			}
+		}
+	},
+
 	"TestP49_SameTexts": func(b *bench) {
 		b.limits.QueueLimit = 0
 		s := b.ready()
-		running := s.occupy(300)
+		running := s.occupy()
 		_, full := s.call("echo", nil)
-		s.succeeded(running)
+		running.release()
 		_, unknown := s.call("nothing", nil)
 		_, raised := s.call("fail", args{"text": "no"})
 		_, past := s.callAs(b.Context(), "echo", nil, time.Now())
@@ -76,4 +104,39 @@ var frames = map[string]story{
 		}
 		s.wants(slow, pool.TimeoutError, pool.CommandTimeout)
 	},
+}
+
+// randomJSON makes any value that JSON can hold, as encoding/json would decode it.
+func randomJSON(r *rand.Rand, depth int) any {
+	switch kind := r.IntN(6); {
+	case kind == 0:
+		return nil
+	case kind == 1:
+		return r.IntN(2) == 0
+	case kind == 2:
+		return float64(r.Int64N(1<<53)) - 1<<52
+	case kind == 3 || depth == 0:
+		return randomText(r)
+	case kind == 4:
+		list := make([]any, r.IntN(6))
+		for i := range list {
+			list[i] = randomJSON(r, depth-1)
+		}
+		return list
+	}
+	object := map[string]any{}
+	for range r.IntN(6) {
+		object[randomText(r)] = randomJSON(r, depth-1)
+	}
+	return object
+}
+
+func randomText(r *rand.Rand) string {
+	const alphabet = "aZ0 \"\\\n\t\x00/<>&äß→漢\U0001f600\u2028"
+	letters := []rune(alphabet)
+	var b strings.Builder
+	for range r.IntN(40) {
+		b.WriteRune(letters[r.IntN(len(letters))])
+	}
+	return b.String()
 }

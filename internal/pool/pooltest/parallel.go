@@ -10,7 +10,7 @@ import (
 
 var checkoutOnly = map[string]story{
 	"TestP14_Parallel": func(b *bench) {
-		const n, ms = 4, 400
+		const n, ms = 4, 1000
 		b.limits.Size = n
 		s := b.ready()
 		begin := time.Now()
@@ -83,5 +83,12 @@ func (s *subject) sleepAll(n, ms int) {
 	}
 	for _, r := range running {
 		s.succeeded(r)
+	}
+}
+
+func (s *subject) succeeded(running <-chan result) {
+	s.Helper()
+	if r := <-running; r.err != nil || r.value != "slept" {
+		s.Errorf("an operation ended with %v, %v", r.value, r.err)
 	}
 }

@@ -16,13 +16,13 @@ var timeouts = map[string]story{
 	"TestP23_CheckoutTimeout": func(b *bench) {
 		b.limits.Checkout = time.Millisecond
 		s := b.ready()
-		running := s.occupy(400)
+		running := s.occupy()
 		_, err := s.call("echo", args{"value": 1})
 		s.wants(err, pool.TimeoutError, pool.CheckoutTimeout)
 		if !strings.Contains(err.Message, name) {
 			b.Errorf("message %q doesn't name the pool", err.Message)
 		}
-		s.succeeded(running)
+		running.release()
 	},
 
 	"TestP24_QueueTimeoutLeavesQueueAndWorker": func(b *bench) {
@@ -30,13 +30,13 @@ var timeouts = map[string]story{
 		pid := s.pid()
 		s.limits.Checkout = 50 * time.Millisecond
 		s.Configure(s.limits)
-		running := s.occupy(300)
+		running := s.occupy()
 		_, err := s.call("echo", args{"value": 1})
 		s.wants(err, pool.TimeoutError, pool.CheckoutTimeout)
 		if st := s.Stats(); st.Queued != 0 || st.Busy != 1 {
 			b.Errorf("queued %d, busy %d after a queue timeout; want 0, 1", st.Queued, st.Busy)
 		}
-		s.succeeded(running)
+		running.release()
 		if again := s.pid(); again != pid {
 			b.Errorf("worker %d was replaced by %d", pid, again)
 		}
@@ -47,10 +47,10 @@ var timeouts = map[string]story{
 		file := filepath.Join(b.TempDir(), "mark")
 		_, err := s.callAs(b.Context(), "mark", args{"path": file}, time.Now().Add(-time.Second))
 		s.wants(err, pool.TimeoutError, pool.DeadlineExceeded)
-		running := s.occupy(300)
+		running := s.occupy()
 		_, err = s.callAs(b.Context(), "mark", args{"path": file}, time.Now().Add(50*time.Millisecond))
 		s.wants(err, pool.TimeoutError, pool.DeadlineExceeded)
-		s.succeeded(running)
+		running.release()
 		s.must("echo", args{"value": "a turn later"})
 		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
 			b.Errorf("a request past its deadline was executed (%v)", err)
@@ -77,22 +77,45 @@ var timeouts = map[string]story{
 	},
 
 	"TestP28_OneBudget": func(b *bench) {
-		b.limits.Checkout, b.limits.Operation = 300*time.Millisecond, 400*time.Millisecond
+		b.limits.Operation = time.Second
 		s := b.ready()
-		running := s.occupy(250)
+		running := s.occupy()
 		begin := time.Now()
-		_, err := s.call("sleep", args{"ms": 5000})
-		s.wants(err, pool.TimeoutError, pool.CommandTimeout)
-		if took := time.Since(begin); took > 900*time.Millisecond {
-			b.Errorf("took %s; queue + operation is 700 ms", took)
+		const all = 400 * time.Millisecond
+		next := make(chan result, 1)
+		go func() {
+			v, err := s.callAs(b.Context(), "sleep", args{"ms": 60000}, begin.Add(all))
+			next <- result{v, err}
+		}()
+		s.await("one waiting", func(st pool.Stats) bool { return st.Queued == 1 })
+		time.Sleep(time.Until(begin.Add(all / 2))) // half of the budget is spent on waiting
+		running.release()
+		s.wants((<-next).err, pool.TimeoutError, pool.CommandTimeout)
+		if took := time.Since(begin); took < all || took >= all+b.limits.Operation/2 {
+			b.Errorf("took %s; the budget for waiting and operation was %s", took, all)
 		}
-		s.succeeded(running)
+	},
+
+	"TestP83_CallerGoneBeforeHandOver": func(b *bench) {
+		s := b.ready()
+		running := s.occupy()
+		ctx, cancel := context.WithCancel(b.Context())
+		ended := make(chan *pool.Error, 1)
+		go func() {
+			_, err := s.callAs(ctx, "echo", args{"value": 1}, time.Time{})
+			ended <- err
+		}()
+		s.await("one waiting", func(st pool.Stats) bool { return st.Queued == 1 })
+		cancel()
+		err := <-ended
+		s.wants(err, pool.RequestError, pool.Cancelled)
+		if err.Sent || s.Stats().Queued != 0 {
+			b.Errorf("sent %v, queued %d; want false, 0", err.Sent, s.Stats().Queued)
+		}
+		running.release()
 		s.awaitReady(1)
-		begin = time.Now()
-		_, err = s.callAs(b.Context(), "sleep", args{"ms": 5000}, time.Now().Add(100*time.Millisecond))
-		s.wants(err, pool.TimeoutError, pool.CommandTimeout)
-		if took := time.Since(begin); took > 300*time.Millisecond {
-			b.Errorf("took %s with a deadline after 100 ms", took)
+		if n := s.Stats().Spawned; n != 1 {
+			b.Errorf("%d workers started; the one that was handed nothing is as good as before", n)
 		}
 	},
 
@@ -139,17 +162,29 @@ func (b *bench) hangs(command string) {
 	}
 }
 
-// occupy makes one worker busy and returns when it is.
-func (s *subject) occupy(ms int) <-chan result {
-	s.Helper()
-	running := s.async("sleep", args{"ms": ms, "value": "slept"})
-	s.await("one running", func(st pool.Stats) bool { return st.Busy == 1 })
-	return running
+// occupation is an operation that holds a worker until it is released.
+type occupation struct {
+	*subject
+	file   string
+	result <-chan result
 }
 
-func (s *subject) succeeded(running <-chan result) {
+// occupy returns when one worker is busy.
+func (s *subject) occupy() *occupation {
 	s.Helper()
-	if r := <-running; r.err != nil || r.value != "slept" {
-		s.Errorf("the running operation ended with %v, %v", r.value, r.err)
+	o := &occupation{subject: s, file: filepath.Join(s.TempDir(), "release")}
+	o.result = s.async("hold", args{"path": o.file})
+	s.await("one running", func(st pool.Stats) bool { return st.Busy == 1 })
+	return o
+}
+
+// release lets the operation end, and checks that it ends well.
+func (o *occupation) release() {
+	o.Helper()
+	if err := os.WriteFile(o.file, nil, 0o600); err != nil {
+		o.Fatal(err)
+	}
+	if r := <-o.result; r.err != nil || r.value != "held" {
+		o.Errorf("the running operation ended with %v, %v", r.value, r.err)
 	}
 }

@@ -73,9 +73,10 @@ type outputReader struct {
 	mu   sync.Mutex
 	tail []string // guarded by mu
 
-	tokens  float64
-	filled  time.Time
-	dropped int
+	tokens   float64
+	filled   time.Time // when tokens was right
+	dropped  int       // lines since the last report
+	reported time.Time
 }
 
 func readOutput(worker string, pipe *os.File, log *outputLog) *outputReader {
@@ -111,8 +112,13 @@ func (r *outputReader) line(text string) {
 	r.tail = append(r.tail, text)
 	r.mu.Unlock()
 
-	if !r.take(time.Now()) {
+	now := time.Now()
+	if !r.take(now) {
 		r.dropped++
+		if now.Sub(r.reported) >= time.Second {
+			r.reportDropped()
+			r.reported = now
+		}
 		return
 	}
 	r.reportDropped()

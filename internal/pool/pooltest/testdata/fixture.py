@@ -1,6 +1,7 @@
 """Commands that behave in every way a worker can. What the whole module does comes from its environment."""
 
 import ctypes
+import faulthandler
 import fcntl
 import os
 import signal
@@ -51,6 +52,22 @@ def pid():
 def sleep(ms, value=None):
     time.sleep(ms / 1000)
     return value
+
+
+@command
+def hold(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return "held"
+
+
+@command
+def noisy():
+    print("to stdout")
+    os.write(1, b"to fd 1\n")
+    subprocess.run(["echo", "from a subprocess"])
+    faulthandler.dump_traceback()
+    return "quiet"
 
 
 @command

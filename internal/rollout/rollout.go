@@ -71,10 +71,10 @@ func Decide(in Input) Decision {
 		(*round).lower,
 		(*round).holdForPods,
 		(*round).holdForImages,
-		(*round).promote,
 		(*round).holdForBoot,
 		(*round).holdForAcknowledgement,
 		(*round).holdForWorkers,
+		(*round).promote,
 		(*round).raise,
 	} {
 		if d, speaks := rule(r); speaks {

@@ -164,6 +164,13 @@ func TestDecide(t *testing.T) {
 			func(in *rollout.Input) { in.Spec, in.Told.Weight = spec("v2", "100", "m"), rollout.Full },
 			rollout.Decision{State: rollout.Promoted, Action: rollout.Promotion, Desired: 10000, Applied: 10000}, "v2@b -",
 		},
+		"TestO34 at 100 % with a pod whose workers don't start it isn't": {
+			func(in *rollout.Input) {
+				in.Spec, in.Told.Weight = spec("v2", "100", "m"), rollout.Full
+				in.Pods[0] = but(ready("one", stable), func(p *rollout.Pod) { p.Slots["b"] = rollout.Slot{Revision: canary.Revision, BootFailing: true} })
+			},
+			rollout.Decision{State: rollout.WorkerBootFailed, Weight: 10000, Desired: 10000, Applied: 10000, Blockers: []string{"one"}}, "v1@a v2@b",
+		},
 		"at 100 % with a pod away it isn't": {
 			func(in *rollout.Input) {
 				in.Spec, in.Told.Weight = spec("v2", "100", "m"), rollout.Full
@@ -316,7 +323,7 @@ func TestO15_O34_NoRaiseWithoutEveryPodWhateverTheFacts(t *testing.T) {
 			t.Fatalf("raised from %s to %s with %+v", before, got.Weight, in.Pods)
 		}
 		promoted := got.Assignment.Stable.Revision != in.Stable.Revision
-		if promoted && in.Stable.Proven && (got.Action != rollout.Promotion || before != rollout.Full || len(in.Pods) == 0) {
+		if promoted && in.Stable.Proven && (got.Action != rollout.Promotion || before != rollout.Full || !everyPodReady(in)) {
 			t.Fatalf("the stable was replaced by %q at %s with %d pods", got.Action, before, len(in.Pods))
 		}
 	})

@@ -94,16 +94,6 @@ func (r *round) lower() (Decision, bool) {
 	return r.decision(CanaryProgressing, WeightChanged), true
 }
 
-// promote makes the canary the stable once every live pod sends it everything.
-func (r *round) promote() (Decision, bool) {
-	if r.target != Full || r.weight != Full || !r.toldCanary() || len(r.unacknowledged()) > 0 {
-		return Decision{}, false
-	}
-	r.assignment = Assignment{Stable: *r.assignment.Canary}
-	r.assignment.Stable.Proven = true
-	return r.decision(Promoted, Promotion), true
-}
-
 // holdForBoot never gives traffic to workers that don't start.
 func (r *round) holdForBoot() (Decision, bool) {
 	failing := r.podsWith(func(p *Pod) bool { return p.FailsToBoot(r.assignment.Canary) })
@@ -124,6 +114,16 @@ func (r *round) holdForAcknowledgement() (Decision, bool) {
 func (r *round) holdForWorkers() (Decision, bool) {
 	starting := r.podsWith(func(p *Pod) bool { return !p.Runs(r.assignment.Canary) })
 	return r.decision(WaitingForWorkers, None, starting...), len(starting) > 0 || !r.toldCanary()
+}
+
+// promote makes the canary the stable. By now every live pod sends it everything, and has all its workers.
+func (r *round) promote() (Decision, bool) {
+	if r.target != Full || r.weight != Full {
+		return Decision{}, false
+	}
+	r.assignment = Assignment{Stable: *r.assignment.Canary}
+	r.assignment.Stable.Proven = true
+	return r.decision(Promoted, Promotion), true
 }
 
 // raise gives the canary its share.

@@ -61,7 +61,7 @@ class Worker:
             [sys.executable, "-c", _LAUNCH, str(from_us[0]), str(to_us[1]), ",".join(map(str, close)), INSTALLED],
             cwd=folder,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=stderr_write,
             pass_fds=(from_us[0], to_us[1]),
@@ -69,6 +69,9 @@ class Worker:
         )
         for fd in (from_us[0], to_us[1], stderr_write):
             os.close(fd)
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"no business of the worker's\n")
+        self.process.stdin.close()
         self.read_fd, self.write_fd = to_us[0], from_us[1]
         self.channel = frames.Channel(self.read_fd, self.write_fd)
         self.next_id = 0

@@ -274,12 +274,17 @@ def test_p29_sigint_interrupts_a_handler_and_nothing_else(serve: Serve, handler:
 
 def test_closed_standard_streams_do_no_harm(start: Serve) -> None:
     worker = start(
-        "@command\ndef say():\n    print('hello')\n    return input_is_empty()\n"
-        "def input_is_empty():\n    import sys\n    return sys.stdin is None or sys.stdin.read() == ''\n",
+        """
+import subprocess, sys
+@command
+def use():
+    print("hello")
+    return [sys.stdin is None or sys.stdin.read() == "", subprocess.run(["cat"]).returncode]
+""",
         close=(0, 1, 2),
     )
     worker.init("user_module")
-    assert worker.call("say").result is True
+    assert worker.call("use").result == [True, 0]
 
 
 def test_stdin_is_empty(serve: Serve) -> None:

@@ -34,7 +34,7 @@ func dispatch(args []string, stderr io.Writer) int {
 	}
 	c, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "poold: unknown command %q\n", args[0])
+		_, _ = fmt.Fprintf(stderr, "poold: unknown command %q\n", args[0])
 		usage(stderr)
 		return 2
 	}
@@ -42,8 +42,8 @@ func dispatch(args []string, stderr io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprintln(w, "usage: poold COMMAND [flags]     (poold COMMAND -h tells the flags)")
+	_, _ = fmt.Fprintln(w, "usage: poold COMMAND [flags]     (poold COMMAND -h tells the flags)")
 	for _, name := range slices.Sorted(maps.Keys(commands)) {
-		fmt.Fprintf(w, "  %-9s %s\n", name, commands[name].synopsis)
+		_, _ = fmt.Fprintf(w, "  %-9s %s\n", name, commands[name].synopsis)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -42,7 +43,7 @@ func poolOptions(args []string) (opt *slot.Options, code int) {
 	flags.IntVar(&opt.MaxPayload, "max-payload", frame.DefaultMaxPayload, "largest request or reply, in bytes")
 	flags.DurationVar(&opt.InitTimeout, "init-timeout", worker.DefaultInitTimeout, "from a worker's start to ready, imports included")
 	if err := flags.Parse(args); err != nil {
-		if err == flag.ErrHelp {
+		if errors.Is(err, flag.ErrHelp) {
 			return nil, 0
 		}
 		return nil, 2

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -234,7 +233,7 @@ func (d *dataConnection) call(command string) []byte {
 		d.Fatal(err)
 	}
 	if f.Kind != frame.Result {
-		d.Fatal(fmt.Sprintf("%s: %s", command, f.Payload))
+		d.Fatalf("%s: %s", command, f.Payload)
 	}
 	return append([]byte(nil), f.Payload...)
 }

@@ -85,8 +85,9 @@ func (e *Error) Infrastructure() bool {
 		return true
 	case FrameTooLarge:
 		return e.Category == CommunicationError
+	default:
+		return false
 	}
-	return false
 }
 
 // MarshalJSON keeps context present even when it is empty.

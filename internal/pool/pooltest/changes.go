@@ -62,9 +62,9 @@ var serialOnly = map[string]story{
 	"TestP13_OneAtATimeInOrder": func(b *bench) {
 		b.limits.Size, b.limits.Overflow = 3, 2
 		s, release, order := b.gated(3)
-		ended := make(chan struct{})
+		ended := make(chan *pool.Error)
 		for i := range 10 {
-			go func() { s.do(b.Context(), byte(i)); ended <- struct{}{} }()
+			go func() { ended <- s.do(b.Context(), byte(i)) }()
 			s.await("submitted", func(st pool.Stats) bool { return st.Queued+st.Busy == i+1 })
 		}
 		if st := s.Stats(); st.Busy != 1 || st.Overflow != 0 {
@@ -72,7 +72,9 @@ var serialOnly = map[string]story{
 		}
 		close(release)
 		for range 10 {
-			<-ended
+			if err := <-ended; err != nil {
+				b.Errorf("do: %v", err)
+			}
 		}
 		for i, got := range *order {
 			if got != byte(i) {

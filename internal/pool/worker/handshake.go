@@ -138,8 +138,9 @@ func (w *Worker) readInitReply() error {
 		return nil
 	case frame.Error:
 		return bootErrorFrom(f.Payload)
+	default:
+		return &BootError{Message: fmt.Sprintf("the worker answered Init with a frame of kind %d", f.Kind)}
 	}
-	return &BootError{Message: fmt.Sprintf("the worker answered Init with a frame of kind %d", f.Kind)}
 }
 
 func bootErrorFrom(payload []byte) *BootError {

@@ -79,9 +79,9 @@ func (p *process) reap(oom *oomCounter) {
 		}
 	}
 	p.reaped = true
-	if status.Signaled() {
-		p.exit = Exit{Signal: status.Signal()}
-		p.exit.OOM = status.Signal() == syscall.SIGKILL && !p.killed && oom.killed()
+	if s := status.Signal(); s >= 0 {
+		p.exit = Exit{Signal: s}
+		p.exit.OOM = s == syscall.SIGKILL && !p.killed && oom.killed()
 	} else {
 		p.exit = Exit{Code: status.ExitStatus()}
 	}

@@ -64,7 +64,7 @@ func killIfMarked(pid int, variables []string) bool {
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return hasEnvironment(pid, variables) && unix.PidfdSendSignal(fd, syscall.SIGKILL, nil, 0) == nil
 }
 

@@ -67,6 +67,9 @@ func (s *Slot) Do(ctx context.Context, req pool.Request) (pool.Reply, *pool.Erro
 func (s *Slot) enter() (*engine, *pool.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, pool.NewShuttingDown(poolName(s.config))
+	}
 	if s.current == nil {
 		return nil, pool.NewNotAvailable(poolName(s.config), "has no workers in slot "+s.opt.Name+", which is idle; send to the other slot")
 	}

@@ -1,0 +1,302 @@
+package control
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/histogram"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// watch is a clock that tests set.
+type watch struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (w *watch) Now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now
+}
+
+func (w *watch) pass(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = w.now.Add(d)
+}
+
+var pool = types.NamespacedName{Namespace: "shop", Name: "main"}
+
+// bench is a leading fleet and what it told of changes.
+type bench struct {
+	*Fleet
+	watch *watch
+	mu    sync.Mutex
+	wakes int
+}
+
+func newBench() *bench {
+	b := &bench{watch: &watch{now: time.Unix(1_800_000_000, 0)}}
+	b.Fleet = NewFleet(b.watch.Now, NewMetrics(prometheus.NewRegistry()), func(types.NamespacedName) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.wakes++
+	})
+	b.Lead(7)
+	return b
+}
+
+// woken tells how often a change was told since the last call.
+func (b *bench) woken() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.wakes
+	b.wakes = 0
+	return n
+}
+
+func member(name string) Member {
+	return Member{Pool: pool, Pod: name, PodUID: types.UID("uid-" + name)}
+}
+
+func (b *bench) join(name, instance string) Member {
+	m := member(name)
+	b.connect(m, &controlpb.Hello{Instance: instance})
+	return m
+}
+
+func (b *bench) pod(m Member) PodView { return b.View(pool).Pods[m.PodUID] }
+
+func snapshotOf(stable string, weight uint32) *controlpb.Snapshot {
+	return &controlpb.Snapshot{Stable: stable, CanaryWeight: weight}
+}
+
+func TestPublishNumbersWhatIsNew(t *testing.T) {
+	b := newBench()
+	for i, want := range []order{{7, 1}, {7, 1}, {7, 2}, {7, 3}} {
+		b.Publish(pool, snapshotOf("a", []uint32{0, 0, 10, 0}[i]))
+		if got := orderOf(b.current(pool)); got != want {
+			t.Errorf("publication %d has %v, want %v", i, got, want)
+		}
+	}
+	if b.Published(pool, snapshotOf("a", 10)) || !b.Published(pool, snapshotOf("a", 0)) {
+		t.Error("Published doesn't compare with the last one")
+	}
+	b.Lead(9)
+	if b.Published(pool, snapshotOf("a", 0)) {
+		t.Error("a new epoch still knows what the last one said")
+	}
+}
+
+func TestAcknowledgement(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	b.Publish(pool, snapshotOf("a", 0))
+	b.Publish(pool, snapshotOf("a", 10))
+	for _, step := range []struct {
+		name string
+		do   func()
+		want PodView
+	}{
+		{"nothing yet", func() {}, PodView{Connected: true}},
+		{"an older one", func() { b.acknowledge(m, order{7, 1}) }, PodView{Connected: true}},
+		{"TestO45 refused", func() { b.refuse(m, &controlpb.Nack{Epoch: 7, Sequence: 2, Reason: "no slot"}) }, PodView{Connected: true, Refusal: "no slot"}},
+		{"the current one", func() { b.acknowledge(m, order{7, 2}) }, PodView{Connected: true, Acknowledged: true}},
+		{"a report that was on its way", func() { b.report(m, &controlpb.Report{Epoch: 7, Sequence: 1}) }, PodView{Connected: true, Acknowledged: true}},
+		{"a newer one is published", func() { b.Publish(pool, snapshotOf("a", 0)) }, PodView{Connected: true}},
+		{"TestO43 a report says it is in force", func() { b.report(m, &controlpb.Report{Epoch: 7, Sequence: 3}) }, PodView{Connected: true, Acknowledged: true}},
+		{"gone", func() { b.disconnect(m, b.find(m).link) }, PodView{}},
+	} {
+		step.do()
+		if diff := cmp.Diff(step.want, b.pod(m), cmpopts.IgnoreFields(PodView{}, "Since"), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.name, diff)
+		}
+	}
+}
+
+func TestANewStreamEndsTheOldOne(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	old := b.find(m).link
+	b.join("p", "i")
+	select {
+	case <-old.ended:
+	default:
+		t.Error("the old stream goes on")
+	}
+	b.disconnect(m, old)
+	if !b.pod(m).Connected {
+		t.Error("the old stream's end ended the new one")
+	}
+}
+
+func TestPodsThatAreGoneAreForgotten(t *testing.T) {
+	b := newBench()
+	gone, stays, linked := b.join("gone", "i"), b.join("stays", "i"), b.join("linked", "i")
+	for _, m := range []Member{gone, stays} {
+		b.disconnect(m, b.find(m).link)
+	}
+	b.Retain(pool, []types.UID{stays.PodUID})
+	got := b.View(pool).Pods
+	if _, ok := got[gone.PodUID]; ok || len(got) != 2 {
+		t.Errorf("%v are known", got)
+	}
+	if _, ok := got[linked.PodUID]; !ok {
+		t.Error("a pod whose stream stands was forgotten: the cluster's list may be older")
+	}
+	b.Forget(pool)
+	if got := b.View(pool).Pods; len(got) != 0 {
+		t.Errorf("of a deleted pool: %v", got)
+	}
+}
+
+// slotReport is of a slot of 4 workers.
+func slotReport(ready, busy uint32) *controlpb.Report {
+	return &controlpb.Report{Slots: []*controlpb.SlotState{
+		{Name: "a", Reachable: true, Revision: "r", Desired: 4, Ready: ready, Busy: busy},
+	}}
+}
+
+func TestASlotIsUpUntilItLacksWorkersForLong(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	for _, step := range []struct {
+		name   string
+		passes time.Duration
+		report *controlpb.Report
+		up     bool
+	}{
+		{"starting", 0, slotReport(3, 0), false},
+		{"still", time.Minute, slotReport(3, 0), false},
+		{"all there", 0, slotReport(3, 1), true},
+		{"one crashed", time.Second, slotReport(3, 0), true},
+		{"not replaced yet", 9 * time.Second, slotReport(3, 0), true},
+		{"not replaced for too long", time.Second, slotReport(3, 0), false},
+		{"still not", time.Second, slotReport(3, 0), false},
+		{"replaced", time.Second, slotReport(4, 0), true},
+		{"crashed again: counted from now", time.Second, slotReport(3, 0), true},
+		{"the slot is away", time.Second, &controlpb.Report{Slots: []*controlpb.SlotState{{Name: "a", Revision: "r", Desired: 4}}}, true},
+		{"another revision starts", 0, &controlpb.Report{Slots: []*controlpb.SlotState{{Name: "a", Reachable: true, Revision: "s", Desired: 4}}}, false},
+		{"idle", 0, &controlpb.Report{Slots: []*controlpb.SlotState{{Name: "a", Reachable: true}}}, false},
+	} {
+		b.watch.pass(step.passes)
+		b.report(m, step.report)
+		if got := b.pod(m).Slots["a"].Up; got != step.up {
+			t.Errorf("%s: up %v, want %v", step.name, got, step.up)
+		}
+	}
+}
+
+func TestO5_OnlyWhatMattersWakes(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	b.report(m, slotReport(4, 0))
+	b.woken()
+	b.report(m, slotReport(2, 2))
+	b.report(m, slotReport(0, 4))
+	if n := b.woken(); n != 0 {
+		t.Errorf("requests alone woke the reconciler %d times", n)
+	}
+	b.report(m, slotReport(3, 0))
+	if n := b.woken(); n != 1 {
+		t.Errorf("a crashed worker woke it %d times, want 1", n)
+	}
+}
+
+// counters of a revision at a number of requests, all of 10 ms.
+func counters(requests, errors, timeouts uint64) *controlpb.Report {
+	var h histogram.Histogram
+	h.Observe(10 * time.Millisecond)
+	c := &controlpb.RevisionCounters{Revision: "r", Version: "v2", Requests: requests, Errors: errors, Timeouts: timeouts, Latency: &controlpb.Histogram{}}
+	for i, n := range h.Counts {
+		if n > 0 {
+			c.Latency.Buckets, c.Latency.Counts = []uint32{uint32(i)}, []uint64{requests}
+		}
+	}
+	return &controlpb.Report{Revisions: []*controlpb.RevisionCounters{c}}
+}
+
+func TestFigures(t *testing.T) {
+	b := newBench()
+	one, two := b.join("one", "i"), b.join("two", "i")
+	b.report(one, counters(5000, 50, 5)) // of earlier, under another leader
+	b.report(two, counters(0, 0, 0))
+	if got := b.View(pool).Figures; len(got) != 0 {
+		t.Errorf("a router's past was counted: %v", got)
+	}
+	b.report(one, counters(5300, 53, 5))
+	b.watch.pass(10 * time.Second)
+	b.report(one, counters(5400, 53, 6))
+	b.report(two, counters(100, 0, 0))
+	got := b.View(pool).Figures["r"]
+	if got.Requests != 500 || got.Errors != 3 || got.Timeouts != 1 || got.Version != "v2" {
+		t.Errorf("figures %+v, want 500 requests, 3 errors, 1 timeout", got)
+	}
+	if d := got.P99 - 10*time.Millisecond; d.Abs() > 400*time.Microsecond {
+		t.Errorf("p99 %v, want 10 ms within 3.2 %%", got.P99)
+	}
+
+	b.watch.pass(52 * time.Second)
+	if got := b.View(pool).Figures["r"].Requests; got != 200 {
+		t.Errorf("%d requests a minute after the first 300, want 200", got)
+	}
+	b.watch.pass(time.Minute)
+	if got := b.View(pool).Figures; len(got) != 0 {
+		t.Errorf("without traffic: %v", got)
+	}
+}
+
+// A lost report loses nothing, a restarted router counts from 0, a counter that shrinks counts nothing.
+func TestFiguresOfReconnectsAndRestarts(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "first")
+	b.report(m, counters(10, 0, 0))
+	b.disconnect(m, b.find(m).link)
+	b.join("p", "first")
+	b.report(m, counters(30, 0, 0))
+	if got := b.View(pool).Figures["r"].Requests; got != 20 {
+		t.Errorf("%d requests after a reconnect, want 20", got)
+	}
+	b.join("p", "second")
+	b.report(m, counters(1, 0, 0))
+	b.report(m, counters(6, 0, 0))
+	b.report(m, counters(2, 0, 0))
+	if got := b.View(pool).Figures["r"].Requests; got != 25 {
+		t.Errorf("%d requests after a restart, want 25", got)
+	}
+}
+
+// Whatever a router says, the operator keeps a bounded part of it.
+func TestReportsAreBounded(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	for round := range 3 {
+		r := &controlpb.Report{}
+		for i := range 100 {
+			r.Revisions = append(r.Revisions, &controlpb.RevisionCounters{
+				Revision: fmt.Sprint(round, i), Requests: uint64(round + 1),
+				Latency: &controlpb.Histogram{Buckets: []uint32{1, 1 << 30, 7}, Counts: []uint64{uint64(round)}},
+			})
+			r.Slots = append(r.Slots, &controlpb.SlotState{Name: fmt.Sprint(i)})
+		}
+		b.report(m, r)
+	}
+	p := b.pools[pool]
+	if len(p.figures) > maxRevisions || len(p.pods[m.PodUID].totals) > maxRevisions || len(b.pod(m).Slots) > maxSlots {
+		t.Errorf("kept: %d rings, %d totals, %d slots", len(p.figures), len(p.pods[m.PodUID].totals), len(b.pod(m).Slots))
+	}
+	if got := bounded("ääää", 3); got != "ä" {
+		t.Errorf("cut inside a character: %q", got)
+	}
+}

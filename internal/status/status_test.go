@@ -1,0 +1,359 @@
+package status_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+	"github.com/dspex/workerpool-operator/internal/status"
+)
+
+var (
+	t0 = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+	v1 = v1alpha1.SlotRevision{Version: "v1", Revision: "1111", Slot: "a"}
+	v2 = v1alpha1.SlotRevision{Version: "v2", Revision: "2222", Slot: "b"}
+)
+
+func pool() *v1alpha1.WorkerPool {
+	p := &v1alpha1.WorkerPool{Spec: v1alpha1.WorkerPoolSpec{PoolVersion: "v2", Size: 4}}
+	p.Name, p.Namespace, p.Generation = "main", "shop", 3
+	return p
+}
+
+// pod is live, and its slots run what is placed in them with 4 workers.
+func pod(name string, placed ...v1alpha1.SlotRevision) status.Pod {
+	p := status.Pod{
+		Pod:      rollout.Pod{Name: name, Connected: true, Acknowledged: true, Slots: map[string]rollout.Slot{}},
+		Workload: status.Workload{Kind: "deployment", Name: "web", Rolling: true},
+		Injected: true, Live: true, Busy: 1, Workers: map[string]status.Workers{},
+	}
+	for _, r := range placed {
+		p.Slots[r.Slot] = rollout.Slot{Revision: r.Revision, Serving: 4, Up: true}
+		p.Workers[r.Slot] = status.Workers{Desired: 4}
+	}
+	return p
+}
+
+// edit changes a pod.
+func edit(p status.Pod, change func(*status.Pod)) status.Pod {
+	change(&p)
+	return p
+}
+
+func promoted() rollout.Decision {
+	return rollout.Decision{Assignment: rollout.Assignment{Stable: v1}, State: rollout.Promoted, Desired: rollout.Full, Applied: rollout.Full}
+}
+
+func canary(state rollout.State, applied, desired rollout.Weight) rollout.Decision {
+	return rollout.Decision{Assignment: rollout.Assignment{Stable: v1, Canary: &v2}, State: state, Desired: desired, Applied: applied, Weight: applied}
+}
+
+// conditions as a user sees them in one line each, but for the messages.
+func conditions(s v1alpha1.WorkerPoolStatus) map[string]string {
+	out := map[string]string{}
+	for _, c := range s.Conditions {
+		out[c.Type] = fmt.Sprintf("%s %s", c.Status, c.Reason)
+	}
+	return out
+}
+
+func TestConditions(t *testing.T) {
+	both := []status.Pod{pod("one", v1, v2), pod("two", v1, v2)}
+	without := func(p status.Pod) status.Pod {
+		return edit(p, func(p *status.Pod) { p.Injected, p.Live, p.Connected = false, false, false })
+	}
+	for name, tc := range map[string]struct {
+		decision rollout.Decision
+		pods     []status.Pod
+		problem  string
+		want     map[string]string
+		says     []string // of Ready
+	}{
+		"promoted": {
+			decision: promoted(), pods: []status.Pod{pod("one", v1)},
+			want: map[string]string{
+				"Ready": "True Promoted", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "True Promoted",
+			},
+		},
+		"no pods": {
+			decision: promoted(),
+			want: map[string]string{
+				"Ready": "False NoPods", "Available": "False NoPods", "Injected": "Unknown NoPods",
+				"ConfigSynced": "Unknown NoPods", "Promoted": "True Promoted",
+			},
+			says: []string{"pool.dspex.dev/pool: main"},
+		},
+		"TestO78 pinned": {
+			decision: canary(rollout.CanaryPinned, 1000, 1000), pods: both,
+			want: map[string]string{
+				"Ready": "True CanaryPinned", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "False StableIsOther",
+			},
+			says: []string{"v2 (2222) has its 10 %"},
+		},
+		"progressing": {
+			decision: canary(rollout.CanaryProgressing, 500, 2500),
+			pods:     []status.Pod{both[0], edit(both[1], func(p *status.Pod) { p.Acknowledged = false })},
+			want: map[string]string{
+				"Ready": "False CanaryProgressing", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "False Unacknowledged", "Promoted": "False StableIsOther", "Reconciling": "True CanaryProgressing",
+			},
+			says: []string{"at 5 % on its way to 25 %"},
+		},
+		"workers start": {
+			decision: canary(rollout.WaitingForWorkers, 0, 1000), pods: []status.Pod{both[0], pod("two", v1)},
+			want: map[string]string{
+				"Ready": "False WaitingForWorkers", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "False StableIsOther", "Reconciling": "True WaitingForWorkers",
+			},
+			says: []string{"v2 (2222)", "1 of 2 pods (two)"},
+		},
+		"TestO34 workers don't start: the stable serves": {
+			decision: canary(rollout.WorkerBootFailed, 0, 1000),
+			pods: []status.Pod{both[0], edit(pod("two", v1), func(p *status.Pod) {
+				p.Slots["b"] = rollout.Slot{Revision: "2222", BootFailing: true}
+				p.Workers["b"] = status.Workers{Desired: 4, BootMessage: "module shop doesn't import", BootTraceback: "File shop.py\nKeyError: 'x'"}
+			})},
+			want: map[string]string{
+				"Ready": "False WorkerBootFailed", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "False StableIsOther", "Stalled": "True WorkerBootFailed",
+			},
+			says: []string{"1 of 2 pods (two)", "module shop doesn't import", "v1 (1111) serves on", "\nFile shop.py\nKeyError: 'x'"},
+		},
+		"the stable's workers don't start": {
+			decision: promoted(),
+			pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
+				p.Slots["a"] = rollout.Slot{Revision: "1111", BootFailing: true}
+				p.Workers["a"] = status.Workers{Desired: 4, BootMessage: "no module named shop"}
+			})},
+			want: map[string]string{
+				"Ready": "False WorkerBootFailed", "Available": "False WorkersNotReady", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "True Promoted", "Stalled": "True WorkerBootFailed",
+			},
+		},
+		"TestO50 a pod without sidecars": {
+			decision: promoted(), pods: []status.Pod{pod("one", v1), without(pod("two"))},
+			want: map[string]string{
+				"Ready": "False PodsNotInjected", "Available": "True StableServing", "Injected": "False PodsNotInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "True Promoted", "Stalled": "True PodsNotInjected",
+			},
+			says: []string{"1 of 2 pods", "(two)", "kubectl rollout restart -n shop deployment/web"},
+		},
+		"TestO74 capped": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
+				p.Workers["a"] = status.Workers{Desired: 3, Max: 3, Capped: true}
+			})},
+			want: map[string]string{
+				"Ready": "False ResourcesInsufficient", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "False ResourcesInsufficient", "Promoted": "True Promoted", "Stalled": "True ResourcesInsufficient",
+			},
+			says: []string{"room for 3 workers per slot, not 4", "lower spec.size, or run: kubectl rollout restart -n shop deployment/web"},
+		},
+		"an older image": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
+				p.Images = map[string][]string{"a": {"shop/worker:2"}}
+			})},
+			want: map[string]string{
+				"Ready": "False PodsOutdated", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "False PodsOutdated", "Promoted": "True Promoted", "Stalled": "True PodsOutdated",
+			},
+			says: []string{"1 of 1 pods", "kubectl rollout restart -n shop deployment/web"},
+		},
+		"TestO45 refused": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
+				p.Acknowledged, p.Refusal = false, "slot a is away"
+			})},
+			want: map[string]string{
+				"Ready": "False ConfigurationRefused", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "False ConfigurationRefused", "Promoted": "True Promoted", "Reconciling": "True ConfigurationRefused",
+			},
+			says: []string{"one", "slot a is away"},
+		},
+		"away": {
+			decision: promoted(), pods: []status.Pod{pod("one", v1), edit(pod("two", v1), func(p *status.Pod) {
+				p.Connected, p.Acknowledged = false, false
+			})},
+			want: map[string]string{
+				"Ready": "False PodsUnreachable", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "False PodsUnreachable", "Promoted": "True Promoted", "Reconciling": "True PodsUnreachable",
+			},
+			says: []string{"two", "kubectl logs -n shop two -c pool-router"},
+		},
+		"TestO32 all away, and unknown": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) { p.Connected, p.Acknowledged = false, false })},
+			want: map[string]string{
+				"Ready": "False PodsUnreachable", "Available": "Unknown PodsUnreachable", "Injected": "True AllInjected",
+				"ConfigSynced": "False PodsUnreachable", "Promoted": "True Promoted", "Reconciling": "True PodsUnreachable",
+			},
+		},
+		"just started": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) { p.Connected, p.Acknowledged, p.Joining = false, false, true })},
+			want: map[string]string{
+				"Ready": "False Unacknowledged", "Available": "False WorkersNotReady", "Injected": "True AllInjected",
+				"ConfigSynced": "False Unacknowledged", "Promoted": "True Promoted", "Reconciling": "True Unacknowledged",
+			},
+		},
+		"nothing can be decided": {
+			decision: promoted(), problem: "ControllerRevision main-1 isn't a revision",
+			want: map[string]string{
+				"Ready": "False Blocked", "Available": "Unknown Blocked", "Injected": "Unknown Blocked",
+				"ConfigSynced": "Unknown Blocked", "Promoted": "Unknown Blocked", "Stalled": "True Blocked",
+			},
+			says: []string{"ControllerRevision main-1"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := status.Of(status.Input{Pool: pool(), Decision: tc.decision, Pods: tc.pods, Problem: tc.problem, Now: t0})
+			if diff := cmp.Diff(tc.want, conditions(got)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			ready := meta.FindStatusCondition(got.Conditions, "Ready")
+			for _, want := range tc.says {
+				if !strings.Contains(ready.Message, want) {
+					t.Errorf("Ready's message lacks %q: %s", want, ready.Message)
+				}
+			}
+			for _, c := range got.Conditions {
+				if c.ObservedGeneration != 3 || got.ObservedGeneration != 3 {
+					t.Errorf("TestO1: %s observed generation %d, the status %d", c.Type, c.ObservedGeneration, got.ObservedGeneration)
+				}
+			}
+		})
+	}
+}
+
+func TestO6_TransitionTimesMoveWithTheStatusAlone(t *testing.T) {
+	in := status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0}
+	in.Pool.Status = status.Of(in)
+	in.Now = t0.Add(time.Hour)
+	in.Pods = append(in.Pods, pod("two", v1)) // other messages
+	in.Pool.Status = status.Of(in)
+	for _, c := range in.Pool.Status.Conditions {
+		if !c.LastTransitionTime.Time.Equal(t0) {
+			t.Errorf("%s moved to %v though its status didn't change", c.Type, c.LastTransitionTime)
+		}
+	}
+	in.Pods = nil
+	in.Pool.Status = status.Of(in)
+	if c := meta.FindStatusCondition(in.Pool.Status.Conditions, "Ready"); !c.LastTransitionTime.Time.Equal(in.Now) {
+		t.Errorf("Ready changed and has %v", c.LastTransitionTime)
+	}
+}
+
+func TestCounts(t *testing.T) {
+	idle := edit(pod("new", v1), func(p *status.Pod) { p.Acknowledged = false })
+	away := edit(pod("away", v1), func(p *status.Pod) { p.Connected, p.Acknowledged = false, false })
+	plain := edit(pod("plain"), func(p *status.Pod) { p.Injected, p.Live = false, false })
+	got := status.Of(status.Input{
+		Pool: pool(), Decision: canary(rollout.CanaryProgressing, 500, 2500), Now: t0,
+		Pods: []status.Pod{pod("one", v1, v2), idle, away, plain},
+		Figures: map[string]status.Figures{
+			"2222": {Version: "v2", Requests: 100, Errors: 1, P95: 12345678 * time.Nanosecond},
+			"1111": {Version: "v1", Requests: 1900, Timeouts: 19},
+			"0000": {Version: "v1", Requests: 7},
+		},
+	})
+	want := v1alpha1.WorkerPoolStatus{
+		ObservedGeneration: 3, Stable: &v1, Canary: &v2,
+		Weight:  v1alpha1.WeightStatus{Desired: "25", Applied: "5", Observed: "5", Summary: "5→25"},
+		Pods:    v1alpha1.PodsStatus{Matched: 4, Injected: 3, Acknowledged: 1, Unreachable: 1, Summary: "1/4"},
+		Workers: v1alpha1.WorkersStatus{Desired: 12, Ready: 12, Busy: 2, Summary: "12/12"},
+		Versions: []v1alpha1.VersionStatus{
+			{Version: "v1", Revision: "1111", Requests: 1900, ErrorRate: "0", TimeoutRate: "1", P50: ms(0), P95: ms(0), P99: ms(0)},
+			{Version: "v2", Revision: "2222", Requests: 100, ErrorRate: "1", TimeoutRate: "0", P50: ms(0), P95: ms(12.3), P99: ms(0)},
+			{Version: "v1", Revision: "0000", Requests: 7, ErrorRate: "0", TimeoutRate: "0", P50: ms(0), P95: ms(0), P99: ms(0)},
+		},
+	}
+	got.Conditions = nil
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func ms(n float64) *metav1.Duration {
+	return &metav1.Duration{Duration: time.Duration(n * float64(time.Millisecond))}
+}
+
+func TestO5_WhenAStatusIsDue(t *testing.T) {
+	base := status.Of(status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0})
+	traffic := v1alpha1.VersionStatus{Version: "v1", Revision: "1111", Requests: 5}
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.WorkerPoolStatus)
+		since  time.Duration
+		write  bool
+		again  time.Duration
+	}{
+		"the same":                      {func(*v1alpha1.WorkerPoolStatus) {}, 24 * time.Hour, false, 0},
+		"a state":                       {func(s *v1alpha1.WorkerPoolStatus) { s.Pods.Matched = 9 }, 0, true, 0},
+		"a message":                     {func(s *v1alpha1.WorkerPoolStatus) { s.Conditions[0].Message = "x" }, 0, true, 0},
+		"ready workers, just written":   {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Ready = 3 }, time.Second, false, 4 * time.Second},
+		"ready workers":                 {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Ready = 3 }, 5 * time.Second, true, 0},
+		"figures, too soon":             {func(s *v1alpha1.WorkerPoolStatus) { s.Versions = append(s.Versions, traffic) }, time.Minute, false, 4 * time.Minute},
+		"figures":                       {func(s *v1alpha1.WorkerPoolStatus) { s.Versions = append(s.Versions, traffic) }, 5 * time.Minute, true, 0},
+		"busy workers, no traffic seen": {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Busy = 3 }, time.Minute, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			next := *base.DeepCopy()
+			tc.change(&next)
+			write, again := status.Due(&base, &next, tc.since)
+			if write != tc.write || again != tc.again {
+				t.Errorf("write %v, again after %v; want %v, %v", write, again, tc.write, tc.again)
+			}
+		})
+	}
+	withCanary := *base.DeepCopy()
+	withCanary.Canary = &v2
+	busier := *withCanary.DeepCopy()
+	busier.Versions = []v1alpha1.VersionStatus{traffic}
+	if write, _ := status.Due(&withCanary, &busier, 30*time.Second); !write {
+		t.Error("figures of a canary wait for more than 30 s")
+	}
+}
+
+func TestWorkloads(t *testing.T) {
+	owned := func(kind, name, hash string) *metav1.ObjectMeta {
+		return &metav1.ObjectMeta{
+			Name: "pod-1", Labels: map[string]string{"pod-template-hash": hash},
+			OwnerReferences: []metav1.OwnerReference{{Kind: kind, Name: name, Controller: new(true)}},
+		}
+	}
+	for name, tc := range map[string]struct {
+		pod  *metav1.ObjectMeta
+		want status.Workload
+	}{
+		"Deployment":      {owned("ReplicaSet", "web-app-5d9f", "5d9f"), status.Workload{Kind: "deployment", Name: "web-app", Rolling: true}},
+		"bare ReplicaSet": {owned("ReplicaSet", "web", ""), status.Workload{Kind: "pod", Name: "pod-1"}},
+		"StatefulSet":     {owned("StatefulSet", "db", ""), status.Workload{Kind: "statefulset", Name: "db", Rolling: true}},
+		"DaemonSet":       {owned("DaemonSet", "agent", ""), status.Workload{Kind: "daemonset", Name: "agent", Rolling: true}},
+		"Job":             {owned("Job", "batch", ""), status.Workload{Kind: "pod", Name: "pod-1"}},
+		"no owner at all": {&metav1.ObjectMeta{Name: "pod-1"}, status.Workload{Kind: "pod", Name: "pod-1"}},
+	} {
+		if got := status.WorkloadOf(tc.pod); got != tc.want {
+			t.Errorf("%s: %+v, want %+v", name, got, tc.want)
+		}
+	}
+}
+
+// A message names a few pods and stays within what an object can hold, whatever a worker printed.
+func TestMessagesAreBounded(t *testing.T) {
+	var pods []status.Pod
+	for i := range 300 {
+		pods = append(pods, edit(pod(fmt.Sprintf("web-%03d", i), v1), func(p *status.Pod) {
+			p.Slots["a"] = rollout.Slot{Revision: "1111", BootFailing: true}
+			p.Workers["a"] = status.Workers{BootMessage: "no", BootTraceback: strings.Repeat("ä", 1<<16)}
+		}))
+	}
+	got := status.Of(status.Input{Pool: pool(), Decision: promoted(), Pods: pods, Now: t0})
+	m := meta.FindStatusCondition(got.Conditions, "Stalled").Message
+	if len(m) > 6<<10 || !strings.Contains(m, "web-000, web-001, web-002, web-003, web-004 and 295 more") || strings.ContainsRune(m, '\uFFFD') {
+		t.Errorf("%d bytes: %.300s", len(m), m)
+	}
+}

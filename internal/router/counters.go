@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,28 +96,31 @@ func (f *figures) requests() uint64 {
 	return n
 }
 
-// keptRevisions bounds a ledger: a pod sees a handful in its life.
-const keptRevisions = 16
+// keptRevisions bounds a ledger, and so a report: what serves, what served before, and what comes next.
+const keptRevisions = 4
 
-// ledger holds the counters of every revision that was served, oldest first.
+// ledger holds the counters of the revisions that were put in force last, the newest last. One that fell out and
+// comes back starts at 0 again, as the operator expects of a revision that wasn't in the report before.
 type ledger struct {
 	mu   sync.Mutex
 	rows []*counters // guarded by mu
 }
 
-// of returns the counters of a revision, made when they are new.
+// of returns the counters of a revision that is put in force.
 func (l *ledger) of(revision string, version pool.Version) *counters {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.rows {
-		if c.revision == revision {
-			return c
+	c := &counters{revision: revision, version: version}
+	for i, row := range l.rows {
+		if row.revision == revision {
+			c = row
+			l.rows = slices.Delete(l.rows, i, i+1)
+			break
 		}
 	}
-	c := &counters{revision: revision, version: version}
 	l.rows = append(l.rows, c)
 	if len(l.rows) > keptRevisions {
-		l.rows = append(l.rows[:0], l.rows[1:]...)
+		l.rows = slices.Delete(l.rows, 0, 1)
 	}
 	return c
 }

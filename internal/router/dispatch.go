@@ -64,7 +64,9 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 		if attempt >= maxAttempts || next == nil || !turnedAway(err) {
 			break
 		}
-		_ = r.count(&c, role, to, reply, err)
+		if r.table.Load().names(to) { // else it is as it should be: requests are leaving that slot
+			_ = r.count(&c, role, to, reply, err)
+		}
 		to, err = next, nil
 	}
 	return reply, to, r.count(&c, role, to, reply, err)
@@ -90,7 +92,7 @@ func turnedAway(err error) bool {
 func (r *Router) elsewhere(from *target, role role, version pool.Version) *target {
 	t := r.table.Load()
 	switch {
-	case from != t.stable && from != t.canary:
+	case !t.names(from):
 		return t.pick(role, version)
 	case role == pinned:
 		return nil
@@ -150,7 +152,7 @@ func (r *Router) await(ctx context.Context, c *call, role role, ends span) (*tar
 	}
 	defer r.waiting.Add(-1)
 	if n := r.waiting.Add(1); n > int64(t.limits.queue) {
-		return t.expected(role, c.version), r.tooManyWait(t.expected(role, c.version), t.limits.queue)
+		return t.stable, r.tooManyWait(t.limits.queue)
 	}
 	timer := time.NewTimer(time.Until(ends.checkout))
 	defer timer.Stop()
@@ -160,14 +162,18 @@ func (r *Router) await(ctx context.Context, c *call, role role, ends span) (*tar
 		if to := t.pick(role, c.version); to != nil {
 			return to, nil
 		}
+		awaited := t.expected(role, c.version)
+		if awaited == nil {
+			return nil, r.versionNotServed(t, c.version)
+		}
 		select {
 		case <-news:
 		case <-slotA:
 		case <-slotB:
 		case <-ctx.Done():
-			return t.expected(role, c.version), gaveUp(c)
+			return awaited, gaveUp(c)
 		case <-timer.C:
-			return t.expected(role, c.version), r.away(t.expected(role, c.version), c)
+			return awaited, r.away(awaited, c)
 		}
 	}
 }

@@ -76,10 +76,10 @@ func (r *Router) away(to *target, c *call) *pool.Error {
 		to.slot.Name(), to.version, problem)).With("slot", to.slot.Name())
 }
 
-func (r *Router) tooManyWait(to *target, limit int) *pool.Error {
+func (r *Router) tooManyWait(limit int) *pool.Error {
 	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
-		"pool %s has %d requests waiting for slot %s to come back (queueLimit); retry later or raise spec.queueLimit",
-		r.cfg.Pool, limit, to.slot.Name())).With("slot", to.slot.Name())
+		"pool %s has %d requests waiting for a slot to come back (queueLimit); retry later or raise spec.queueLimit",
+		r.cfg.Pool, limit))
 }
 
 func (r *Router) versionNotServed(t *table, wanted pool.Version) *pool.Error {

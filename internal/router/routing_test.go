@@ -142,6 +142,18 @@ func TestVersionIsAskedFor(t *testing.T) {
 			t.Errorf("%d %s", a.code, a.body)
 		}
 	})
+	t.Run("and leaves while it is waited for", func(t *testing.T) {
+		r := newRig(t, snapshot(0), nil)
+		r.b.Stop()
+		r.until(func() bool { return !r.slots["b"].Serving() })
+		answered := make(chan *answer)
+		go func() { answered <- r.post("x", "{}", "Workerpool-Version", "v2") }()
+		r.until(func() bool { return r.waiting.Load() == 1 })
+		r.apply(at(changed(snapshot(0), func(s *controlpb.Snapshot) { s.Slots[1].Revision, s.Canary = nil, "" }), 1, 1))
+		if a := <-answered; a.code != 409 || a.failure.Type != string(VersionNotServed) {
+			t.Errorf("%d %s", a.code, a.body)
+		}
+	})
 	t.Run("and is away", func(t *testing.T) {
 		r.a.Stop()
 		a := r.post("x", "{}", "Workerpool-Version", "v1", "Workerpool-Deadline", "50ms")

@@ -84,12 +84,20 @@ func (t *table) pick(r role, version pool.Version) *target {
 // canaryTakes reports whether the canary may get requests, and can.
 func (t *table) canaryTakes() bool { return t.canary != nil && t.weight > 0 && t.canary.ready() }
 
+// is reports whether two targets, maybe of different tables, are the same slot with the same revision.
+func (t *target) is(o *target) bool {
+	return t != nil && o != nil && t.slot == o.slot && t.revision == o.revision
+}
+
+// names reports whether requests are sent to that target.
+func (t *table) names(to *target) bool { return to.is(t.stable) || to.is(t.canary) }
+
 // other returns where a request may go that its slot turned away unstarted, nil when it may go nowhere else.
 func (t *table) other(refused *target) *target {
 	switch {
-	case refused == t.canary && t.stable.slot.Serving():
+	case refused.is(t.canary) && t.stable.slot.Serving():
 		return t.stable
-	case refused == t.stable && t.canaryTakes():
+	case refused.is(t.stable) && t.canaryTakes():
 		return t.canary
 	}
 	return nil
@@ -105,7 +113,7 @@ func (t *table) serving(version pool.Version) *target {
 	return nil
 }
 
-// expected returns the target that a request of that role waits for.
+// expected returns the target that a request of that role waits for, nil when no slot has the version any more.
 func (t *table) expected(r role, version pool.Version) *target {
 	if r == pinned {
 		return t.serving(version)

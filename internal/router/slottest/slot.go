@@ -29,8 +29,8 @@ type Call struct {
 	Revision string
 }
 
-// Handler answers a call. Its ctx ends when the router cancels the request or its connection ends. An error that
-// is a *pool.Error goes back as it is.
+// Handler answers a call. Its ctx ends when the router cancels the request or its control connection ends. An error
+// that is a *pool.Error goes back as it is.
 type Handler func(ctx context.Context, call Call) (result string, err error)
 
 // Slot is the fake. Start and Stop play its container's life.
@@ -94,7 +94,23 @@ func (s *Slot) Start() {
 	s.mu.Lock()
 	s.listener = l
 	s.mu.Unlock()
-	s.wg.Go(func() { s.accept(l) })
+	ended := make(chan struct{})
+	s.wg.Go(func() { s.accept(l); close(ended) })
+	s.wg.Go(func() { s.reportEach(time.Second, ended) })
+}
+
+// reportEach sends the status again and again, as a slot does, until it ends.
+func (s *Slot) reportEach(interval time.Duration, ended <-chan struct{}) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.Report()
+		case <-ended:
+			return
+		}
+	}
 }
 
 // Stop ends every connection at once, like a container that was killed. Idempotent.
@@ -218,6 +234,11 @@ func (s *Slot) serve(conn net.Conn) {
 func (s *Slot) serveControl(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 	c := &control{w: w}
 	s.set(func() { s.conns[conn] = c })
+	defer s.set(func() { // the router is gone
+		for _, cancel := range s.running {
+			cancel()
+		}
+	})
 	if c.send(&frame.Frame{Kind: frame.Status, Payload: encode(slotproto.Status{Slot: s.Name})}) != nil {
 		return
 	}
@@ -310,7 +331,7 @@ func (s *Slot) serveData(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 	}
 }
 
-// run calls the handler. Only the router's Cancel ends its ctx: like the real slot, nothing reads the data
+// run calls the handler, while there is a configuration with workers. Like in the real slot, nothing reads the data
 // connection meanwhile.
 func (s *Slot) run(call Call) *frame.Frame {
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -318,7 +339,10 @@ func (s *Slot) run(call Call) *frame.Frame {
 	s.set(func() { s.running[call.ID] = cancel })
 	defer s.set(func() { delete(s.running, call.ID) })
 	start := time.Now()
-	result, err := s.handler(ctx, call)
+	result, err := "", error(pool.NewError(pool.ResourceError, pool.NotAvailable, "slot %s is idle", s.Name))
+	if call.Revision != "" {
+		result, err = s.handler(ctx, call)
+	}
 	if err == nil {
 		return &frame.Frame{Kind: frame.Result, ID: call.ID, Budget: time.Since(start), Payload: []byte(result)}
 	}

@@ -30,7 +30,7 @@ func (c *Certificates) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	if !c.leads() {
-		if secret.UID == "" {
+		if secret.ResourceVersion == "" {
 			return ctrl.Result{}, nil // the leader will make it, and the watch will say so
 		}
 		return ctrl.Result{}, c.load(ctx, secret.Data)
@@ -52,7 +52,7 @@ func (c *Certificates) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resu
 	return ctrl.Result{RequeueAfter: min(certificateRecheck, max(plan.Next.Sub(now), 1))}, nil
 }
 
-// secret reads the Secret, which has no UID when there is none. The leader reads it live: what it plans from must not
+// secret reads the Secret, which has no resourceVersion when there is none. The leader reads it live: what it plans from must not
 // be older than what it wrote.
 func (c *Certificates) secret(ctx context.Context) (*corev1.Secret, error) {
 	var from client.Reader = c.Client
@@ -80,7 +80,7 @@ func (c *Certificates) store(ctx context.Context, secret *corev1.Secret, plan pk
 	}
 	secret.Data = maps.Clone(plan.Data)
 	write := func() error { return c.Client.Update(ctx, secret) }
-	if secret.UID == "" {
+	if secret.ResourceVersion == "" {
 		write = func() error { return c.Client.Create(ctx, secret) }
 	}
 	if err := write(); err != nil {

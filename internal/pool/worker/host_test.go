@@ -144,42 +144,34 @@ func childrenOf(t *testing.T, parent int) (pids []int) {
 // TestP81_ReusedPid makes the kernel give a dead worker's pid to another process, and kills the worker again.
 func TestP81_ReusedPid(t *testing.T) {
 	h := openHost(t)
-	dead := h.shell(t, "exit 0")
-	<-dead.done
-	if dead.signal(syscall.SIGKILL) || dead.signalGroup(syscall.SIGKILL) {
-		t.Error("a reaped process was signalled")
-	}
-	stranger := h.reusePID(t, dead.pid)
-	if stranger == nil {
-		t.Skip("pids can't be chosen here (/proc/sys/kernel/ns_last_pid)")
-	}
+	dead, stranger := h.reusePID(t)
 	dead.signalGroup(syscall.SIGKILL)
 	dead.signal(syscall.SIGKILL)
-	if err := syscall.Kill(stranger.pid, 0); err != nil {
-		t.Errorf("the stranger with the reused pid %d: %v", stranger.pid, err)
-	}
 	stranger.signalGroup(syscall.SIGTERM)
 	<-stranger.done
 	if got := stranger.exit.Signal; got != syscall.SIGTERM {
-		t.Errorf("the stranger ended by %v; want this test's SIGTERM", got)
+		t.Errorf("the stranger with the reused pid %d ended by %v; want this test's SIGTERM", stranger.pid, got)
 	}
 }
 
-// reusePID starts a process with a chosen pid; nil when the system doesn't let it.
-func (h *Host) reusePID(t *testing.T, pid int) *process {
+// reusePID returns a dead process and a live one with the same pid. Any other process of the machine may be faster
+// to take the pid, so it tries with many.
+func (h *Host) reusePID(t *testing.T) (dead, stranger *process) {
 	t.Helper()
-	for range 50 {
-		if os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0) != nil {
-			return nil
+	for range 500 {
+		dead = h.shell(t, "exit 0")
+		<-dead.done
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(dead.pid-1)), 0); err != nil {
+			t.Skipf("pids can't be chosen here: %v", err)
 		}
-		p := h.shell(t, "sleep 600")
-		if p.pid == pid {
-			return p
+		if stranger = h.shell(t, "sleep 600"); stranger.pid == dead.pid {
+			return dead, stranger
 		}
-		p.signalGroup(syscall.SIGKILL)
-		<-p.done
+		stranger.signalGroup(syscall.SIGKILL)
+		<-stranger.done
 	}
-	return nil
+	t.Fatal("no pid could be used again in 500 tries")
+	return nil, nil
 }
 
 func TestP82_LeftoversAreKilled(t *testing.T) {

@@ -48,7 +48,7 @@ func routerConfig(args []string) (_ router.Config, bootstrapFile string, _ error
 	}
 	flags := flag.NewFlagSet("poold router", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), "usage: poold router --pool NAME [flags]\n"+
+		_, _ = fmt.Fprintf(flags.Output(), "usage: poold router --pool NAME [flags]\n"+
 			"The pod's own configuration (a snapshot in protojson, with no epoch) comes in $%s or --bootstrap-file.\n", bootstrapVariable)
 		flags.PrintDefaults()
 	}
@@ -67,7 +67,7 @@ func routerConfig(args []string) (_ router.Config, bootstrapFile string, _ error
 	err := flags.Parse(args)
 	if err == nil && flags.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
-		fmt.Fprintf(flags.Output(), "poold router: %v\n", err)
+		_, _ = fmt.Fprintf(flags.Output(), "poold router: %v\n", err)
 	}
 	return config, bootstrapFile, err
 }

@@ -59,7 +59,7 @@ func installBinary(dir, executable string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(fresh.Name()) // fails once it is renamed
+	defer func() { _ = os.Remove(fresh.Name()) }() // nothing is left of it once it is renamed
 	_, err = io.Copy(fresh, source)
 	err = errors.Join(err, fresh.Chmod(binaryMode), fresh.Sync(), fresh.Close())
 	if err != nil {
@@ -117,7 +117,7 @@ func installTree(dir string, tree fs.FS) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(fresh) // the former tree, or what a failure left
+	defer func() { _ = os.RemoveAll(fresh) }() // the former tree, or what a failure left
 	if err := writeTree(fresh, tree); err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func TestInstall(t *testing.T) {
 			}
 		},
 		"a file in the folder's place": func(t *testing.T, dir string) { write(t, dir+"/python", "x", 0o644) },
-		"an empty folder":              func(t *testing.T, dir string) { write(t, dir+"/python/x", "", 0o644); os.Remove(dir + "/python/x") },
+		"an empty folder":              func(t *testing.T, dir string) { write(t, dir+"/python/x", "", 0o644); _ = os.Remove(dir + "/python/x") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

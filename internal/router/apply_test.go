@@ -188,8 +188,7 @@ func TestO42_RestartBeginsWithWhatWasInForce(t *testing.T) {
 func TestTornStateFallsBackToTheBootstrap(t *testing.T) {
 	r := newRig(t, snapshot(100), nil)
 	r.apply(at(snapshot(2500), 5, 9))
-	r.stop()
-	<-r.done
+	r.end()
 	path := filepath.Join(r.config.StateDir, "snapshot")
 	whole, err := os.ReadFile(path)
 	if err != nil {

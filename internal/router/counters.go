@@ -39,11 +39,12 @@ func outcomeOf(err error) outcome {
 		return timedOut
 	case pool.QueueFull, pool.CheckoutTimeout:
 		return shed
+	default:
+		if e.Category == pool.RequestError {
+			return callerError
+		}
+		return infrastructure
 	}
-	if e.Category == pool.RequestError {
-		return callerError
-	}
-	return infrastructure
 }
 
 // executed reports whether the outcome tells how fast the revision is: requests that were refused or given up

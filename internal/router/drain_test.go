@@ -27,7 +27,7 @@ func TestO51_DrainFinishesWhatIsRunning(t *testing.T) {
 	r.until(func() bool { // it listens no more
 		conn, err := net.Dial("unix", r.config.Socket)
 		if err == nil {
-			conn.Close()
+			_ = conn.Close()
 		}
 		return err != nil
 	})

@@ -208,7 +208,7 @@ func TestP29_DisconnectCancels(t *testing.T) {
 		t.Fatal(err)
 	}
 	if response, err := r.client.Do(request); !errors.Is(err, context.Canceled) {
-		response.Body.Close()
+		_ = response.Body.Close()
 		t.Fatalf("got %v", err)
 	}
 	<-left
@@ -240,8 +240,7 @@ func TestListeners(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o666 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
-		r.stop()
-		<-r.done
+		r.end()
 		if _, err := os.Stat(r.config.Socket); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("after the end: %v", err)
 		}
@@ -260,14 +259,14 @@ func TestListeners(t *testing.T) {
 		defer second.Close()
 		go func() {
 			if conn, err := net.Dial("unix", path); err == nil {
-				conn.Close()
+				_ = conn.Close()
 			}
 		}()
 		conn, err := second.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.Close()
+		_ = conn.Close()
 	})
 	t.Run("loopback only", func(t *testing.T) {
 		for address, fine := range map[string]bool{
@@ -275,7 +274,7 @@ func TestListeners(t *testing.T) {
 		} {
 			l, err := listenLoopback(t.Context(), address)
 			if err == nil {
-				l.Close()
+				_ = l.Close()
 			}
 			if (err == nil) != fine && address != "[::1]:0" { // a machine may have no IPv6
 				t.Errorf("%q: %v", address, err)

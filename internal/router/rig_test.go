@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(buildDir)
+		_ = os.RemoveAll(buildDir)
 		os.Exit(code)
 	}))
 }
@@ -161,21 +161,28 @@ func (r *rig) start() {
 	router := r.Router
 	go func() { done <- router.Run(ctx); close(done) }()
 	r.t.Cleanup(func() {
-		cancel()
 		transport.CloseIdleConnections()
-		<-done
+		cancel()
+		for range done { // until it is closed
+		}
 	})
 	r.until(func() bool { _, err := os.Stat(r.config.Socket); return err == nil })
+}
+
+// end stops the router and waits until it has drained.
+func (r *rig) end() {
+	r.t.Helper()
+	r.client.CloseIdleConnections()
+	r.stop()
+	if err := <-r.done; err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // restart ends the router and starts another on the same files.
 func (r *rig) restart() {
 	r.t.Helper()
-	r.stop()
-	r.client.CloseIdleConnections()
-	if err := <-r.done; err != nil {
-		r.t.Fatal(err)
-	}
+	r.end()
 	r.start()
 }
 
@@ -268,6 +275,6 @@ func shortDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }

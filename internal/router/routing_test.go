@@ -238,8 +238,7 @@ func TestSlotThatTurnsAwayLeavesItToTheOther(t *testing.T) {
 
 func TestNothingThatWasSentIsSentAgain(t *testing.T) {
 	entered := make(chan struct{})
-	var r *rig
-	r = newRig(t, snapshot(5000), map[string]slottest.Handler{
+	r := newRig(t, snapshot(5000), map[string]slottest.Handler{
 		"die": func(context.Context, slottest.Call) (string, error) {
 			close(entered)
 			time.Sleep(50 * time.Millisecond) // longer than Stop needs to close the connections

@@ -70,7 +70,7 @@ func (a *Agent) connect() (*grpc.ClientConn, error) {
 		grpc.WithPerRPCCredentials(bearerFile(a.opts.TokenFile)),
 		grpc.WithKeepaliveParams(keepaliveParams),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
-		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(), grpc.WithSharedWriteBuffer(true),
+		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 	)
 }
 

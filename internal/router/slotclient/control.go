@@ -57,7 +57,7 @@ func (c *Client) runSession(ctx context.Context, redial *backoff.Backoff) error 
 		return err
 	}
 	defer nc.Close()
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	redial.Reset()
 	s := &session{client: c, nc: nc, r: r, w: w}
 	c.mu.Lock()
@@ -76,7 +76,7 @@ func (c *Client) endSession(ctx context.Context, err error) {
 	news := c.session != nil || c.lastErr == nil || c.lastErr.Error() != err.Error()
 	c.session, c.lastErr, c.status, c.ready = nil, err, nil, ""
 	for _, conn := range c.idle {
-		conn.nc.Close()
+		_ = conn.nc.Close()
 	}
 	c.idle = nil
 	if news {
@@ -114,7 +114,7 @@ func (s *session) writeLocked(f *frame.Frame) {
 		err = s.w.Write(f)
 	}
 	if err != nil {
-		s.nc.Close() // listen returns
+		_ = s.nc.Close() // listen returns
 	}
 }
 
@@ -203,13 +203,13 @@ func (c *Client) dial(ctx context.Context, role slotproto.Role) (*net.UnixConn, 
 		return nil, nil, nil, err
 	}
 	r, w := frame.NewReader(nc, c.opts.MaxPayload), frame.NewWriter(nc)
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	err = c.greet(r, w, role)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		nc.Close()
+		_ = nc.Close()
 		return nil, nil, nil, fmt.Errorf("no greeting at %s: %w", c.opts.Socket, err)
 	}
 	return nc.(*net.UnixConn), r, w, nil

@@ -65,7 +65,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 		return Reply{}, c.notAvailable(err)
 	}
 	id := c.ids.Add(1)
-	stop := context.AfterFunc(ctx, func() { conn.nc.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.nc.SetDeadline(time.Unix(1, 0)) })
 	reply, clean, err := c.exchange(ctx, conn, id, req)
 	if stop() && clean {
 		c.checkin(conn)
@@ -133,7 +133,7 @@ func (c *Client) checkout(ctx context.Context) (*dataConn, error) {
 		if untouched(conn.nc) {
 			return conn, nil
 		}
-		conn.nc.Close()
+		_ = conn.nc.Close()
 	}
 }
 
@@ -173,7 +173,7 @@ func (c *Client) checkin(conn *dataConn) {
 	}
 	c.mu.Unlock()
 	if !keep {
-		conn.nc.Close()
+		_ = conn.nc.Close()
 	}
 }
 
@@ -185,14 +185,14 @@ func (c *Client) discard(conn *dataConn, id uint64) {
 	if s != nil && s == conn.session {
 		s.cancel(id)
 	}
-	conn.nc.Close()
+	_ = conn.nc.Close()
 }
 
 // pruneLocked closes connections that weren't used for idleTime; caller must hold mu. The oldest are first.
 func (c *Client) pruneLocked(now time.Time) {
 	n := 0
 	for n < len(c.idle) && now.Sub(c.idle[n].used) > idleTime {
-		c.idle[n].nc.Close()
+		_ = c.idle[n].nc.Close()
 		n++
 	}
 	c.idle = append(c.idle[:0], c.idle[n:]...)

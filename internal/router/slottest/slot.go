@@ -119,11 +119,11 @@ func (s *Slot) Stop() {
 	l := s.listener
 	s.listener = nil
 	for conn := range s.conns {
-		conn.Close()
+		_ = conn.Close()
 	}
 	s.mu.Unlock()
 	if l != nil {
-		l.Close()
+		_ = l.Close()
 	}
 	s.wg.Wait()
 }
@@ -197,13 +197,13 @@ func (s *Slot) accept(l net.Listener) {
 		}
 		s.mu.Lock()
 		if s.listener != l {
-			conn.Close()
+			_ = conn.Close()
 		}
 		s.conns[conn] = nil
 		s.mu.Unlock()
 		s.wg.Go(func() {
 			s.serve(conn)
-			conn.Close()
+			_ = conn.Close()
 			s.set(func() { delete(s.conns, conn) })
 		})
 	}
@@ -256,6 +256,8 @@ func (s *Slot) serveControl(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 					cancel()
 				}
 			})
+		default:
+			s.t.Errorf("slot %s: a frame of kind %d on a control connection", s.Name, f.Kind)
 		}
 	}
 }
@@ -346,8 +348,8 @@ func (s *Slot) run(call Call) *frame.Frame {
 	if err == nil {
 		return &frame.Frame{Kind: frame.Result, ID: call.ID, Budget: time.Since(start), Payload: []byte(result)}
 	}
-	e, ok := err.(*pool.Error)
-	if !ok {
+	var e *pool.Error
+	if !errors.As(err, &e) {
 		e = pool.NewError(pool.CommunicationError, pool.PythonError, "%v", err)
 		e.Sent = true
 	}

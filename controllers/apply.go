@@ -132,8 +132,7 @@ func (r *WorkerPoolReconciler) foreign(ctx context.Context, p *pass, object clie
 func (r *WorkerPoolReconciler) storeBundle(ctx context.Context, p *pass) error {
 	bundle := r.Trust.Bundle()
 	if len(bundle) == 0 {
-		p.again = coalesce
-		return nil
+		return nil // the first one wakes all pools
 	}
 	wanted := bundleMap(p.pool, bundle)
 	var found corev1.ConfigMap

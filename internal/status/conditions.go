@@ -13,6 +13,7 @@ import (
 // Reasons. They are states.
 const (
 	ReasonNoPods                = "NoPods"
+	ReasonPodsStarting          = "PodsStarting"
 	ReasonStableServing         = "StableServing"
 	ReasonCanaryServing         = "CanaryServing"
 	ReasonWorkersNotReady       = "WorkersNotReady"
@@ -101,8 +102,11 @@ func (in *Input) setWhile(s *v1alpha1.WorkerPoolStatus, name string, present boo
 // available: requests are being served in every live pod, by whatever revision.
 func available(in *Input) finding {
 	live := in.live()
-	if len(live) == 0 {
-		return no(ReasonNoPods, "no pod of this pool is running; pods join with the label %s: %s", v1alpha1.PoolLabel, in.Pool.Name)
+	switch {
+	case len(in.Pods) == 0:
+		return no(ReasonNoPods, "no pod has the label %s: %s", v1alpha1.PoolLabel, in.Pool.Name)
+	case len(live) == 0:
+		return no(ReasonPodsStarting, "none of %d pods is running yet (%s)", len(in.Pods), named(in.where(func(*Pod) bool { return true })))
 	}
 	serving, reason := in.serving(), ReasonStableServing
 	if serving != &in.Decision.Assignment.Stable {
@@ -135,7 +139,8 @@ func injected(in *Input) finding {
 func configSynced(in *Input) finding {
 	live := in.live()
 	if len(live) == 0 {
-		return unknown(ReasonNoPods, "no pod of this pool is running")
+		f := available(in)
+		return unknown(f.reason, "%s", f.message)
 	}
 	for _, problem := range []func(*Input) (finding, bool){refused, insufficient, outdated, unreachable, unacknowledged} {
 		if f, found := problem(in); found {

@@ -31,8 +31,11 @@ func summarise(in *Input) (finding, progress) {
 	if f := injected(in); f.reason == ReasonPodsNotInjected {
 		return f, stuck
 	}
-	if len(in.live()) == 0 {
-		return available(in), settled
+	switch f := available(in); f.reason {
+	case ReasonNoPods: // nothing is on the way, and nothing is wrong
+		return f, settled
+	case ReasonPodsStarting:
+		return f, moving
 	}
 	switch f := configSynced(in); f.reason {
 	case ReasonResourcesInsufficient, ReasonPodsOutdated:

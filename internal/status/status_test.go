@@ -91,6 +91,14 @@ func TestConditions(t *testing.T) {
 			},
 			says: []string{"pool.dspex.dev/pool: main"},
 		},
+		"pods on their way": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) { p.Live, p.Connected = false, false })},
+			want: map[string]string{
+				"Ready": "False PodsStarting", "Available": "False PodsStarting", "Injected": "True AllInjected",
+				"ConfigSynced": "Unknown PodsStarting", "Promoted": "True Promoted", "Reconciling": "True PodsStarting",
+			},
+			says: []string{"none of 1 pods is running yet (one)"},
+		},
 		"TestO78 pinned": {
 			decision: canary(rollout.CanaryPinned, 1000, 1000), pods: both,
 			want: map[string]string{

@@ -10,11 +10,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 )
 
 func TestO14_FirstInstallGoesStraightToItsVersion(t *testing.T) {
@@ -274,4 +278,87 @@ func TestRevisionsAreStoredAndPruned(t *testing.T) {
 	if got := scripts[0].inForce().GetSlots(); got[0].GetRevision().GetModule() != "demo.m11" && got[1].GetRevision().GetModule() != "demo.m11" {
 		t.Errorf("in force: %v", got)
 	}
+}
+
+// A first install that never served is replaced as it is corrected, whatever the weight: there is nothing to canary
+// against.
+func TestAFirstInstallIsCorrected(t *testing.T) {
+	startOperator(t)
+	w := newWorld(t)
+	pool := w.pool("main", func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Module, s.Canary = "demo.typo", weight("10") })
+	s := newScript()
+	s.broken["demo.typo"] = "ModuleNotFoundError: No module named 'demo.typo'"
+	w.connect(w.pod("main-0", pool, nil), s)
+	w.awaitReady("main", "WorkerBootFailed")
+	w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Module = "demo.commands" })
+	pinned := w.awaitReady("main", "CanaryPinned")
+	if st := pinned.Status; st.Stable.Version != v1alpha1.PoolV1 || st.Canary.Version != v1alpha1.PoolV2 || !st.Stable.Proven {
+		t.Errorf("stable %+v, canary %+v; want v1 and v2 of the corrected module", st.Stable, st.Canary)
+	}
+	for _, slot := range s.inForce().GetSlots() {
+		if got := slot.GetRevision().GetModule(); got != "demo.commands" {
+			t.Errorf("slot %s runs %s", slot.GetName(), got)
+		}
+	}
+}
+
+// A changed image isn't run in a container that was made with another one: the canary's slot waits for new pods.
+func TestANewImageWaitsForNewPods(t *testing.T) {
+	startOperator(t)
+	w := newWorld(t)
+	pool := w.pool("main", nil)
+	old := newScript()
+	disconnect := w.connect(w.pod("old", pool, nil), old)
+	w.awaitReady("main", "Promoted")
+	w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Image = "shop/worker:2" })
+	outdated := w.awaitReady("main", "PodsOutdated")
+	if m := condition(outdated, v1alpha1.ConditionStalled).Message; outdated.Status.Pods.Outdated != 1 || !strings.Contains(m, "kubectl delete -n "+w.namespace+" pod/old") {
+		t.Errorf("outdated %d, message: %s", outdated.Status.Pods.Outdated, m)
+	}
+	if in := old.inForce(); in.GetCanary() != "" || in.GetSlots()[1].GetRevision() != nil {
+		t.Errorf("the old pod was told to run the new image's revision: %v", in)
+	}
+
+	disconnect()
+	w.must(server.Client.Delete(testContext(t), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "old"}}, client.GracePeriodSeconds(0)))
+	w.connect(w.pod("new", pool, func(p *corev1.Pod) {
+		p.Annotations[v1alpha1.ImagesAnnotation] = fmt.Sprintf(`{"a":%q,"b":"shop/worker:2"}`, workerImage)
+	}), newScript())
+	if got := w.awaitReady("main", "Promoted"); got.Status.Stable.Image != "shop/worker:2" {
+		t.Errorf("stable %+v", got.Status.Stable)
+	}
+}
+
+func TestTheBundleComesBack(t *testing.T) {
+	startOperator(t)
+	w := newWorld(t)
+	w.pool("main", nil)
+	before := w.bundle("main")
+	w.must(server.Client.Delete(testContext(t), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "main-workerpool-ca"}}))
+	if diff := cmp.Diff(string(before), string(w.bundle("main"))); diff != "" {
+		t.Errorf("another bundle:\n%s", diff)
+	}
+}
+
+// Deleting a pool ends its streams and leaves its pods alone.
+func TestO12_ADeletedPool(t *testing.T) {
+	startOperator(t)
+	w := newWorld(t)
+	pool := w.pool("main", nil)
+	w.served(pool, 1)
+	if got := w.awaitReady("main", "Promoted"); len(got.Finalizers) != 0 {
+		t.Errorf("finalizers %v", got.Finalizers)
+	}
+	var pod corev1.Pod
+	w.must(server.Client.Get(testContext(t), client.ObjectKey{Namespace: w.namespace, Name: "main-0"}, &pod))
+	channel, token := w.dial("main"), w.token(&pod, "pool.dspex.dev")
+	w.must(server.Client.Delete(testContext(t), pool))
+	w.await("refusal", func() error {
+		_, err := hello(testContext(t), channel, token, &controlpb.Hello{Pool: "main", PoolUid: string(pool.UID), Instance: "other"})
+		if status.Code(err) != codes.PermissionDenied {
+			return fmt.Errorf("the stream of a deleted pool: %w", err)
+		}
+		return nil
+	})
+	w.must(server.Client.Get(testContext(t), client.ObjectKeyFromObject(&pod), &pod))
 }

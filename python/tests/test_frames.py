@@ -8,6 +8,7 @@ import json
 import os
 import random
 import resource
+import signal
 import threading
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
@@ -122,6 +123,30 @@ def test_p33_no_room_is_made_for_a_frame_over_the_limit() -> None:
     ):
         channel.read()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_p32_a_signal_in_the_middle_of_a_write_loses_nothing() -> None:
+    """The pipe is full when the signal comes, and read only after it."""
+    channel = Channel(*os.pipe())
+    interrupted = threading.Event()
+    received: List[Optional[Frame]] = []
+
+    def read() -> None:
+        interrupted.wait(20)
+        received.append(channel.read())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    former = signal.signal(signal.SIGALRM, lambda *_: interrupted.set())
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        channel.write(encode(6, 1, 1, b"x" * (4 << 20)))
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    reader.join()
+    assert received == [Frame(6, 1, 1, 0, b"", b"x" * (4 << 20))]
+    assert interrupted.is_set()
+    channel.close()
 
 
 def test_meta_that_the_format_cannot_say_is_refused() -> None:

@@ -324,7 +324,11 @@ async def fail(): raise ValueError("async")
 async def cancelled(): raise asyncio.CancelledError("mine")
 @command
 async def leave():
-    asyncio.get_running_loop().create_task(asyncio.sleep(600))
+    asyncio.get_running_loop().create_task(long())
+    await asyncio.sleep(0)
+async def long():
+    try: await asyncio.sleep(600)
+    finally: print("cancelled at the end")
 """)
     for _ in range(3):
         assert worker.call("add", a=1).result == [2, 1]
@@ -335,7 +339,7 @@ async def leave():
     assert worker.call("add", a=1).result == [2, 1]
     worker.close_input()
     assert worker.exit_code() == 0
-    assert "Task" not in worker.stderr()
+    assert worker.stderr() == "cancelled at the end\n"
 
 
 def test_asyncio_is_loaded_only_for_async_handlers(serve: Serve) -> None:

@@ -29,9 +29,10 @@ import (
 const (
 	// CertificateSecret, in the operator's namespace, holds the authority and the serving certificate.
 	CertificateSecret = "workerpool-certificates"
-	// WebhookService and ControlService are the names that the serving certificate is for.
+	// The Services that the serving certificate is for.
 	WebhookService = "workerpool-webhook"
 	ControlService = "workerpool-control"
+	MetricsService = "workerpool-metrics"
 	// WebhookConfiguration gets the bundle.
 	WebhookConfiguration = "workerpool-injection"
 )
@@ -66,7 +67,7 @@ type certificate struct {
 // ServiceNames are the names under which the operator's Services are called.
 func ServiceNames(namespace string) []string {
 	var names []string
-	for _, s := range []string{WebhookService, ControlService} {
+	for _, s := range []string{WebhookService, ControlService, MetricsService} {
 		names = append(names, s+"."+namespace+".svc", s+"."+namespace+".svc.cluster.local")
 	}
 	return names

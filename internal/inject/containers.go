@@ -72,7 +72,7 @@ func router(pod *corev1.Pod, in Input, sizes resources, bootstrap string) corev1
 		Image:                    in.Settings.OperatorImage,
 		Command:                  []string{"/poold"},
 		Args:                     routerArgs(pod, in),
-		Env:                      []corev1.EnvVar{{Name: BootstrapVariable, Value: bootstrap}},
+		Env:                      append([]corev1.EnvVar{{Name: BootstrapVariable, Value: bootstrap}}, memoryLimit(sizes.router)...),
 		RestartPolicy:            new(corev1.ContainerRestartPolicyAlways),
 		SecurityContext:          operatorUser(),
 		Resources:                sizes.router,
@@ -86,6 +86,15 @@ func router(pod *corev1.Pod, in Input, sizes resources, bootstrap string) corev1
 			noToken(),
 		},
 	}
+}
+
+// memoryLimit tells Go's collector of the container's limit, a tenth below it.
+func memoryLimit(r corev1.ResourceRequirements) []corev1.EnvVar {
+	limit, ok := r.Limits[corev1.ResourceMemory]
+	if !ok {
+		return nil
+	}
+	return []corev1.EnvVar{{Name: "GOMEMLIMIT", Value: strconv.FormatInt(limit.Value()/10*9, 10)}}
 }
 
 func routerArgs(pod *corev1.Pod, in Input) []string {

@@ -10,12 +10,23 @@ import (
 
 // refuse says why a pod can't have a pool, nil if it can.
 func refuse(pod *corev1.Pod) error {
+	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+		return fmt.Errorf("the pod is a static pod, which its node runs as its file says; remove the pool's label, or run it as a DaemonSet")
+	}
 	for _, check := range []func(*corev1.PodSpec) error{
-		refuseWindows, refuseOwnContainers, refuseOwnVolumes, refuseAppContainers,
+		refuseEmpty, refuseWindows, refuseOwnContainers, refuseOwnVolumes, refuseAppContainers,
 	} {
 		if err := check(&pod.Spec); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// refuseEmpty is here because admission comes before validation.
+func refuseEmpty(spec *corev1.PodSpec) error {
+	if len(spec.Containers) == 0 {
+		return fmt.Errorf("the pod has no containers; give it at least one")
 	}
 	return nil
 }

@@ -40,6 +40,14 @@ func TestPodRefusals(t *testing.T) {
 			},
 			want: []string{`"web"`, "mount it elsewhere"},
 		},
+		"no containers": {
+			pod:  func(p *corev1.Pod) { p.Spec.Containers = nil },
+			want: []string{"no containers"},
+		},
+		"static pod": {
+			pod:  func(p *corev1.Pod) { p.Annotations = map[string]string{"kubernetes.io/config.mirror": "x"} },
+			want: []string{"static pod", "remove the pool's label"},
+		},
 		"Windows by os": {
 			pod:  func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} },
 			want: []string{"Windows", "remove the pool's label"},

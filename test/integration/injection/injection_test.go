@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -162,6 +163,27 @@ func TestO53_PodSecurityRestricted(t *testing.T) {
 	app := pod.Spec.Containers[0]
 	if !slices.ContainsFunc(app.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == tokenPath && tokens[m.Name] }) {
 		t.Error("the application lost its token, or the API server gave none and this test shows nothing")
+	}
+}
+
+// TestO53_TheOperatorItself: its own namespace enforces "restricted" too.
+func TestO53_TheOperatorItself(t *testing.T) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "workerpool-operator"}}
+	for _, object := range []client.Object{namespace, deployment} {
+		if err := server.Client.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := namespace.Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
+		t.Errorf("namespace %s enforces %q, want restricted", operatorNamespace, got)
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, GenerateName: "operator-", Labels: deployment.Spec.Template.Labels},
+		Spec:       deployment.Spec.Template.Spec,
+	}
+	if err := server.Client.Create(t.Context(), pod, client.DryRunAll); err != nil {
+		t.Error(err)
 	}
 }
 

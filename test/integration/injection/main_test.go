@@ -70,6 +70,7 @@ func setUp(ctx context.Context) error {
 // operator is one replica, in this process.
 type operator struct {
 	webhookPort int
+	metrics     string // host:port
 	health      string
 	cancel      context.CancelFunc
 	ended       chan error
@@ -87,24 +88,29 @@ func operatorConfig() *rest.Config {
 
 // startOperator returns once the replica is ready.
 func startOperator(ctx context.Context) (*operator, error) {
-	webhookPort, err := freePort()
-	if err != nil {
-		return nil, err
+	var ports [3]int
+	for i := range ports {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		ports[i] = port
 	}
-	healthPort, err := freePort()
-	if err != nil {
-		return nil, err
+	o := &operator{
+		webhookPort: ports[0],
+		metrics:     fmt.Sprintf("127.0.0.1:%d", ports[1]),
+		health:      fmt.Sprintf("127.0.0.1:%d", ports[2]),
+		ended:       make(chan error, 1),
 	}
-	o := &operator{webhookPort: webhookPort, health: fmt.Sprintf("127.0.0.1:%d", healthPort), ended: make(chan error, 1)}
 	mgr, err := controllers.NewManager(operatorConfig(), controllers.Options{
 		Namespace:      operatorNamespace,
 		OperatorImage:  "operator:test",
 		WorkerImage:    "worker:test",
 		ControlAddress: "localhost:9444", // makes the certificate one for localhost
 		ControlBind:    "127.0.0.1:0",
-		MetricsBind:    "0",
+		MetricsBind:    o.metrics,
 		HealthBind:     o.health,
-		Webhook:        webhook.Options{Host: "127.0.0.1", Port: webhookPort},
+		Webhook:        webhook.Options{Host: "127.0.0.1", Port: o.webhookPort},
 		Log:            logr.Discard(),
 		Clock:          time.Now,
 		Metrics:        prometheus.NewRegistry(),

@@ -18,7 +18,7 @@ const (
 // statusClientClosed is nginx's number for a caller that went away; nobody is left to read it.
 const statusClientClosed = 499
 
-// statuses gives each error type its HTTP status. The types are complete: one that is missing is a bug of ours.
+// statuses gives each error type of a command its HTTP status; any other is a bug of ours, and 500.
 var statuses = map[pool.Type]int{
 	pool.CheckoutTimeout:  http.StatusServiceUnavailable,
 	pool.QueueFull:        http.StatusServiceUnavailable,
@@ -80,6 +80,12 @@ func (r *Router) tooManyWait(limit int) *pool.Error {
 	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
 		"pool %s has %d requests waiting for a slot to come back (queueLimit); retry later or raise spec.queueLimit",
 		r.cfg.Pool, limit))
+}
+
+func (r *Router) noRoom(c *call) *pool.Error {
+	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
+		"the router holds large requests up to its limit of %d bytes, and had no room for %s; retry later, or send a reference to the data",
+		bodiesAtOnce*r.cfg.MaxPayload, c.command))
 }
 
 func (r *Router) versionNotServed(t *table, wanted pool.Version) *pool.Error {

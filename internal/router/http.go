@@ -65,11 +65,13 @@ func (r *Router) refuseMethod(w http.ResponseWriter, control *http.ResponseContr
 
 func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control *http.ResponseController, name string) {
 	c := call{command: name, start: time.Now()}
-	if err := r.read(&c, w, req, control); err != nil {
+	release, err := r.read(&c, w, req, control)
+	if err != nil {
 		r.writeError(w, control, err)
 		return
 	}
 	reply, to, err := r.do(req.Context(), c)
+	release()
 	if to != nil {
 		w.Header()[headerVersion] = []string{string(to.version)}
 		w.Header()[headerRevision] = []string{to.revision}
@@ -81,18 +83,59 @@ func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control 
 	writeBody(w, control, http.StatusOK, reply.Payload)
 }
 
-// read fills the call from the request, and says what is wrong with that.
-func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control *http.ResponseController) error {
+// read fills the call from the request, and says what is wrong with that. The caller must call release once the
+// payload is of no more use.
+func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control *http.ResponseController) (release func(), err error) {
 	if err := checkCommand(c.command); err != nil {
-		return err
+		return nil, err
 	}
 	if err := readVersion(c, req.Header.Get(headerVersion)); err != nil {
-		return err
+		return nil, err
 	}
 	if err := readDeadline(c, req.Header.Get(headerDeadline)); err != nil {
-		return err
+		return nil, err
 	}
-	return r.readBody(c, w, req, control)
+	if req.ContentLength > int64(r.cfg.MaxPayload) {
+		return nil, r.tooLarge(c, w)
+	}
+	held, err := r.reserve(req.Context(), c, req.ContentLength)
+	if err != nil {
+		return nil, err
+	}
+	err = r.readBody(c, w, req, control)
+	if held > 0 && len(c.payload) <= smallBody { // also when it wasn't read
+		r.bodies.Release(held)
+		held = 0
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { r.bodies.Release(held) }, nil
+}
+
+const (
+	// bodiesAtOnce is how many bodies of the largest size may be in memory at the same time; each is there twice
+	// while it is sent.
+	bodiesAtOnce = 4
+	// smallBody needs no reservation, in bytes: the queue limit bounds them well enough.
+	smallBody = 64 << 10
+)
+
+// reserve waits until there is room for a body of that length (negative: not told), and returns how many bytes are
+// held for it: several of 16 MiB at once must not be the end of the router, and with it of every request in the pod.
+func (r *Router) reserve(ctx context.Context, c *call, length int64) (held int64, err error) {
+	if length < 0 {
+		length = int64(r.cfg.MaxPayload)
+	}
+	if length <= smallBody {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitFor(c.budget, bodyTimeout))
+	defer cancel()
+	if err := r.bodies.Acquire(ctx, length); err != nil {
+		return 0, r.noRoom(c)
+	}
+	return length, nil
 }
 
 // checkCommand bounds what becomes part of frames, logs and errors. Python names may hold any letter.
@@ -149,22 +192,19 @@ func invalidHeader(name, value, wayOut string) *pool.Error {
 
 // readBody reads the whole body, whose content is the worker's business. None means no arguments.
 func (r *Router) readBody(c *call, w http.ResponseWriter, req *http.Request, control *http.ResponseController) error {
-	limit := int64(r.cfg.MaxPayload)
-	if req.ContentLength > limit {
-		return r.tooLarge(c, w)
-	}
 	until := bodyTimeout
 	if c.budget > 0 {
 		until = min(until, c.budget)
 	}
-	_ = control.SetReadDeadline(c.start.Add(until))
-	body, err := readAll(http.MaxBytesReader(w, req.Body, limit), req.ContentLength)
+	started := time.Now()
+	_ = control.SetReadDeadline(started.Add(until))
+	body, err := readAll(http.MaxBytesReader(w, req.Body, int64(r.cfg.MaxPayload)), req.ContentLength)
 	_ = control.SetReadDeadline(time.Time{}) // from here on, reading only notices that the caller went away
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
 		return r.tooLarge(c, w)
-	case err != nil && time.Since(c.start) >= until:
+	case err != nil && time.Since(started) >= until:
 		w.Header().Set("Connection", "close")
 		return pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
 			"the body of %s hadn't arrived after %s", c.command, pool.Millis(until))

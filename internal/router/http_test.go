@@ -116,6 +116,50 @@ func TestP33_TooLargeWithoutALength(t *testing.T) {
 	}
 }
 
+// TestLargeBodiesAreBounded: as many as fit run at once, the next waits for room, small ones don't.
+func TestLargeBodiesAreBounded(t *testing.T) {
+	inside, finish := make(chan struct{}, 100), make(chan struct{})
+	r := newRig(t, snapshot(0), map[string]slottest.Handler{
+		"hold": func(context.Context, slottest.Call) (string, error) {
+			inside <- struct{}{}
+			<-finish
+			return "{}", nil
+		},
+	})
+	large := strings.Repeat("x", r.cfg.MaxPayload)
+	answers := make(chan *answer, bodiesAtOnce+1)
+	for range bodiesAtOnce {
+		go func() { answers <- r.post("hold", large) }()
+	}
+	for range bodiesAtOnce {
+		<-inside
+	}
+	if a := r.post("x", large, "Workerpool-Deadline", "50ms"); a.code != 503 || !strings.Contains(a.failure.Message, "no room for x") {
+		t.Errorf("one more: %d %s", a.code, a.body)
+	}
+	if a := r.post("x", `{"small": true}`); a.code != 200 {
+		t.Errorf("a small one: %d %s", a.code, a.body)
+	}
+	go func() { answers <- r.post("x", large) }()
+	close(finish)
+	for range bodiesAtOnce + 1 {
+		if a := <-answers; a.code != 200 {
+			t.Errorf("%d %s", a.code, a.body)
+		}
+	}
+	t.Run("a small body of untold length gives back what it holds", func(t *testing.T) {
+		for range 3 * bodiesAtOnce {
+			a := r.send(http.MethodPost, "/v1/commands/x", io.MultiReader(strings.NewReader("{}")), "Workerpool-Deadline", "5s")
+			if a.code != 200 {
+				t.Fatalf("%d %s", a.code, a.body)
+			}
+		}
+		if !r.bodies.TryAcquire(int64(bodiesAtOnce * r.cfg.MaxPayload)) {
+			t.Error("room is lost")
+		}
+	})
+}
+
 // TestP45_SlotsErrorsHaveTheirStatus: whatever a slot says reaches the application whole, with a fitting status.
 func TestP45_SlotsErrorsHaveTheirStatus(t *testing.T) {
 	type slotError struct {

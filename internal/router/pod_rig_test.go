@@ -170,6 +170,16 @@ func (p *podProcesses) end(name string, signal syscall.Signal) error {
 	return proc.err
 }
 
+// openFiles counts a process's file descriptors.
+func (p *podProcesses) openFiles(name string) int {
+	p.t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.procs[name].Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(entries)
+}
+
 // state reads the router's status.
 func (p *podProcesses) state() Status {
 	p.t.Helper()

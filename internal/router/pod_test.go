@@ -59,6 +59,7 @@ func TestPodOfProcesses(t *testing.T) {
 
 func TestO15_ShareIsExactWithRealWorkers(t *testing.T) {
 	p := newPod(t, samples(1000))
+	before := p.openFiles("router")
 	var mu sync.Mutex
 	byVersion := map[string]int{}
 	var wg sync.WaitGroup
@@ -79,6 +80,9 @@ func TestO15_ShareIsExactWithRealWorkers(t *testing.T) {
 	if byVersion["v2"] != 100 || byVersion["v1"] != 900 {
 		t.Errorf("of 1000 requests %v, want 100 by v2", byVersion)
 	}
+	p.client.CloseIdleConnections()
+	// One connection of each caller to each slot is kept, and no more.
+	p.until(func() bool { return p.openFiles("router") <= before+2*8 })
 }
 
 // TestP14_SleepsRunInParallelThroughTheRouter: V2 is about N times V1, one operation at a time.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/frame"
 	"github.com/dspex/workerpool-operator/internal/router/agent"
@@ -59,8 +61,9 @@ type Router struct {
 	news      news                  // of a new table
 	split     split.Scheduler
 	ledger    ledger
-	waiting   atomic.Int64 // requests whose slot is away
-	connected atomic.Bool  // to the operator
+	waiting   atomic.Int64        // requests whose slot is away
+	bodies    *semaphore.Weighted // bytes of large bodies in memory
+	connected atomic.Bool         // to the operator
 
 	applying sync.Mutex   // one snapshot at a time
 	store    *state.Store // guarded by applying
@@ -76,6 +79,7 @@ func New(cfg Config) *Router {
 	r := &Router{
 		cfg: cfg, instance: cfg.Instance, log: cfg.Logger,
 		slots: map[string]*slotclient.Client{}, store: state.NewStore(cfg.StateDir),
+		bodies: semaphore.NewWeighted(int64(bodiesAtOnce * cfg.MaxPayload)),
 	}
 	for _, name := range slotNames {
 		r.slots[name] = slotclient.New(slotclient.Options{

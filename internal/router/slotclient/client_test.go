@@ -110,6 +110,29 @@ func TestDoReturnsTheReplyAndItsServiceTime(t *testing.T) {
 	}
 }
 
+func TestLargeRepliesAreTheCallersToKeep(t *testing.T) {
+	slot := slottest.New(t, t.TempDir(), "a", func(_ context.Context, call slottest.Call) (string, error) {
+		return strings.Repeat(call.Payload, 3*copyLimit), nil
+	})
+	c := configured(t, slot)
+	var kept [][]byte
+	for _, letter := range []string{"a", "b", "c"} {
+		reply, err := c.Do(t.Context(), request("x", letter))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, reply.Payload)
+	}
+	for i, letter := range []string{"a", "b", "c"} {
+		if string(kept[i]) != strings.Repeat(letter, 3*copyLimit) {
+			t.Errorf("reply %q changed after it was returned", letter)
+		}
+	}
+	if n := slot.Opened(); n != 1 {
+		t.Errorf("%d data connections, want 1", n)
+	}
+}
+
 func TestP14_CallersRunInParallel(t *testing.T) {
 	const callers = 16
 	var inside sync.WaitGroup

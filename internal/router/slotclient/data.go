@@ -1,6 +1,7 @@
 package slotclient
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ const (
 	// maxIdle connections are kept between requests, each for idleTime after its last use.
 	maxIdle  = 32
 	idleTime = 30 * time.Second
+	// copyLimit is the largest reply that is copied out of its connection's buffer, in bytes.
+	copyLimit = 64 << 10
 )
 
 // Request is one operation. The payload isn't kept after Do.
@@ -99,23 +102,29 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 	if err := conn.r.Read(&f); err != nil {
 		return Reply{}, false, c.readFailed(ctx, req, err)
 	}
-	return c.decode(&f, id, conn.r.Buffered())
+	clean = conn.r.Buffered() == 0
+	if clean && len(f.Payload) > copyLimit {
+		// The reader and its large buffer go with the reply: no copy, and an idle connection doesn't pin it.
+		conn.r = frame.NewReader(conn.nc, c.opts.MaxPayload)
+	} else {
+		f.Payload = bytes.Clone(f.Payload)
+	}
+	return c.decode(&f, id, clean)
 }
 
 // decode judges a reply. A frame that bears another id, or is followed by more, leaves the stream out of step.
-func (c *Client) decode(f *frame.Frame, id uint64, buffered int) (_ Reply, clean bool, _ error) {
-	clean = buffered == 0
+func (c *Client) decode(f *frame.Frame, id uint64, inStep bool) (_ Reply, clean bool, _ error) {
 	switch {
 	case f.Kind == frame.Error && f.ID == 0: // the slot couldn't read the request
 		return Reply{}, false, decodeError(f.Payload)
 	case f.ID != id:
 		return Reply{}, false, c.failure(pool.ResponseMismatch, "slot %s answered request %d instead of %d", c.opts.Name, f.ID, id)
 	case f.Kind == frame.Result:
-		return Reply{Payload: append([]byte(nil), f.Payload...), Service: f.Budget}, clean, nil
+		return Reply{Payload: f.Payload, Service: f.Budget}, inStep, nil
 	case f.Kind == frame.Error:
 		e := decodeError(f.Payload)
 		e.Sent = f.Flags&frame.FlagSent != 0
-		return Reply{Service: f.Budget}, clean, e
+		return Reply{Service: f.Budget}, inStep, e
 	}
 	return Reply{}, false, c.failure(pool.DecodeError, "slot %s answered with a frame of kind %d", c.opts.Name, f.Kind)
 }

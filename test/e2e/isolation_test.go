@@ -110,7 +110,7 @@ func lastWord(s string) string {
 func TestO54_JobCompletes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.pool("main", v1alpha1.PoolV2, 2)
+	w.pool("main", v1alpha1.PoolV2, 2, patientCheckout)
 	template := w.deployment("main", 1, func(p *corev1.PodTemplateSpec) {
 		p.Spec.RestartPolicy = corev1.RestartPolicyNever
 		p.Spec.Containers[0].Command = []string{"/sample-app", "-callers", "4", "-command", "echo", "-args", "{}", "-count", "200"}

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/test/e2e/harness"
 )
@@ -19,10 +17,7 @@ import (
 func TestP26_P44_P45_P47_P49_BadRequests(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	app, pods := w.serving("main", v1alpha1.PoolV2, 2, weight(50), func(s *v1alpha1.WorkerPoolSpec) {
-		// Some of these requests take a worker with them, and on a busy machine the next one starts slowly.
-		s.Timeouts.Checkout = &metav1.Duration{Duration: time.Minute}
-	})
+	app, pods := w.serving("main", v1alpha1.PoolV2, 2, weight(50), patientCheckout) // some of these requests take a worker with them
 	type answer struct {
 		status   int
 		kind     string // category/type

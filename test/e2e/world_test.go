@@ -126,6 +126,11 @@ func weight(w any) func(*v1alpha1.WorkerPoolSpec) {
 	}
 }
 
+// patientCheckout lets requests wait for workers that start, which on a busy machine takes longer than the default.
+func patientCheckout(s *v1alpha1.WorkerPoolSpec) {
+	s.Timeouts.Checkout = &metav1.Duration{Duration: time.Minute}
+}
+
 // change edits a pool's spec.
 func (w *world) change(name string, edit func(*v1alpha1.WorkerPoolSpec)) {
 	w.Helper()

@@ -87,6 +87,16 @@ def test_p6_traceback_begins_with_the_users_own_frame(start: Serve, tmp_path: Pa
     assert "importlib" not in context["traceback"]
 
 
+def test_p6_users_package_is_the_users_even_among_the_libraries(start: Serve, tmp_path: Path) -> None:
+    """As when an image installs its application with pip."""
+    libraries = tmp_path / "site-packages"
+    write_module(libraries, "import helper\nhelper.call(lambda: 1 / 0)", "application")
+    write_module(libraries, "def call(f): f()", "helper")
+    traceback = start().init("application", sysPath=[str(libraries)]).body["context"]["traceback"]
+    shown = [line.rpartition(" in ")[2] for line in traceback.splitlines() if line.startswith("  File")]
+    assert shown == ["<lambda>", "<module>", "call"]
+
+
 def test_syntax_error_shows_file_line_and_caret(start: Serve, tmp_path: Path) -> None:
     text = start("x = (1,\ny = 2\n").init("user_module").body["context"]["traceback"]
     assert f'File "{tmp_path}/user_module.py", line ' in text

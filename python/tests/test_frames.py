@@ -11,7 +11,7 @@ import resource
 import signal
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -27,16 +27,19 @@ def vectors(group: str) -> List[Any]:
 
 
 @contextlib.contextmanager
-def stream(data: bytes, max_payload: Optional[int] = None) -> Iterator[Channel]:
-    """A channel whose other end writes data and closes."""
+def stream(
+    data: bytes, max_payload: int = DEFAULT_MAX_PAYLOAD, piece: Callable[[], int] = lambda: 1 << 20
+) -> Iterator[Channel]:
+    """A channel whose other end writes data, in pieces of the sizes that piece() gives, and closes."""
     read_fd, write_fd = os.pipe()
-    channel = Channel(read_fd, os.dup(write_fd), max_payload or DEFAULT_MAX_PAYLOAD)
-    os.close(channel._write_fd)
-    channel._write_fd = -1
+    channel = Channel(read_fd, -1, max_payload)
 
     def feed() -> None:
-        with open(write_fd, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
-            pipe.write(data)
+        rest = memoryview(data)
+        with contextlib.suppress(BrokenPipeError):
+            while rest:
+                rest = rest[os.write(write_fd, rest[: piece()]) :]
+        os.close(write_fd)
 
     writer = threading.Thread(target=feed)
     writer.start()
@@ -61,7 +64,7 @@ def test_p32_valid_vectors(vector: Dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", vectors("invalid"))
 def test_p33_invalid_vectors(vector: Dict[str, Any]) -> None:
     says = {"malformed": "length|flags|budget", "too large": "at most", "truncated": "ended inside a frame"}
-    data, limit = bytes.fromhex(vector["hex"]), vector.get("maxPayload")
+    data, limit = bytes.fromhex(vector["hex"]), vector.get("maxPayload", DEFAULT_MAX_PAYLOAD)
     with stream(data, limit) as channel, pytest.raises(ProtocolError, match=says[vector["error"]]):
         channel.read()
 
@@ -81,19 +84,9 @@ def test_p32_any_chunking() -> None:
     ]
     data = b"".join(encode(f.kind, f.generation, f.id, f.payload, f.meta, f.budget) for f in frames)
     for most in (1 << 20, 65_536, 4_000, 29):
-        read_fd, write_fd = os.pipe()
-        channel = Channel(read_fd, write_fd)
-
-        def feed(most: int = most, write_fd: int = write_fd) -> None:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(write_fd, rest[: rng.randint(1, most)]) :]
-
-        writer = threading.Thread(target=feed)
-        writer.start()
-        assert [channel.read() for _ in frames] == frames
-        writer.join()
-        channel.close()
+        with stream(data, piece=lambda most=most: rng.randint(1, most)) as channel:  # type: ignore[misc]
+            assert [channel.read() for _ in frames] == frames
+            assert channel.read() is None
 
 
 def test_p42_random_bytes_are_refused_or_read_as_what_they_say() -> None:
@@ -127,13 +120,14 @@ def test_p33_no_room_is_made_for_a_frame_over_the_limit() -> None:
 
 def test_p32_a_signal_in_the_middle_of_a_write_loses_nothing() -> None:
     """The pipe is full when the signal comes, and read only after it."""
-    channel = Channel(*os.pipe())
+    read_fd, write_fd = os.pipe()
+    channel, source = Channel(-1, write_fd), Channel(read_fd, -1)
     interrupted = threading.Event()
     received: List[Optional[Frame]] = []
 
     def read() -> None:
         interrupted.wait(20)
-        received.append(channel.read())
+        received.append(source.read())
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -143,10 +137,11 @@ def test_p32_a_signal_in_the_middle_of_a_write_loses_nothing() -> None:
         channel.write(encode(6, 1, 1, b"x" * (4 << 20)))
     finally:
         signal.signal(signal.SIGALRM, former)
-    reader.join()
+        channel.close()
+        reader.join()
+        source.close()
     assert received == [Frame(6, 1, 1, 0, b"", b"x" * (4 << 20))]
     assert interrupted.is_set()
-    channel.close()
 
 
 def test_meta_that_the_format_cannot_say_is_refused() -> None:

@@ -59,7 +59,7 @@ func (p *pass) settling(next *v1alpha1.WorkerPoolStatus) bool {
 // allKnown tells whether every live pod has found to this leader and told how it is.
 func (p *pass) allKnown() bool {
 	return !slices.ContainsFunc(p.pods, func(pod status.Pod) bool {
-		return pod.Live && !(pod.Connected && pod.Acknowledged && len(pod.Slots) > 0)
+		return pod.Live && (!pod.Connected || !pod.Acknowledged || len(pod.Slots) == 0)
 	})
 }
 

@@ -100,6 +100,9 @@ func (r *WorkerPoolReconciler) ended(ctx context.Context, phase string, err erro
 		log.FromContext(ctx).V(1).Info("Starting over", "phase", phase, "reason", err.Error())
 		return reconcile.Result{RequeueAfter: coalesce}, nil
 	}
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return reconcile.Result{}, nil // the pool goes with its namespace
+	}
 	return reconcile.Result{}, fmt.Errorf("%s: %w", phase, err)
 }
 

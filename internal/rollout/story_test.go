@@ -123,7 +123,7 @@ func (f *fleet) runSlot(p *rollout.Pod, name string) {
 func (f *fleet) line(d *rollout.Decision) string {
 	slots := map[string]string{"a": "-", "b": "-"}
 	for name := range slots {
-		if in := d.Assignment.In(name); in != nil && !(d.Idle && in == d.Assignment.Canary) {
+		if in := d.Assignment.In(name); in != nil && (!d.Idle || in != d.Assignment.Canary) {
 			slots[name] = string(in.Version)
 		}
 	}

@@ -86,7 +86,7 @@ func (in *Input) unreachable() []*Pod {
 }
 
 func (in *Input) unacknowledged() []*Pod {
-	return in.where(func(p *Pod) bool { return p.Live && !(p.Connected && p.Acknowledged) })
+	return in.where(func(p *Pod) bool { return p.Live && (!p.Connected || !p.Acknowledged) })
 }
 
 func (in *Input) refusing() []*Pod {

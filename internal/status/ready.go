@@ -117,8 +117,9 @@ func rolledOut(in *Input) (finding, progress) {
 			a.Canary.Version, a.Canary.Revision, d.Applied, a.Stable.Version, a.Stable.Revision), settled
 	case rollout.CanaryDropping:
 		return no(ReasonCanaryProgressing, "%s (%s) is being taken out", a.Canary.Version, a.Canary.Revision), moving
+	default:
+		return no(ReasonCanaryProgressing, "%s is at %s %% on its way to %s %%", describe(a.Canary), d.Applied, d.Desired), moving
 	}
-	return no(ReasonCanaryProgressing, "%s is at %s %% on its way to %s %%", describe(a.Canary), d.Applied, d.Desired), moving
 }
 
 func describe(r *v1alpha1.SlotRevision) string {

@@ -74,8 +74,8 @@ func TestO8_TheSpecIsNeverOurs(t *testing.T) {
 			continue
 		}
 		ours++
-		if f.Subresource != "status" || strings.Contains(string(f.FieldsV1.Raw), `"f:spec"`) {
-			t.Errorf("the operator owns, on %q: %s", f.Subresource, f.FieldsV1.Raw)
+		if f.Subresource != "status" || strings.Contains(f.FieldsV1.GetRawString(), `"f:spec"`) {
+			t.Errorf("the operator owns, on %q: %s", f.Subresource, f.FieldsV1.GetRawString())
 		}
 	}
 	if ours == 0 {

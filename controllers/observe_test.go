@@ -1,0 +1,168 @@
+package controllers
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/control"
+	"github.com/dspex/workerpool-operator/internal/revision"
+	"github.com/dspex/workerpool-operator/internal/status"
+)
+
+// TestO61_WhatASlotsImageIsGoodFor: an upgrade of the operator, and of its worker image with it, makes no pod outdated.
+func TestO61_WhatASlotsImageIsGoodFor(t *testing.T) {
+	pool := &v1alpha1.WorkerPool{Spec: v1alpha1.WorkerPoolSpec{Worker: v1alpha1.Worker{Image: "shop/worker:2"}}}
+	p := &pass{pool: pool, texts: revision.Texts{"x": {Worker: revision.Worker{Image: "shop/worker:1"}}}}
+	r := &WorkerPoolReconciler{WorkerImage: "operator/worker:9"}
+	for name, tc := range map[string]struct {
+		annotation string
+		want       map[string][]string
+	}{
+		"the spec's":                         {`{"a":"shop/worker:2"}`, map[string][]string{"a": {"shop/worker:2"}}},
+		"an earlier revision's":              {`{"a":"shop/worker:1"}`, map[string][]string{"a": {"shop/worker:1"}}},
+		"the operator's own":                 {`{"b":"operator/worker:9"}`, map[string][]string{"b": {"operator/worker:9", ""}}},
+		"the operator's, of another release": {`{"b":"operator/worker:8"}`, map[string][]string{"b": {"operator/worker:8", ""}}},
+		"not said":                           {"", nil},
+		"not readable":                       {"{", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.ImagesAnnotation: tc.annotation}}}
+			if diff := cmp.Diff(tc.want, r.imagesOf(pod, p)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWhichPodsCount(t *testing.T) {
+	now := metav1.Now()
+	for name, tc := range map[string]struct {
+		pod  corev1.Pod
+		want bool
+	}{
+		"running":     {corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning}}, true},
+		"pending":     {corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodPending}}, true},
+		"succeeded":   {corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}, false},
+		"failed":      {corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodFailed}}, false},
+		"terminating": {corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &now}}, false},
+	} {
+		if got := counts(&tc.pod); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestAPodHasTimeToJoin(t *testing.T) {
+	led := time.Unix(1_800_000_000, 0)
+	pod := func(started time.Duration) *corev1.Pod {
+		p := memberPod("u", "pool")
+		p.Status = corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &metav1.Time{Time: led.Add(started)}}
+		return p
+	}
+	for name, tc := range map[string]struct {
+		pod  *corev1.Pod
+		view control.PodView
+		now  time.Duration
+		want bool
+	}{
+		"after a change of leader":         {pod(-time.Hour), control.PodView{}, 14 * time.Second, true},
+		"long after it":                    {pod(-time.Hour), control.PodView{}, 15 * time.Second, false},
+		"after its own start":              {pod(time.Hour), control.PodView{}, time.Hour + 14*time.Second, true},
+		"long after that":                  {pod(time.Hour), control.PodView{}, time.Hour + 15*time.Second, false},
+		"after its stream ended":           {pod(0), control.PodView{Since: led.Add(time.Hour)}, time.Hour + 14*time.Second, true},
+		"connected: it needs no such time": {pod(0), control.PodView{Connected: true}, time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &pass{pool: &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{UID: "pool"}}, led: led, now: led.Add(tc.now)}
+			if got := p.podFacts(tc.pod, tc.view).Joining; got != tc.want {
+				t.Errorf("joining %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// A cache that is behind the leader's own last write isn't acted upon.
+func TestOwnWritesAreReadBeforeTheNextDecision(t *testing.T) {
+	for _, tc := range []struct {
+		cached, written string
+		want            error
+	}{{"99", "", nil}, {"100", "100", nil}, {"101", "100", nil}, {"99", "100", errAgain}} {
+		p := &pass{pool: &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{ResourceVersion: tc.cached}}, memory: &memory{written: tc.written}}
+		if err := p.upToDate(); !errors.Is(err, tc.want) {
+			t.Errorf("cached %s after writing %q: %v, want %v", tc.cached, tc.written, err, tc.want)
+		}
+	}
+}
+
+// What one leader, or one pool of that name, knew is nothing to the next.
+func TestMemories(t *testing.T) {
+	var m memories
+	key, led := types.NamespacedName{Name: "main"}, time.Unix(1, 0)
+	first := m.of(key, "uid", led)
+	if m.of(key, "uid", led) != first {
+		t.Error("forgotten between passes")
+	}
+	for name, other := range map[string]*memory{
+		"another UID":        m.of(key, "other", led),
+		"another leadership": m.of(key, "other", led.Add(1)),
+	} {
+		if other == first {
+			t.Errorf("%s: remembered", name)
+		}
+	}
+}
+
+func TestTheCacheKeepsLittleOfAPod(t *testing.T) {
+	pod := memberPod("u", "pool")
+	pod.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "long"
+	pod.Spec.Containers = []corev1.Container{{Name: "app"}}
+	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: "Ready"}}}
+	got, err := stripPod(pod)
+	want := memberPod("u", "pool")
+	want.Status.Phase = corev1.PodRunning
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestASettlingLeaderIsSilent(t *testing.T) {
+	led := time.Unix(1_800_000_000, 0)
+	heard := status.Pod{Live: true}
+	heard.Connected, heard.Acknowledged = true, true
+	away := status.Pod{Live: true}
+	for name, tc := range map[string]struct {
+		change func(*pass)
+		want   bool
+	}{
+		"a pod is on its way":          {func(*pass) {}, true},
+		"all are heard, but no report": {func(p *pass) { p.pods = []status.Pod{heard} }, true},
+		"no pods":                      {func(p *pass) { p.pods = nil }, false},
+		"there was time enough":        {func(p *pass) { p.now = led.Add(joinGrace) }, false},
+		"the spec changed":             {func(p *pass) { p.pool.Generation = 2 }, false},
+		"a problem":                    {func(p *pass) { p.problem = "x" }, false},
+		"it had settled before":        {func(p *pass) { p.memory.settled = true }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &pass{
+				pool: &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Generation: 1}}, memory: &memory{},
+				led: led, now: led.Add(time.Second), pods: []status.Pod{heard, away},
+				before: v1alpha1.WorkerPoolStatus{ObservedGeneration: 1},
+			}
+			tc.change(p)
+			if got := p.settling(&p.before); got != tc.want {
+				t.Errorf("silent %v, want %v", got, tc.want)
+			}
+		})
+	}
+	if a, b := (v1alpha1.WorkerPoolStatus{Canary: &v1alpha1.SlotRevision{}}), (v1alpha1.WorkerPoolStatus{}); sameRoles(&a, &b) || !sameRoles(&a, &a) {
+		t.Error(fmt.Sprint("roles are compared wrongly: ", sameRoles(&a, &b), sameRoles(&a, &a)))
+	}
+}

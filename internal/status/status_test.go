@@ -229,6 +229,9 @@ func TestConditions(t *testing.T) {
 					t.Errorf("Ready's message lacks %q: %s", want, ready.Message)
 				}
 			}
+			if diff := cmp.Diff(kstatusOf(tc.want), kstatus(got)); diff != "" {
+				t.Errorf("TestO4: kstatus (-want +got):\n%s", diff)
+			}
 			for _, c := range got.Conditions {
 				if c.ObservedGeneration != 3 || got.ObservedGeneration != 3 {
 					t.Errorf("TestO1: %s observed generation %d, the status %d", c.Type, c.ObservedGeneration, got.ObservedGeneration)
@@ -236,6 +239,30 @@ func TestConditions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// kstatus reads a status as Flux, Argo CD and kpt do.
+func kstatus(s v1alpha1.WorkerPoolStatus) string {
+	switch {
+	case meta.IsStatusConditionTrue(s.Conditions, "Reconciling"):
+		return "InProgress"
+	case meta.IsStatusConditionTrue(s.Conditions, "Stalled"):
+		return "Failed"
+	case !meta.IsStatusConditionTrue(s.Conditions, "Ready"):
+		return "InProgress"
+	}
+	return "Current"
+}
+
+// kstatusOf is what a case's conditions are to be read as: a pool is Current only when it is ready.
+func kstatusOf(conditions map[string]string) string {
+	switch {
+	case strings.HasPrefix(conditions["Ready"], "True"):
+		return "Current"
+	case conditions["Stalled"] != "":
+		return "Failed"
+	}
+	return "InProgress"
 }
 
 func TestO6_TransitionTimesMoveWithTheStatusAlone(t *testing.T) {

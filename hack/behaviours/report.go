@@ -68,6 +68,7 @@ func tally(results []result) map[string]*shown {
 				s.stages[r.stage] = true
 			case failed:
 				s.failing = append(s.failing, r.stage+": "+r.test)
+			case skipped: // shows nothing either way
 			}
 		}
 	}

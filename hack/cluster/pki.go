@@ -38,7 +38,7 @@ const (
 
 // subject is a user and its groups, in the words of X.509.
 func subject(user string, groups ...string) pkix.Name {
-	return pkix.Name{CommonName: user, Organization: groups} //nolint:misspell // not our word
+	return pkix.Name{CommonName: user, Organization: groups}
 }
 
 func identities() []identity {

@@ -68,7 +68,7 @@ func TestP32_P43_FramesSurviveAnyChunking(t *testing.T) {
 			}
 			assertEqual(t, &got, &frames[i])
 		}
-		if err := r.Read(&got); err != io.EOF {
+		if err := r.Read(&got); !errors.Is(err, io.EOF) {
 			t.Fatalf("at the end: %v, want io.EOF", err)
 		}
 	})

@@ -44,7 +44,7 @@ func FuzzReader_P42(f *testing.F) {
 func checkEnd(t *testing.T, err error, rest []byte) {
 	t.Helper()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		if len(rest) > 0 {
 			t.Fatalf("io.EOF with %d bytes unread", len(rest))
 		}

@@ -78,7 +78,7 @@ func TestP32_ValidVectors(t *testing.T) {
 				t.Fatal(err)
 			}
 			assertEqual(t, &got, &want)
-			if err := r.Read(&got); err != io.EOF {
+			if err := r.Read(&got); !errors.Is(err, io.EOF) {
 				t.Errorf("after the frame: %v, want io.EOF", err)
 			}
 		})

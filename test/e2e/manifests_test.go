@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -46,7 +45,7 @@ func (w *world) refusesBadManifests() {
 				t.Fatal(err)
 			}
 			pool.Object["spec"] = spec
-			pool.SetGroupVersionKind(schema.GroupVersionKind(v1alpha1.GroupVersion.WithKind("WorkerPool")))
+			pool.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("WorkerPool"))
 			pool.SetNamespace(w.namespace)
 			pool.SetGenerateName("bad-")
 			err := cluster.Create(w.ctx, pool)

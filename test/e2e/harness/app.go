@@ -232,7 +232,7 @@ func (c *Cluster) FollowLogs(ctx context.Context, pod *corev1.Pod, container str
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		response.Body.Close()
+		_ = response.Body.Close()
 		return nil, fmt.Errorf("logs of %s in %s: %s", container, pod.Name, response.Status)
 	}
 	return response.Body, nil

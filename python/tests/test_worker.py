@@ -207,6 +207,18 @@ def test_p77_ends_of_a_process_can_be_told_apart(serve: Serve, case: str, handle
     assert ("no quota" in stderr) == (case == "sys.exit with text")
 
 
+@pytest.mark.parametrize("ctypes", ["raise ImportError", "def CDLL(name): raise OSError", "CDLL = lambda name: None"])
+def test_p114_a_python_that_cannot_ask_the_kernel_serves_all_the_same(
+    start: Serve, tmp_path: Path, ctypes: str
+) -> None:
+    """No ctypes, a static interpreter, a C library without prctl."""
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "ctypes.py").write_text(ctypes)
+    worker = start(ECHO, env={"PYTHONPATH": str(tmp_path / "early")})
+    worker.init("user_module")
+    assert worker.call("echo", value=1).result == 1
+
+
 def test_sigterm_ends_an_idle_and_a_busy_worker(serve: Serve) -> None:
     source = (
         ECHO

@@ -57,18 +57,19 @@ type Agent struct {
 	opts Options
 	log  *slog.Logger
 
-	snapshots mailbox[*controlpb.Snapshot] // from the stream to the applier
-	verdicts  mailbox[*controlpb.AgentMessage]
+	verdicts mailbox[*controlpb.AgentMessage]
+	offered  chan struct{} // capacity 1: there may be a pending snapshot
 
-	mu         sync.Mutex
-	superseded context.CancelFunc // guarded by mu: ends the Apply that is running
+	mu        sync.Mutex
+	pending   *controlpb.Snapshot // guarded by mu: the newest that isn't being applied yet; nil: none
+	supersede context.CancelFunc  // guarded by mu: ends the apply that is running; nil: none
 }
 
 // New makes an agent; Run makes it work.
 func New(opts Options) *Agent {
 	return &Agent{
 		opts: opts, log: opts.Logger.With("operator", opts.Address),
-		snapshots: newMailbox[*controlpb.Snapshot](), verdicts: newMailbox[*controlpb.AgentMessage](),
+		verdicts: newMailbox[*controlpb.AgentMessage](), offered: make(chan struct{}, 1),
 	}
 }
 
@@ -96,36 +97,55 @@ func (a *Agent) Run(ctx context.Context) {
 
 // offer hands a snapshot to the applier; one that is still being applied is given up for it.
 func (a *Agent) offer(s *controlpb.Snapshot) {
-	a.snapshots.put(s)
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.superseded != nil {
-		a.superseded()
+	a.pending = s
+	if a.supersede != nil {
+		a.supersede()
+	}
+	a.mu.Unlock()
+	select {
+	case a.offered <- struct{}{}:
+	default:
 	}
 }
 
-// applyAll applies what comes, one at a time, always the newest.
+// take returns the pending snapshot, nil when there is none, with a context that ends when a newer one is offered.
+// Both happen under one lock, so that no offer ends the apply of its own snapshot.
+func (a *Agent) take(ctx context.Context) (context.Context, *controlpb.Snapshot) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.pending
+	a.pending = nil
+	ctx, a.supersede = context.WithCancel(ctx)
+	return ctx, s
+}
+
+// applyAll applies what is offered, one at a time, always the newest.
 func (a *Agent) applyAll(ctx context.Context) {
 	for {
 		select {
-		case s := <-a.snapshots:
-			a.apply(ctx, s)
+		case <-a.offered:
 		case <-ctx.Done():
 			return
 		}
+		current, s := a.take(ctx)
+		if s != nil {
+			a.apply(current, s)
+		}
+		a.release()
 	}
+}
+
+// release frees what take holds.
+func (a *Agent) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.supersede()
+	a.supersede = nil
 }
 
 // apply tries s until it is in force, refused for good, or superseded, and answers each change of that.
 func (a *Agent) apply(ctx context.Context, s *controlpb.Snapshot) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	a.mu.Lock()
-	a.superseded = cancel
-	a.mu.Unlock()
-	if len(a.snapshots) > 0 {
-		return
-	}
 	again := backoff.Backoff{Min: minReapply, Max: maxReapply}
 	reason := ""
 	for {

@@ -46,8 +46,9 @@ type session struct {
 
 	configured bool // guarded by client.mu: the slot accepted a configuration in this session
 
-	wmu sync.Mutex // held while writing, and while choosing what to write, so that the newest config goes last
-	w   *frame.Writer
+	wmu  sync.Mutex // held while writing, and while choosing what to write, so that the newest config goes last
+	w    *frame.Writer
+	told uint64 // guarded by wmu: number of the configuration that was written last
 }
 
 // runSession connects, sends the configuration that there is, and listens until the connection ends.
@@ -94,9 +95,10 @@ func (s *session) sendConfig() {
 	s.client.mu.Lock()
 	desired := s.client.desired
 	s.client.mu.Unlock()
-	if desired.number == 0 {
+	if desired.number == s.told {
 		return
 	}
+	s.told = desired.number
 	s.writeLocked(&frame.Frame{Kind: frame.Configure, ID: desired.number, Payload: desired.body})
 }
 

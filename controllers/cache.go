@@ -15,8 +15,8 @@ import (
 )
 
 // CacheOptions keep of a cluster's objects what this operator looks at: pods with the opt-in label, stripped of all but
-// what tells who they are and how they do, and the objects that it wrote itself.
-func CacheOptions() (cache.Options, error) {
+// what tells who they are and how they do, and the objects that it wrote itself. namespace is the operator's.
+func CacheOptions(namespace string) (cache.Options, error) {
 	labelled, err := labels.NewRequirement(v1alpha1.PoolLabel, selection.Exists, nil)
 	if err != nil {
 		return cache.Options{}, fmt.Errorf("the label %s: %w", v1alpha1.PoolLabel, err)
@@ -28,6 +28,7 @@ func CacheOptions() (cache.Options, error) {
 			&corev1.Pod{}:                {Label: labels.NewSelector().Add(*labelled), Transform: stripPod},
 			&corev1.ConfigMap{}:          own,
 			&appsv1.ControllerRevision{}: own,
+			&corev1.Secret{}:             SecretCache(namespace),
 		},
 	}, nil
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -122,11 +121,10 @@ func managerOptions(kubernetes *rest.Config, o *Options, certificates *Certifica
 	if err != nil {
 		return manager.Options{}, err
 	}
-	cached, err := CacheOptions()
+	cached, err := CacheOptions(o.Namespace)
 	if err != nil {
 		return manager.Options{}, err
 	}
-	cached.ByObject[&corev1.Secret{}] = SecretCache(o.Namespace)
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, o.Namespace, LeaseName,
 		resourcelock.ResourceLockConfig{Identity: identity}, kubernetes, renewDeadline)
 	if err != nil {
@@ -149,13 +147,18 @@ func managerOptions(kubernetes *rest.Config, o *Options, certificates *Certifica
 		WebhookServer:                       webhook.NewServer(o.Webhook),
 		// Controllers' names are unique in a process, and tests run one operator after another in theirs.
 		Controller: config.Controller{Logger: o.Log, SkipNameValidation: new(true)},
-		Metrics: metricsserver.Options{
-			BindAddress:    o.MetricsBind,
-			SecureServing:  true,
-			FilterProvider: filters.WithAuthenticationAndAuthorization,
-			TLSOpts:        []func(*tls.Config){certificates.ServeTLS},
-		},
+		Metrics:    metricsOptions(o, certificates),
 	}, nil
+}
+
+// metricsOptions serve metrics over TLS, to those who may read them.
+func metricsOptions(o *Options, certificates *Certificates) metricsserver.Options {
+	return metricsserver.Options{
+		BindAddress:    o.MetricsBind,
+		SecureServing:  true,
+		FilterProvider: filters.WithAuthenticationAndAuthorization,
+		TLSOpts:        []func(*tls.Config){certificates.ServeTLS},
+	}
 }
 
 func setupInjection(mgr manager.Manager, o *Options) error {

@@ -89,8 +89,27 @@ func (t cgroupTree) create() error {
 		default:
 			err = nil
 		}
+		if err == nil {
+			err = favour(dir)
+		}
 		if err != nil {
 			return fmt.Errorf("prepare cgroup %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// favour gives the pods twenty times the weight of one process beside them. At the default weight all pods together
+// count as much as one of the machine's compilers, and whoever measures them measures these. It takes nothing from
+// anyone while the pods are idle.
+func favour(dir string) error {
+	for file, weight := range map[string]string{"cpu.shares": "20480", "cpu.weight": "2000"} { // v1, v2
+		path := filepath.Join(dir, file)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(weight), 0o644); err != nil {
+			return err
 		}
 	}
 	return nil

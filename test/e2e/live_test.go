@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -114,6 +115,28 @@ func TestO51_TerminationDrains(t *testing.T) {
 		t.Errorf("the application's last lines:\n%s\nwant it to end with 0 lost", output)
 	}
 	w.gone(&pods[0], 30*time.Second)
+}
+
+// A pod whose sidecars never start can be deleted all the same.
+func TestO52_DeletedBeforeItsSidecarsStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pool("main", v1alpha1.PoolV2, 1, func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Image = "localhost/there-is-none:dev" })
+	d := w.deployment("main", 1)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "main", Namespace: w.namespace, Labels: d.Spec.Template.Labels}, Spec: d.Spec.Template.Spec}
+	w.must(cluster.Create(w.ctx, pod))
+	w.eventually("pool-a waits for its image", func() (bool, string) {
+		var now corev1.Pod
+		w.must(cluster.Get(w.ctx, client.ObjectKeyFromObject(pod), &now))
+		for _, s := range now.Status.InitContainerStatuses {
+			if s.Name == "pool-a" && s.State.Waiting != nil && strings.Contains(s.State.Waiting.Reason, "Pull") {
+				return true, ""
+			}
+		}
+		return false, show(now.Status.InitContainerStatuses)
+	})
+	w.must(cluster.Delete(w.ctx, pod, client.GracePeriodSeconds(10)))
+	w.gone(pod, 30*time.Second)
 }
 
 // gone waits until a pod has left the API server.

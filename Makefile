@@ -36,8 +36,9 @@ verify-generate: generate
 
 lint: $(VENV)/ready
 	@test -z "$$(gofmt -l $(GO_DIRS))" || { echo "run gofmt -w on:"; gofmt -l $(GO_DIRS); exit 1; }
+	@go mod tidy -diff >/dev/null || { echo "run go mod tidy"; exit 1; }
 	@$(BUF) lint
-	@$(LINT) run ./...
+	@$(LINT) run --allow-parallel-runners ./...
 	@for m in hack/images hack/tools/coredns; do go -C $$m vet ./...; done
 	@cd python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
 

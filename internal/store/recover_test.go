@@ -155,6 +155,9 @@ func TestDamageAnywhere(t *testing.T) {
 		torn := bytes.Clone(file)
 		for range 1 + dice.IntN(4) {
 			at := dice.IntN(len(torn))
+			if dice.IntN(2) == 0 { // where a page tells what it is
+				at = min(len(torn)-1, at/os.Getpagesize()*os.Getpagesize()+dice.IntN(200))
+			}
 			switch dice.IntN(4) {
 			case 0:
 				torn[at] ^= 1 << dice.IntN(8)
@@ -162,8 +165,8 @@ func TestDamageAnywhere(t *testing.T) {
 				clear(torn[at:min(len(torn), at+dice.IntN(5000))])
 			case 2: // a page as it was at another place
 				page := os.Getpagesize()
-				from := dice.IntN(len(torn)/page) * page
-				copy(torn[at/page*page:], torn[from:from+page])
+				from := dice.IntN(len(torn)/page+1) * page
+				copy(torn[at/page*page:], torn[from:min(len(torn), from+page)])
 			case 3:
 				torn = torn[:at+1]
 			}

@@ -9,6 +9,7 @@ GEN := CGO_ENABLED=0 go tool -modfile=hack/tools/codegen/go.mod controller-gen
 BUF := CGO_ENABLED=0 go tool -modfile=hack/tools/buf/go.mod buf
 LINT := CGO_ENABLED=0 go tool -modfile=hack/tools/lint/go.mod golangci-lint
 GOTESTSUM := CGO_ENABLED=0 go tool -modfile=hack/tools/gotestsum/go.mod gotestsum
+RACE_TEST := env CGO_ENABLED=1 go test -json -race
 CLUSTER := go run ./hack/cluster
 PYTHON ?= python3
 VENV := $(OUT)/venv
@@ -43,20 +44,21 @@ lint: $(VENV)/ready
 	@cd python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
 
 test-unit: $(OUT) prerequisites ## Go unit tests with the race detector
-	@CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/unit.json -- -race -timeout 15m ./...
+	@$(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/unit.json --raw-command -- \
+	  $(RACE_TEST) -timeout 15m ./...
 
 test-python: $(VENV)/ready ## Python tests, with this Python and one other where there is one
 	@./hack/python-tests.sh $(VENV) $(OUT)
 
 test-integration: $(OUT) prerequisites ## Controllers and channel against a real API server and etcd
 	@assets=$$($(CLUSTER) env --assets); \
-	KUBEBUILDER_ASSETS=$$assets CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/integration.json -- \
-	  -race -timeout 20m -tags integration ./test/integration/... ./controllers/...
+	KUBEBUILDER_ASSETS=$$assets $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/integration.json --raw-command -- \
+	  $(RACE_TEST) -timeout 20m -tags integration ./test/integration/...
 
 test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
 	@$(CLUSTER) up && $(CLUSTER) load --images
 	@eval "$$($(CLUSTER) env)"; \
-	CGO_ENABLED=0 $(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -tags e2e ./test/e2e/...
+	$(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -parallel 4 -tags e2e ./test/e2e/...
 
 ##@ More
 .PHONY: behaviours generate deploy undeploy cluster-down prerequisites

@@ -34,6 +34,8 @@ type Pod struct {
 	Injected, Live bool
 	// Joining: it has been running for so short a time that its router may still be on its way.
 	Joining bool
+	// Settled: it had the current configuration in force when its stream ended, moments ago.
+	Settled bool
 	// Refusal is why its router refused the current configuration; empty: it didn't.
 	Refusal string
 	// Workers by slot.

@@ -40,14 +40,16 @@ lint: $(VENV)/ready
 	@go mod tidy -diff >/dev/null || { echo "run go mod tidy"; exit 1; }
 	@$(BUF) lint
 	@$(LINT) run --allow-parallel-runners ./...
-	@for m in hack/images hack/tools/coredns; do go -C $$m vet ./...; done
+	@for m in hack/images hack/tools/coredns; do go -C $$m vet ./... && go -C $$m mod tidy -diff; done
 	@cd python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
 
 test-unit: $(OUT) prerequisites ## Go unit tests with the race detector
 	@$(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/unit.json --raw-command -- \
 	  $(RACE_TEST) -timeout 15m ./...
+	@go -C hack/images test ./...
 
 test-python: $(VENV)/ready ## Python tests, with this Python and one other where there is one
+	@rm -f $(OUT)/python*.xml
 	@./hack/python-tests.sh $(VENV) $(OUT)
 
 test-integration: $(OUT) prerequisites ## Controllers and channel against a real API server and etcd
@@ -72,10 +74,10 @@ generate: ## Write the generated code, CRD and RBAC
 	@$(BUF) generate
 
 deploy: ## Apply the operator to the current kubectl context (KUBECONFIG)
-	@kubectl kustomize config/default | kubectl apply --server-side -f -
+	@kubectl apply --server-side --force-conflicts -k config/default
 
-undeploy: ## Take it out again; pools and workloads stay
-	@kubectl kustomize config/default | kubectl delete --ignore-not-found -f -
+undeploy: ## Take it out again; the CRD, and with it pools and workloads, stay
+	@for part in webhook manager rbac; do kubectl delete --ignore-not-found -k config/$$part; done
 
 cluster-down: ## Stop the local cluster and leave nothing behind
 	@$(CLUSTER) down

@@ -55,11 +55,12 @@ type WorkerPoolSpec struct {
 	// +kubebuilder:default={}
 	Timeouts Timeouts `json:"timeouts,omitzero"`
 
-	// queueLimit is the number of requests per pod that may wait for a worker; the next one is refused at once.
+	// queueLimit is the number of requests per pod that may wait for a worker; the next one is refused at once. Each
+	// holds a connection inside the pod, hence the maximum.
 	// +optional
 	// +kubebuilder:default=1000
 	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=100000
+	// +kubebuilder:validation:Maximum=3000
 	QueueLimit *int32 `json:"queueLimit,omitempty"`
 }
 
@@ -142,7 +143,7 @@ type EnvVar struct {
 	Value string `json:"value,omitempty"`
 }
 
-// Timeouts bound each request; each is from 1ms to 24h.
+// Timeouts bound each request; each is from 1ms to 24h, drain to 10m.
 type Timeouts struct {
 	// checkout is how long a request may wait for a worker.
 	// +optional
@@ -163,7 +164,7 @@ type Timeouts struct {
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="drain is no duration from 1ms to 24h; write for example 30s"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('10m')",message="drain is no duration from 1ms to 10m; write for example 30s"
 	Drain *metav1.Duration `json:"drain,omitempty"`
 }
 

@@ -3,7 +3,8 @@
 //
 //	go -C hack/images run . operator worker samples
 //
-// It makes the images that the Dockerfile makes, from the same inputs. Its output is reproducible, and a tarball
+// It makes the images that the Dockerfile makes, from the same inputs but for the worker's base: Debian's Python from
+// debootstrap, as there is no registry to take python:slim from. Its output is reproducible, and a tarball
 // whose image wouldn't change is left alone. recipes.go says what is in each image.
 package main
 

@@ -90,7 +90,7 @@ def test_end_of_input_runs_atexit(serve: Serve) -> None:
     assert "bye" in worker.stderr()
 
 
-def test_p106_an_atexit_hook_or_thread_that_hangs_is_bounded(serve: Serve) -> None:
+def test_an_atexit_hook_or_thread_that_hangs_is_bounded(serve: Serve) -> None:
     hang = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()"
     worker = serve(ECHO + hang)
     worker.close_input()

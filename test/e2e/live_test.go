@@ -49,7 +49,7 @@ func TestO18_O67_P91_P92_SizeAndVersionLive(t *testing.T) {
 }
 
 // A worker that is killed costs at most the request that it was serving.
-func TestP73_P74_P75_WorkerKilled(t *testing.T) {
+func TestP73_P75_WorkerKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	app, pods := w.serving("main", v1alpha1.PoolV2, 4)

@@ -55,7 +55,7 @@ func (r *WorkerPoolReconciler) build(_ context.Context, p *pass) error {
 	p.snapshot = s
 	if !r.Fleet.Published(p.key, s) {
 		for i := range p.pods {
-			p.pods[i].Acknowledged, p.pods[i].Refusal = false, ""
+			p.pods[i].Acknowledged, p.pods[i].Settled, p.pods[i].Refusal = false, false, ""
 		}
 	}
 	return nil

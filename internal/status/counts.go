@@ -82,7 +82,7 @@ func pods(in *Input) v1alpha1.PodsStatus {
 func workers(in *Input) v1alpha1.WorkersStatus {
 	var w v1alpha1.WorkersStatus
 	for _, p := range in.live() {
-		if !p.Connected {
+		if !p.Connected && !p.rejoining() {
 			continue
 		}
 		w.Busy += int32(p.Busy)

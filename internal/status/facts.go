@@ -88,8 +88,12 @@ func (in *Input) unreachable() []*Pod {
 }
 
 func (in *Input) unacknowledged() []*Pod {
-	return in.where(func(p *Pod) bool { return p.Live && (!p.Connected || !p.Acknowledged) })
+	return in.where(func(p *Pod) bool { return p.Live && !p.rejoining() && (!p.Connected || !p.Acknowledged) })
 }
+
+// rejoining tells of a pod that changes its stream, as each does when its token is renewed: it serves on with the
+// current configuration, and what it reported last is still so.
+func (p *Pod) rejoining() bool { return p.Joining && p.Settled && !p.Connected }
 
 func (in *Input) refusing() []*Pod {
 	return in.where(func(p *Pod) bool { return p.Live && p.Connected && p.Refusal != "" })

@@ -113,13 +113,27 @@ func rolledOut(in *Input) (finding, progress) {
 	case rollout.Promoted:
 		return yes(ReasonPromoted, "%s (%s) serves everything", a.Stable.Version, a.Stable.Revision), settled
 	case rollout.CanaryPinned:
-		return yes(ReasonCanaryPinned, "%s (%s) has its %s %%, %s (%s) the rest, for as long as spec.canary.weight says so",
-			a.Canary.Version, a.Canary.Revision, d.Applied, a.Stable.Version, a.Stable.Revision), settled
+		return pinned(d), settled
+	case rollout.Unacknowledged: // the rollout is strict about pods that are re-joining
+		if d.Applied == d.Desired && d.Desired < rollout.Full && len(in.unacknowledged()) == 0 {
+			return pinned(d), settled
+		}
+		return progressing(d), moving
 	case rollout.CanaryDropping:
 		return no(ReasonCanaryProgressing, "%s (%s) is being taken out", a.Canary.Version, a.Canary.Revision), moving
 	default:
-		return no(ReasonCanaryProgressing, "%s is at %s %% on its way to %s %%", describe(a.Canary), d.Applied, d.Desired), moving
+		return progressing(d), moving
 	}
+}
+
+func pinned(d *rollout.Decision) finding {
+	c, s := d.Assignment.Canary, &d.Assignment.Stable
+	return yes(ReasonCanaryPinned, "%s (%s) has its %s %%, %s (%s) the rest, for as long as spec.canary.weight says so",
+		c.Version, c.Revision, d.Applied, s.Version, s.Revision)
+}
+
+func progressing(d *rollout.Decision) finding {
+	return no(ReasonCanaryProgressing, "%s is at %s %% on its way to %s %%", describe(d.Assignment.Canary), d.Applied, d.Desired)
 }
 
 func describe(r *v1alpha1.SlotRevision) string {

@@ -317,6 +317,30 @@ func ms(n float64) *metav1.Duration {
 	return &metav1.Duration{Duration: time.Duration(n * float64(time.Millisecond))}
 }
 
+// TestO5_ATokenThatExpiresIsNoWrite: a router that changes its stream has the configuration in force all the while.
+func TestO5_ATokenThatExpiresIsNoWrite(t *testing.T) {
+	for name, decisions := range map[string]struct{ before, during rollout.Decision }{
+		"promoted": {promoted(), promoted()},
+		"pinned":   {canary(rollout.CanaryPinned, 1000, 1000), canary(rollout.Unacknowledged, 1000, 1000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := status.Input{Pool: pool(), Decision: decisions.before, Pods: []status.Pod{pod("one", v1, v2), pod("two", v1, v2)}, Now: t0}
+			before := status.Of(in)
+			in.Pool.Status, in.Decision = before, decisions.during
+			in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) {
+				p.Connected, p.Acknowledged, p.Joining, p.Settled, p.Busy = false, false, true, true, 1
+			})
+			if diff := cmp.Diff(before, status.Of(in)); diff != "" {
+				t.Errorf("while it re-joins (-before +during):\n%s", diff)
+			}
+			in.Pods[0].Settled = false
+			if got := status.Of(in); meta.IsStatusConditionTrue(got.Conditions, "Ready") || got.Pods.Acknowledged != 1 {
+				t.Errorf("a pod that never acknowledged counts: %d, %v", got.Pods.Acknowledged, conditions(got))
+			}
+		})
+	}
+}
+
 func TestO5_WhenAStatusIsDue(t *testing.T) {
 	base := status.Of(status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0})
 	traffic := v1alpha1.VersionStatus{Version: "v1", Revision: "1111", Requests: 5}

@@ -30,7 +30,7 @@ func TestO74_SizeBeyondThePodsLimits(t *testing.T) {
 		return harness.ConditionIs(p, v1alpha1.ConditionConfigSynced, metav1.ConditionFalse, "ResourcesInsufficient")
 	})
 	synced := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionConfigSynced)
-	if !strings.Contains(synced.Message, "rollout restart") || pool.Status.Workers.Desired != 2 {
+	if !strings.Contains(synced.Message, w.restartLine("main")) || pool.Status.Workers.Desired != 2 {
 		t.Errorf("%d workers desired, message %q; want 2, and a way out", pool.Status.Workers.Desired, synced.Message)
 	}
 	if slot := w.stable(app); slot.Serving() != 2 {
@@ -57,9 +57,8 @@ func TestChangedImageCountsOutdatedPods(t *testing.T) {
 	pool := w.await("main", "outdated", func(p *v1alpha1.WorkerPool) bool {
 		return p.Status.Pods.Outdated == 1 && p.Status.ObservedGeneration == p.Generation
 	})
-	restart := fmt.Sprintf("kubectl -n %s rollout restart deployment main", w.namespace)
-	if said := harness.Describe(pool); !strings.Contains(said, "rollout restart") {
-		t.Errorf("status says\n%s\nwant the restart line, like %q", said, restart)
+	if said := harness.Describe(pool); !strings.Contains(said, w.restartLine("main")) {
+		t.Errorf("status says\n%s\nwant %q", said, w.restartLine("main"))
 	}
 	figures, err := app.End(w.ctx)
 	w.must(err)
@@ -73,4 +72,9 @@ func TestChangedImageCountsOutdatedPods(t *testing.T) {
 	if pool.Status.Pods.Injected == 0 {
 		t.Errorf("pods %+v, want injected ones", pool.Status.Pods)
 	}
+}
+
+// restartLine is what a message tells to run for a Deployment.
+func (w *world) restartLine(deployment string) string {
+	return fmt.Sprintf("kubectl rollout restart -n %s deployment/%s", w.namespace, deployment)
 }

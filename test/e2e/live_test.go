@@ -30,7 +30,7 @@ func TestO18_O67_P91_P92_SizeAndVersionLive(t *testing.T) {
 	for _, step := range []struct {
 		size    int32
 		version v1alpha1.PoolVersion
-	}{{6, "v1"}, {4, "v1"}, {4, "v2"}, {6, "v2"}, {4, "v1"}} {
+	}{{6, "v1"}, {4, "v1"}, {4, "v2"}, {6, "v2"}, {4, "v2"}, {4, "v1"}} {
 		w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.Size, s.PoolVersion = step.size, step.version })
 		w.awaitReady("main")
 		for _, app := range apps {

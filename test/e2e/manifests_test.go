@@ -101,7 +101,7 @@ func TestO50_LabelledWithoutSidecars(t *testing.T) {
 		return injected != nil && injected.Status == metav1.ConditionFalse && p.Status.Pods.Matched == 1
 	})
 	injected := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionInjected)
-	if !strings.Contains(injected.Message, pods[0].Name) || !strings.Contains(injected.Message, "restart") || pool.Status.Pods.Injected != 0 {
+	if !strings.Contains(injected.Message, pods[0].Name) || !strings.Contains(injected.Message, w.restartLine("main")) || pool.Status.Pods.Injected != 0 {
 		t.Errorf("%+v, Injected says %q; want the pod's name and what to run", pool.Status.Pods, injected.Message)
 	}
 }

@@ -50,15 +50,30 @@ func (a *Agent) runStream(ctx context.Context) (accepted bool, _ error) {
 	go func() { failed <- receive(streaming, stream, received) }()
 	accepted, err = a.converse(ctx, stream, received, failed)
 	if err == nil { // the stream still stands
-		err = a.farewell(stream, failed)
+		err = a.farewell(stream, received, failed)
 	}
 	return accepted, err
 }
 
 // farewell sends the last figures, and waits for the operator to end the stream, as far as it does so in time.
-func (a *Agent) farewell(stream controlpb.Agent_StreamClient, failed <-chan error) error {
+func (a *Agent) farewell(
+	stream controlpb.Agent_StreamClient, received <-chan *controlpb.Snapshot, failed <-chan error,
+) error {
 	err := errors.Join(stream.Send(a.report()), stream.CloseSend())
-	return errors.Join(err, <-failed)
+	return errors.Join(err, a.lastWord(received, failed))
+}
+
+// lastWord waits until the stream has ended, and returns why. It goes on hearing snapshots meanwhile, because
+// receive, which tells the end, may be holding one.
+func (a *Agent) lastWord(received <-chan *controlpb.Snapshot, failed <-chan error) error {
+	for {
+		select {
+		case s := <-received:
+			a.offer(s)
+		case err := <-failed:
+			return err
+		}
+	}
 }
 
 func (a *Agent) connect() (*grpc.ClientConn, error) {
@@ -137,7 +152,7 @@ func (a *Agent) converse(
 			return accepted, nil
 		}
 		if err := stream.Send(message); err != nil {
-			return accepted, <-failed
+			return accepted, a.lastWord(received, failed)
 		}
 	}
 }

@@ -135,10 +135,10 @@ func injected(in *Input) finding {
 	return yes(ReasonAllInjected, "%d of %d pods have the sidecars", len(in.Pods), len(in.Pods))
 }
 
-// configSynced: every live pod has the configuration in force, uncapped.
+// configSynced: every live pod has the configuration in force, uncapped, and no pod needs another image for it.
 func configSynced(in *Input) finding {
 	live := in.live()
-	if len(live) == 0 {
+	if len(live) == 0 && len(in.outdated()) == 0 {
 		f := available(in)
 		return unknown(f.reason, "%s", f.message)
 	}
@@ -164,7 +164,7 @@ func outdated(in *Input) (finding, bool) {
 		return finding{}, false
 	}
 	return no(ReasonPodsOutdated, "%d of %d pods have a slot with an older image (%s); run: %s",
-		len(pods), len(in.live()), named(pods), remedy(in.Pool.Namespace, pods)), true
+		len(pods), len(in.withSidecars()), named(pods), remedy(in.Pool.Namespace, pods)), true
 }
 
 func unreachable(in *Input) (finding, bool) {

@@ -79,8 +79,14 @@ func (in *Input) notInjected() []*Pod {
 	return in.where(func(p *Pod) bool { return !p.Injected })
 }
 
+// withSidecars returns the pods that have this pool's sidecars, running or not: an image that doesn't exist keeps a pod from
+// ever running.
+func (in *Input) withSidecars() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Injected })
+}
+
 func (in *Input) outdated() []*Pod {
-	return in.where(func(p *Pod) bool { return p.Live && in.Decision.Assignment.Outdated(&p.Pod) })
+	return in.where(func(p *Pod) bool { return p.Injected && in.Decision.Assignment.Outdated(&p.Pod) })
 }
 
 func (in *Input) unreachable() []*Pod {

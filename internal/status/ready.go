@@ -31,13 +31,14 @@ func summarise(in *Input) (finding, progress) {
 	if f := injected(in); f.reason == ReasonPodsNotInjected {
 		return f, stuck
 	}
-	switch f := available(in); f.reason {
-	case ReasonNoPods: // nothing is on the way, and nothing is wrong
+	synced := configSynced(in)
+	switch f := available(in); {
+	case f.reason == ReasonNoPods: // nothing is on the way, and nothing is wrong
 		return f, settled
-	case ReasonPodsStarting:
+	case f.reason == ReasonPodsStarting && synced.reason != ReasonPodsOutdated:
 		return f, moving
 	}
-	switch f := configSynced(in); f.reason {
+	switch f := synced; f.reason {
 	case ReasonResourcesInsufficient, ReasonPodsOutdated:
 		return f, stuck
 	case ReasonConfigurationRefused, ReasonPodsUnreachable: // routers try again by themselves

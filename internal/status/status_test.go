@@ -175,6 +175,17 @@ func TestConditions(t *testing.T) {
 			},
 			says: []string{"1 of 1 pods", "kubectl rollout restart -n shop deployment/web"},
 		},
+		"no pod ever runs: its image doesn't exist, and was corrected": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
+				p.Live, p.Connected, p.Acknowledged = false, false, false
+				p.Images = map[string][]string{"a": {"shop/worker:tpyo"}}
+			})},
+			want: map[string]string{
+				"Ready": "False PodsOutdated", "Available": "False PodsStarting", "Injected": "True AllInjected",
+				"ConfigSynced": "False PodsOutdated", "Promoted": "True Promoted", "Stalled": "True PodsOutdated",
+			},
+			says: []string{"1 of 1 pods", "kubectl rollout restart -n shop deployment/web"},
+		},
 		"TestO45 refused": {
 			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
 				p.Acknowledged, p.Refusal = false, "slot a is away"

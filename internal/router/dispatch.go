@@ -60,6 +60,9 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 			to, err = r.await(ctx, &c, role, ends)
 			continue
 		}
+		if turnedAway(err) && ctx.Err() != nil {
+			err = gaveUp(&c)
+		}
 		next := r.elsewhere(to, role, c.version)
 		if attempt >= maxAttempts || next == nil || !turnedAway(err) {
 			break

@@ -213,6 +213,41 @@ func TestP26_PastItsDeadlineIsNotSent(t *testing.T) {
 	}
 }
 
+// TestCallerEndsWhileTheConnectionOpens: the slot that is slow to greet isn't blamed for a caller that doesn't wait.
+func TestCallerEndsWhileTheConnectionOpens(t *testing.T) {
+	for name, test := range map[string]struct {
+		budget time.Duration
+		want   pool.Type
+	}{
+		"P29 gives up":      {time.Minute, pool.Cancelled},
+		"P26 deadline ends": {50 * time.Millisecond, pool.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			slot := slottest.New(t, t.TempDir(), "a", slottest.Echo)
+			c := configured(t, slot)
+			arrived := make(chan struct{})
+			slot.Mute(arrived)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() {
+				<-arrived
+				if test.want == pool.Cancelled {
+					cancel()
+				}
+			}()
+			start := time.Now()
+			_, err := c.Do(ctx, Request{Command: "echo", Payload: []byte("{}"), Deadline: start.Add(test.budget)})
+			var e *pool.Error
+			if !errors.As(err, &e) || e.Type != test.want || e.Sent || errors.Is(err, ErrUnreachable) {
+				t.Errorf("got %v, want %s, not sent", err, test.want)
+			}
+			if took := time.Since(start); took >= handshakeTimeout {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
 // TestBadReplies shows what a caller hears when the slot's answer is no answer, and that the connection isn't used
 // again.
 func TestBadReplies(t *testing.T) {

@@ -63,9 +63,9 @@ type dataConn struct {
 // Do sends one request to the slot and waits for its end. A failure is always a *pool.Error (errors.As) whose Sent
 // tells whether the operation can have had an effect. When ctx ends first, the slot is told to cancel.
 func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
-	conn, err := c.checkout(ctx)
+	conn, err := c.checkout(ctx, req.Deadline)
 	if err != nil {
-		return Reply{}, c.notAvailable(err)
+		return Reply{}, c.notOpened(ctx, req, err)
 	}
 	id := c.ids.Add(1)
 	stop := context.AfterFunc(ctx, func() { _ = conn.nc.SetDeadline(time.Unix(1, 0)) })
@@ -83,8 +83,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Request) (_ Reply, clean bool, _ error) {
 	remaining := time.Until(req.Deadline)
 	if remaining <= 0 {
-		return Reply{}, true, pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
-			"the deadline had passed before %s was sent to slot %s", req.Command, c.opts.Name)
+		return Reply{}, true, c.tooLate(req)
 	}
 	err := conn.nc.SetDeadline(req.Deadline.Add(replyGrace))
 	if ctx.Err() != nil { // its cancel may have come before the line above
@@ -129,15 +128,15 @@ func (c *Client) decode(f *frame.Frame, id uint64, inStep bool) (_ Reply, clean 
 	return Reply{}, false, c.failure(pool.DecodeError, "slot %s answered with a frame of kind %d", c.opts.Name, f.Kind)
 }
 
-// checkout returns a connection that is open and holds nothing unread.
-func (c *Client) checkout(ctx context.Context) (*dataConn, error) {
+// checkout returns a connection that is open and holds nothing unread; a new one has until deadline to open.
+func (c *Client) checkout(ctx context.Context, deadline time.Time) (*dataConn, error) {
 	for {
 		conn, s := c.pop()
 		if s == nil {
 			return nil, c.unreachable()
 		}
 		if conn == nil {
-			return c.open(ctx, s)
+			return c.open(ctx, s, deadline)
 		}
 		if untouched(conn.nc) {
 			return conn, nil
@@ -164,7 +163,9 @@ func (c *Client) pop() (*dataConn, *session) {
 	return conn, c.session
 }
 
-func (c *Client) open(ctx context.Context, s *session) (*dataConn, error) {
+func (c *Client) open(ctx context.Context, s *session, deadline time.Time) (*dataConn, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	nc, r, w, err := c.dial(ctx, slotproto.Data)
 	if err != nil {
 		return nil, err
@@ -229,6 +230,17 @@ func (c *Client) notAvailable(err error) error {
 		"slot %s takes no requests now: %v", c.opts.Name, err).With("slot", c.opts.Name)}
 }
 
+// notOpened: there is no connection for the request. Only what isn't the caller's own doing is the slot's.
+func (c *Client) notOpened(ctx context.Context, req Request, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return c.cancelled(req, false)
+	case !time.Now().Before(req.Deadline):
+		return c.tooLate(req)
+	}
+	return c.notAvailable(err)
+}
+
 // writeFailed: the slot can't have seen the whole frame, so it ran nothing.
 func (c *Client) writeFailed(ctx context.Context, req Request, err error) error {
 	switch {
@@ -266,6 +278,11 @@ func (c *Client) failure(t pool.Type, format string, args ...any) *pool.Error {
 	e := pool.NewError(pool.CommunicationError, t, "%s", fmt.Sprintf(format, args...))
 	e.Sent = true
 	return e.With("slot", c.opts.Name)
+}
+
+func (c *Client) tooLate(req Request) *pool.Error {
+	return pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
+		"the deadline had passed before %s was sent to slot %s", req.Command, c.opts.Name).With("slot", c.opts.Name)
 }
 
 func (c *Client) cancelled(req Request, sent bool) *pool.Error {

@@ -47,6 +47,7 @@ type Slot struct {
 	refuse     *pool.Error                   // guarded by mu: the answer to Configure
 	deaf       bool                          // guarded by mu: Configure gets no answer
 	unready    bool                          // guarded by mu: configured, no worker up
+	mute       chan struct{}                 // guarded by mu: gets a value for each Hello of a data connection; nil: answer it
 	raw        func(conn net.Conn, req Call) // guarded by mu: answers instead of the handler
 	listener   net.Listener                  // guarded by mu
 	conns      map[net.Conn]*control         // guarded by mu: nil for data connections
@@ -158,6 +159,9 @@ func (s *Slot) Refuse(e *pool.Error) { s.set(func() { s.refuse = e }) }
 // Deaf makes the slot leave configurations unanswered.
 func (s *Slot) Deaf(deaf bool) { s.set(func() { s.deaf = deaf }) }
 
+// Mute leaves data connections without a greeting, and tells arrived of each; nil: greet again.
+func (s *Slot) Mute(arrived chan struct{}) { s.set(func() { s.mute = arrived }) }
+
 // Raw lets answer write what it likes to the data connection in place of the handler's reply.
 func (s *Slot) Raw(answer func(conn net.Conn, call Call)) { s.set(func() { s.raw = answer }) }
 
@@ -218,6 +222,14 @@ func (s *Slot) serve(conn net.Conn) {
 	var hello slotproto.Hello
 	if err := json.Unmarshal(f.Payload, &hello); err != nil || f.Kind != frame.Hello {
 		s.t.Errorf("slot %s: first frame of kind %d: %v", s.Name, f.Kind, err)
+		return
+	}
+	s.mu.Lock()
+	mute := s.mute
+	s.mu.Unlock()
+	if mute != nil && hello.Role == slotproto.Data {
+		mute <- struct{}{}
+		_ = r.Read(&f) // until the router gives up
 		return
 	}
 	answer := map[string]any{"slot": s.Name, "protocol": slotproto.Protocol}

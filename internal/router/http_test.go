@@ -179,7 +179,6 @@ func TestP45_SlotsErrorsHaveTheirStatus(t *testing.T) {
 		pool.ResponseMismatch: {pool.CommunicationError, 502},
 		pool.DecodeError:      {pool.CommunicationError, 502},
 		pool.FrameTooLarge:    {pool.CommunicationError, 502},
-		pool.Cancelled:        {pool.RequestError, 499},
 		pool.Internal:         {pool.SystemError, 500},
 		"of_a_later_slot":     {pool.SystemError, 500},
 	}

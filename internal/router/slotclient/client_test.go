@@ -213,6 +213,34 @@ func TestP26_PastItsDeadlineIsNotSent(t *testing.T) {
 	}
 }
 
+// TestSlotCancelsForNobody: a cancel that no caller asked for is the pod's failure, and keeps whether it was sent.
+func TestSlotCancelsForNobody(t *testing.T) {
+	for name, sent := range map[string]bool{"sent": true, "not sent": false} {
+		t.Run(name, func(t *testing.T) {
+			entered := make(chan struct{})
+			slot := slottest.New(t, t.TempDir(), "a", func(ctx context.Context, _ slottest.Call) (string, error) {
+				close(entered)
+				<-ctx.Done() // the control connection is gone
+				e := pool.NewCancelled("summarizer")
+				e.Sent = sent
+				return "", e
+			})
+			c := configured(t, slot)
+			go func() {
+				<-entered
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				_ = c.session.nc.Close()
+			}()
+			_, err := c.Do(t.Context(), request("hang", "{}"))
+			var e *pool.Error
+			if !errors.As(err, &e) || e.Type != pool.PortExited || e.Category != pool.CommunicationError || e.Sent != sent {
+				t.Errorf("got %v, want port_exited", err)
+			}
+		})
+	}
+}
+
 // TestCallerEndsWhileTheConnectionOpens: the slot that is slow to greet isn't blamed for a caller that doesn't wait.
 func TestCallerEndsWhileTheConnectionOpens(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -70,6 +70,9 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	id := c.ids.Add(1)
 	stop := context.AfterFunc(ctx, func() { _ = conn.nc.SetDeadline(time.Unix(1, 0)) })
 	reply, clean, err := c.exchange(ctx, conn, id, req)
+	if e := (*pool.Error)(nil); errors.As(err, &e) && e.Type == pool.Cancelled && ctx.Err() == nil {
+		err = c.abandoned(req, e.Sent)
+	}
 	if stop() && clean {
 		c.checkin(conn)
 	} else {
@@ -272,6 +275,13 @@ func (c *Client) readFailed(ctx context.Context, req Request, err error) *pool.E
 	}
 	return c.failure(pool.PortExited,
 		"slot %s ended while %s was with it, which may have had an effect: %v", c.opts.Name, req.Command, err)
+}
+
+// abandoned: the slot cancelled a request whose caller still waits. It does so when it loses the control connection.
+func (c *Client) abandoned(req Request, sent bool) *pool.Error {
+	e := c.failure(pool.PortExited, "slot %s lost the router's control connection, and cancelled %s", c.opts.Name, req.Command)
+	e.Sent = sent
+	return e
 }
 
 func (c *Client) failure(t pool.Type, format string, args ...any) *pool.Error {

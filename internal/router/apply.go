@@ -155,7 +155,11 @@ func (r *Router) targetOf(s *controlpb.Snapshot, name string) *target {
 	}
 	version := pool.Version(slot.GetRevision().GetVersion())
 	hash := slot.GetRevision().GetHash()
-	return &target{slot: r.slots[name], revision: hash, version: version, counters: r.ledger.of(hash, version)}
+	workers := int(slot.GetSize()) + int(slot.GetOverflow())
+	return &target{
+		slot: r.slots[name], revision: hash, version: version, counters: r.ledger.of(hash, version),
+		workers: workers, places: placesOf(workers, limitsOf(s)), inside: r.inside[name],
+	}
 }
 
 func slotOf(s *controlpb.Snapshot, name string) *controlpb.Slot {

@@ -55,7 +55,7 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 	to, err := r.await(ctx, &c, role, ends)
 	var reply slotclient.Reply
 	for attempt := 1; err == nil; attempt++ {
-		reply, err = to.slot.Do(ctx, slotclient.Request{Command: c.command, Payload: c.payload, Deadline: ends.deadline})
+		reply, err = r.send(ctx, &c, to, ends.deadline)
 		if errors.Is(err, slotclient.ErrUnreachable) && r.pause(ctx, ends.checkout) {
 			to, err = r.await(ctx, &c, role, ends)
 			continue
@@ -73,6 +73,15 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 		to, err = next, nil
 	}
 	return reply, to, r.count(&c, role, to, reply, err)
+}
+
+// send runs a call on a slot, unless that has as many as it takes.
+func (r *Router) send(ctx context.Context, c *call, to *target, deadline time.Time) (slotclient.Reply, error) {
+	defer to.inside.Add(-1)
+	if n := to.inside.Add(1); n > int64(to.places) {
+		return slotclient.Reply{}, r.full(to, int(n)-1)
+	}
+	return to.slot.Do(ctx, slotclient.Request{Command: c.command, Payload: c.payload, Deadline: deadline})
 }
 
 // count records the end of a call with its revision, and returns err. Calls that asked for a version are tests:

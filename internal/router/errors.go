@@ -76,6 +76,15 @@ func (r *Router) away(to *target, c *call) *pool.Error {
 		to.slot.Name(), to.version, problem)).With("slot", to.slot.Name())
 }
 
+// fullRetryAfter is what a caller should wait that the router refuses for load.
+const fullRetryAfter = time.Second
+
+// full: the slot has that many requests already. The slot would say the same.
+func (r *Router) full(to *target, inside int) *pool.Error {
+	busy := min(inside, to.workers)
+	return pool.NewQueueFull(r.cfg.Pool, busy, inside-busy, fullRetryAfter).With("slot", to.slot.Name())
+}
+
 func (r *Router) tooManyWait(limit int) *pool.Error {
 	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
 		"pool %s has %d requests waiting for a slot to come back (queueLimit); retry later or raise spec.queueLimit",
@@ -105,7 +114,7 @@ func pastDeadline(c *call, value string) *pool.Error {
 // retryAfter is what a caller that was refused for load should wait before its next try.
 func retryAfter(e *pool.Error) time.Duration {
 	if e.Type == pool.QueueFull {
-		return time.Second
+		return fullRetryAfter
 	}
 	return 0
 }

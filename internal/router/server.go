@@ -56,6 +56,7 @@ type Router struct {
 	instance string
 	log      *slog.Logger
 	slots    map[string]*slotclient.Client
+	inside   map[string]*atomic.Int64 // by slot: requests that are with it
 
 	table     atomic.Pointer[table] // nil until the first snapshot is in force
 	news      news                  // of a new table
@@ -78,10 +79,11 @@ func New(cfg Config) *Router {
 	}
 	r := &Router{
 		cfg: cfg, instance: cfg.Instance, log: cfg.Logger,
-		slots: map[string]*slotclient.Client{}, store: state.NewStore(cfg.StateDir),
+		slots: map[string]*slotclient.Client{}, inside: map[string]*atomic.Int64{}, store: state.NewStore(cfg.StateDir),
 		bodies: semaphore.NewWeighted(int64(bodiesAtOnce * cfg.MaxPayload)),
 	}
 	for _, name := range slotNames {
+		r.inside[name] = new(atomic.Int64)
 		r.slots[name] = slotclient.New(slotclient.Options{
 			Name: name, Socket: filepath.Join(cfg.SlotsDir, name, SlotSocket), Instance: cfg.Instance,
 			MaxPayload: max(cfg.MaxPayload, frame.DefaultMaxPayload), Logger: cfg.Logger,

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
@@ -15,7 +16,18 @@ type target struct {
 	revision string
 	version  pool.Version
 	counters *counters
+	workers  int           // that the slot may have: size and overflow
+	places   int           // for requests in the slot, see placesOf
+	inside   *atomic.Int64 // requests that are with the slot now, of any revision; shared by the slot's targets
 }
+
+// maxPlaces is the most requests that one slot is sent at a time. Each needs a connection of its own, and the slot
+// takes 4096, of which some are left for control connections and for a router that is being replaced.
+const maxPlaces = 4000
+
+// placesOf returns how many requests a slot is sent at a time: as many as its pool lets in, so that one more would be
+// refused there as well.
+func placesOf(workers int, l limits) int { return min(workers+l.queue, maxPlaces) }
 
 // ready reports whether the slot has workers of this revision that have come up, and can be reached.
 func (t *target) ready() bool { return t.slot.Serving() && t.slot.Ready(t.revision) }

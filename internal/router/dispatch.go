@@ -162,9 +162,13 @@ func (r *Router) await(ctx context.Context, c *call, role role, ends span) (*tar
 	if to := t.pick(role, c.version); to != nil {
 		return to, nil
 	}
+	awaited := t.expected(role, c.version)
+	if awaited == nil {
+		return nil, r.versionNotServed(t, c.version)
+	}
 	defer r.waiting.Add(-1)
-	if n := r.waiting.Add(1); n > int64(t.limits.queue) {
-		return t.stable, r.tooManyWait(t.limits.queue)
+	if n := r.waiting.Add(1); n > int64(awaited.places) {
+		return awaited, r.tooManyWait(awaited.places)
 	}
 	timer := time.NewTimer(time.Until(ends.checkout))
 	defer timer.Stop()
@@ -174,8 +178,7 @@ func (r *Router) await(ctx context.Context, c *call, role role, ends span) (*tar
 		if to := t.pick(role, c.version); to != nil {
 			return to, nil
 		}
-		awaited := t.expected(role, c.version)
-		if awaited == nil {
+		if awaited = t.expected(role, c.version); awaited == nil {
 			return nil, r.versionNotServed(t, c.version)
 		}
 		select {

@@ -87,7 +87,7 @@ func (r *Router) full(to *target, inside int) *pool.Error {
 
 func (r *Router) tooManyWait(limit int) *pool.Error {
 	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
-		"pool %s has %d requests waiting for a slot to come back (queueLimit); retry later or raise spec.queueLimit",
+		"pool %s has %d requests waiting for a slot to come back, as many as it takes (size, overflow and queueLimit); retry later or raise spec.queueLimit",
 		r.cfg.Pool, limit))
 }
 

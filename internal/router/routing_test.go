@@ -259,17 +259,18 @@ func TestP31_WaitingForASlotIsBounded(t *testing.T) {
 	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) { s.Limits.QueueLimit = 5 }), nil)
 	r.a.Stop()
 	r.until(func() bool { return !r.slots["a"].Serving() })
-	answers := make(chan *answer, 5)
-	for range 5 {
+	const places = 4 + 5 // its workers and the queue
+	answers := make(chan *answer, places)
+	for range places {
 		go func() { answers <- r.post("x", "{}") }()
 	}
-	r.until(func() bool { return r.waiting.Load() == 5 })
+	r.until(func() bool { return r.waiting.Load() == places })
 	a := r.post("x", "{}")
 	if a.code != 503 || a.failure.Type != "queue_full" || a.header.Get("Retry-After") != "1" {
 		t.Errorf("%d %s", a.code, a.body)
 	}
 	r.a.Start()
-	for range 5 {
+	for range places {
 		if a := <-answers; a.slot() != "a" {
 			t.Errorf("%d %s", a.code, a.body)
 		}

@@ -70,13 +70,23 @@ func member(name string) Member {
 	return Member{Pool: pool, Pod: name, PodUID: types.UID("uid-" + name)}
 }
 
-func (b *bench) join(name, instance string) Member {
-	m := member(name)
-	b.connect(m, &controlpb.Hello{Instance: instance})
-	return m
+// router is a pod's, and its stream.
+type router struct {
+	Member
+	*bench
+	link *link
 }
 
-func (b *bench) pod(m Member) PodView { return b.View(pool).Pods[m.PodUID] }
+func (b *bench) join(name, instance string) *router {
+	m := member(name)
+	return &router{Member: m, bench: b, link: b.connect(m, &controlpb.Hello{Instance: instance})}
+}
+
+func (r *router) acknowledges(o order)             { r.acknowledge(r.Member, r.link, o) }
+func (r *router) refuses(nack *controlpb.Nack)     { r.refuse(r.Member, r.link, nack) }
+func (r *router) reports(report *controlpb.Report) { r.report(r.Member, r.link, report) }
+func (r *router) leaves()                          { r.disconnect(r.Member, r.link) }
+func (r *router) view() PodView                    { return r.View(r.Pool).Pods[r.PodUID] }
 
 func snapshotOf(stable string, weight uint32) *controlpb.Snapshot {
 	return &controlpb.Snapshot{Stable: stable, CanaryWeight: weight}
@@ -86,7 +96,7 @@ func TestPublishNumbersWhatIsNew(t *testing.T) {
 	b := newBench()
 	for i, want := range []order{{7, 1}, {7, 1}, {7, 2}, {7, 3}} {
 		b.Publish(pool, snapshotOf("a", []uint32{0, 0, 10, 0}[i]))
-		if got := orderOf(b.current(pool)); got != want {
+		if got := orderOf(b.pools[pool].snapshot); got != want {
 			t.Errorf("publication %d has %v, want %v", i, got, want)
 		}
 	}
@@ -110,16 +120,16 @@ func TestAcknowledgement(t *testing.T) {
 		want PodView
 	}{
 		{"nothing yet", func() {}, PodView{Connected: true}},
-		{"an older one", func() { b.acknowledge(m, order{7, 1}) }, PodView{Connected: true}},
-		{"TestO45 refused", func() { b.refuse(m, &controlpb.Nack{Epoch: 7, Sequence: 2, Reason: "no slot"}) }, PodView{Connected: true, Refusal: "no slot"}},
-		{"the current one", func() { b.acknowledge(m, order{7, 2}) }, PodView{Connected: true, Acknowledged: true}},
-		{"a report that was on its way", func() { b.report(m, &controlpb.Report{Epoch: 7, Sequence: 1}) }, PodView{Connected: true, Acknowledged: true}},
+		{"an older one", func() { m.acknowledges(order{7, 1}) }, PodView{Connected: true}},
+		{"TestO45 refused", func() { m.refuses(&controlpb.Nack{Epoch: 7, Sequence: 2, Reason: "no slot"}) }, PodView{Connected: true, Refusal: "no slot"}},
+		{"the current one", func() { m.acknowledges(order{7, 2}) }, PodView{Connected: true, Acknowledged: true}},
+		{"a report that was on its way", func() { m.reports(&controlpb.Report{Epoch: 7, Sequence: 1}) }, PodView{Connected: true, Acknowledged: true}},
 		{"a newer one is published", func() { b.Publish(pool, snapshotOf("a", 0)) }, PodView{Connected: true}},
-		{"TestO43 a report says it is in force", func() { b.report(m, &controlpb.Report{Epoch: 7, Sequence: 3}) }, PodView{Connected: true, Acknowledged: true}},
-		{"gone", func() { b.disconnect(m, b.find(m).link) }, PodView{}},
+		{"TestO43 a report says it is in force", func() { m.reports(&controlpb.Report{Epoch: 7, Sequence: 3}) }, PodView{Connected: true, Acknowledged: true}},
+		{"gone", func() { m.leaves() }, PodView{}},
 	} {
 		step.do()
-		if diff := cmp.Diff(step.want, b.pod(m), cmpopts.IgnoreFields(PodView{}, "Since"), cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(step.want, m.view(), cmpopts.IgnoreFields(PodView{}, "Since"), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.name, diff)
 		}
 	}
@@ -127,25 +137,47 @@ func TestAcknowledgement(t *testing.T) {
 
 func TestANewStreamEndsTheOldOne(t *testing.T) {
 	b := newBench()
-	m := b.join("p", "i")
-	old := b.find(m).link
+	old := b.join("p", "i")
 	b.join("p", "i")
 	select {
-	case <-old.ended:
+	case <-old.link.ended:
 	default:
 		t.Error("the old stream goes on")
 	}
-	b.disconnect(m, old)
-	if !b.pod(m).Connected {
+	old.leaves()
+	if !old.view().Connected {
 		t.Error("the old stream's end ended the new one")
+	}
+}
+
+// What a process said before it was replaced may still be on its way when the next one is there.
+func TestWhatComesByASupersededStreamIsNotHeard(t *testing.T) {
+	b := newBench()
+	b.Publish(pool, snapshotOf("a", 0))
+	old := b.join("p", "first")
+	old.reports(counters(10, 0, 0))
+	b.join("p", "second")
+	b.woken()
+	old.acknowledges(order{7, 1})
+	old.refuses(&controlpb.Nack{Epoch: 7, Sequence: 1, Reason: "no"})
+	old.reports(slotReport(4, 0))
+	old.reports(counters(30, 0, 0))
+	if diff := cmp.Diff(PodView{Connected: true}, old.view(), cmpopts.IgnoreFields(PodView{}, "Since"), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := b.View(pool).Figures; len(got) != 0 || b.woken() != 0 {
+		t.Errorf("it was counted, or woke: %v", got)
+	}
+	if got := b.current(old.Member, old.link); got != nil {
+		t.Errorf("it is still told %v", got)
 	}
 }
 
 func TestPodsThatAreGoneAreForgotten(t *testing.T) {
 	b := newBench()
 	gone, stays, linked := b.join("gone", "i"), b.join("stays", "i"), b.join("linked", "i")
-	for _, m := range []Member{gone, stays} {
-		b.disconnect(m, b.find(m).link)
+	for _, m := range []*router{gone, stays} {
+		m.leaves()
 	}
 	b.Retain(pool, []types.UID{stays.PodUID})
 	got := b.View(pool).Pods
@@ -191,8 +223,8 @@ func TestASlotIsUpUntilItLacksWorkersForLong(t *testing.T) {
 		{"idle", 0, &controlpb.Report{Slots: []*controlpb.SlotState{{Name: "a", Reachable: true}}}, false},
 	} {
 		b.watch.pass(step.passes)
-		b.report(m, step.report)
-		if got := b.pod(m).Slots["a"].Up; got != step.up {
+		m.reports(step.report)
+		if got := m.view().Slots["a"].Up; got != step.up {
 			t.Errorf("%s: up %v, want %v", step.name, got, step.up)
 		}
 	}
@@ -201,14 +233,14 @@ func TestASlotIsUpUntilItLacksWorkersForLong(t *testing.T) {
 func TestO5_OnlyWhatMattersWakes(t *testing.T) {
 	b := newBench()
 	m := b.join("p", "i")
-	b.report(m, slotReport(4, 0))
+	m.reports(slotReport(4, 0))
 	b.woken()
-	b.report(m, slotReport(2, 2))
-	b.report(m, slotReport(0, 4))
+	m.reports(slotReport(2, 2))
+	m.reports(slotReport(0, 4))
 	if n := b.woken(); n != 0 {
 		t.Errorf("requests alone woke the reconciler %d times", n)
 	}
-	b.report(m, slotReport(3, 0))
+	m.reports(slotReport(3, 0))
 	if n := b.woken(); n != 1 {
 		t.Errorf("a crashed worker woke it %d times, want 1", n)
 	}
@@ -230,15 +262,15 @@ func counters(requests, errors, timeouts uint64) *controlpb.Report {
 func TestFigures(t *testing.T) {
 	b := newBench()
 	one, two := b.join("one", "i"), b.join("two", "i")
-	b.report(one, counters(5000, 50, 5)) // of earlier, under another leader
-	b.report(two, counters(0, 0, 0))
+	one.reports(counters(5000, 50, 5)) // of earlier, under another leader
+	two.reports(counters(0, 0, 0))
 	if got := b.View(pool).Figures; len(got) != 0 {
 		t.Errorf("a router's past was counted: %v", got)
 	}
-	b.report(one, counters(5300, 53, 5))
+	one.reports(counters(5300, 53, 5))
 	b.watch.pass(10 * time.Second)
-	b.report(one, counters(5400, 53, 6))
-	b.report(two, counters(100, 0, 0))
+	one.reports(counters(5400, 53, 6))
+	two.reports(counters(100, 0, 0))
 	got := b.View(pool).Figures["r"]
 	if got.Requests != 500 || got.Errors != 3 || got.Timeouts != 1 || got.Version != "v2" {
 		t.Errorf("figures %+v, want 500 requests, 3 errors, 1 timeout", got)
@@ -261,17 +293,17 @@ func TestFigures(t *testing.T) {
 func TestFiguresOfReconnectsAndRestarts(t *testing.T) {
 	b := newBench()
 	m := b.join("p", "first")
-	b.report(m, counters(10, 0, 0))
-	b.disconnect(m, b.find(m).link)
-	b.join("p", "first")
-	b.report(m, counters(30, 0, 0))
+	m.reports(counters(10, 0, 0))
+	m.leaves()
+	m = b.join("p", "first")
+	m.reports(counters(30, 0, 0))
 	if got := b.View(pool).Figures["r"].Requests; got != 20 {
 		t.Errorf("%d requests after a reconnect, want 20", got)
 	}
-	b.join("p", "second")
-	b.report(m, counters(1, 0, 0))
-	b.report(m, counters(6, 0, 0))
-	b.report(m, counters(2, 0, 0))
+	m = b.join("p", "second")
+	m.reports(counters(1, 0, 0))
+	m.reports(counters(6, 0, 0))
+	m.reports(counters(2, 0, 0))
 	if got := b.View(pool).Figures["r"].Requests; got != 25 {
 		t.Errorf("%d requests after a restart, want 25", got)
 	}
@@ -290,11 +322,11 @@ func TestReportsAreBounded(t *testing.T) {
 			})
 			r.Slots = append(r.Slots, &controlpb.SlotState{Name: fmt.Sprint(i)})
 		}
-		b.report(m, r)
+		m.reports(r)
 	}
 	p := b.pools[pool]
-	if len(p.figures) > maxRevisions || len(p.pods[m.PodUID].totals) > maxRevisions || len(b.pod(m).Slots) > maxSlots {
-		t.Errorf("kept: %d rings, %d totals, %d slots", len(p.figures), len(p.pods[m.PodUID].totals), len(b.pod(m).Slots))
+	if len(p.figures) > maxRevisions || len(p.pods[m.PodUID].totals) > maxRevisions || len(m.view().Slots) > maxSlots {
+		t.Errorf("kept: %d rings, %d totals, %d slots", len(p.figures), len(p.pods[m.PodUID].totals), len(m.view().Slots))
 	}
 	if got := bounded("ääää", 3); got != "ä" {
 		t.Errorf("cut inside a character: %q", got)

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 )
 
@@ -131,19 +129,19 @@ func (p *podState) wake() {
 	}
 }
 
-// current returns what a pool's routers are told, or nil.
-func (f *Fleet) current(pool types.NamespacedName) *controlpb.Snapshot {
+// current returns what is to be said on a stream, or nil: nothing yet, or nothing more.
+func (f *Fleet) current(m Member, l *link) *controlpb.Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p, ok := f.pools[pool]; ok {
-		return p.snapshot
+	if pod := f.find(m); pod != nil && pod.link == l {
+		return f.pools[m.Pool].snapshot
 	}
 	return nil
 }
 
 // acknowledge records that a pod has a snapshot in force.
-func (f *Fleet) acknowledge(m Member, ack order) {
-	f.update(m, func(_ *poolState, pod *podState) bool { return pod.advance(ack) })
+func (f *Fleet) acknowledge(m Member, l *link, ack order) {
+	f.update(m, l, func(_ *poolState, pod *podState) bool { return pod.advance(ack) })
 }
 
 // advance moves what is in force forward and tells whether it moved.
@@ -156,33 +154,34 @@ func (p *podState) advance(to order) bool {
 }
 
 // refuse records that a pod couldn't put a snapshot in force.
-func (f *Fleet) refuse(m Member, nack *controlpb.Nack) {
+func (f *Fleet) refuse(m Member, l *link, nack *controlpb.Nack) {
 	f.metrics.Refused.Inc()
-	f.update(m, func(_ *poolState, pod *podState) bool {
+	f.update(m, l, func(_ *poolState, pod *podState) bool {
 		pod.refused = refusal{of: orderOf(nack), reason: bounded(nack.GetReason(), maxReason)}
 		return true
 	})
 }
 
 // report records what a pod says of itself.
-func (f *Fleet) report(m Member, r *controlpb.Report) {
+func (f *Fleet) report(m Member, l *link, r *controlpb.Report) {
 	now := f.clock()
-	f.update(m, func(p *poolState, pod *podState) bool {
+	f.update(m, l, func(p *poolState, pod *podState) bool {
 		pod.count(&p.figures, r.GetRevisions(), now)
 		moved := pod.advance(orderOf(r))
 		return pod.observe(r.GetSlots(), now) || moved
 	})
 }
 
-// update changes a pod's state, and speaks of it when the change matters.
-func (f *Fleet) update(m Member, change func(*poolState, *podState) bool) {
+// update changes a pod's state, and speaks of it when the change matters. What comes by a stream that was superseded is
+// of another process, or of another pool, and says nothing of this one.
+func (f *Fleet) update(m Member, l *link, change func(*poolState, *podState) bool) {
 	f.mu.Lock()
-	p, ok := f.pools[m.Pool]
-	if !ok || p.pods[m.PodUID] == nil {
+	pod := f.find(m)
+	if pod == nil || pod.link != l {
 		f.mu.Unlock()
 		return
 	}
-	matters := change(p, p.pods[m.PodUID])
+	matters := change(f.pools[m.Pool], pod)
 	f.mu.Unlock()
 	if matters {
 		f.changed(m.Pool)

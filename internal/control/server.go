@@ -165,11 +165,11 @@ func (s *Server) converse(stream grpc.ServerStreamingServer[controlpb.ControlMes
 			if r.err != nil {
 				return ending(r.err)
 			}
-			s.take(m, r.message)
+			s.take(m, l, r.message)
 		case <-stream.Context().Done(): // receive may have seen it first, and says nothing then
 			return status.FromContextError(stream.Context().Err()).Err()
 		case <-l.wakeup:
-			if err := s.send(stream, m, &sent); err != nil {
+			if err := s.send(stream, m, l, &sent); err != nil {
 				return err
 			}
 		case <-l.ended:
@@ -181,8 +181,8 @@ func (s *Server) converse(stream grpc.ServerStreamingServer[controlpb.ControlMes
 }
 
 // send sends the current snapshot unless it was the last that this stream sent.
-func (s *Server) send(stream grpc.ServerStreamingServer[controlpb.ControlMessage], m Member, sent *order) error {
-	snapshot := s.Fleet.current(m.Pool)
+func (s *Server) send(stream grpc.ServerStreamingServer[controlpb.ControlMessage], m Member, l *link, sent *order) error {
+	snapshot := s.Fleet.current(m, l)
 	if snapshot == nil || orderOf(snapshot) == *sent {
 		return nil
 	}
@@ -195,15 +195,15 @@ func (s *Server) send(stream grpc.ServerStreamingServer[controlpb.ControlMessage
 }
 
 // take records a message. A second Hello says nothing new.
-func (s *Server) take(m Member, message *controlpb.AgentMessage) {
+func (s *Server) take(m Member, l *link, message *controlpb.AgentMessage) {
 	switch body := message.GetBody().(type) {
 	case *controlpb.AgentMessage_Ack:
-		s.Fleet.acknowledge(m, orderOf(body.Ack))
+		s.Fleet.acknowledge(m, l, orderOf(body.Ack))
 	case *controlpb.AgentMessage_Nack:
 		s.Log.Info("Router refused its configuration", "router", m.String(), "reason", bounded(body.Nack.GetReason(), maxReason))
-		s.Fleet.refuse(m, body.Nack)
+		s.Fleet.refuse(m, l, body.Nack)
 	case *controlpb.AgentMessage_Report:
-		s.Fleet.report(m, body.Report)
+		s.Fleet.report(m, l, body.Report)
 	}
 }
 

@@ -60,10 +60,12 @@ func (c *Crew) Broken() *pool.BootFailure {
 }
 
 // Fill writes the crew's figures into s, whose Ready the pool has set already. Busy is whoever is neither starting
-// nor idle: those being ended too, so that the three add up to the live processes.
+// nor idle: those being ended too, so that the three add up to the live processes. A crew that is complete makes no
+// plans, so it is here that a reported failure ends once a member has proved good.
 func (c *Crew) Fill(s *pool.Stats) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.noteProven(time.Now())
 	s.Desired = c.size
 	s.Spawned, s.Destroyed, s.Crashed = c.spawned, c.destroyed, c.crashed
 	s.Exits = maps.Clone(c.exits)

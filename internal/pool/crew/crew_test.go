@@ -1,0 +1,142 @@
+package crew
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+)
+
+// fakeWorker is a worker without a process.
+type fakeWorker struct {
+	bootTime time.Duration
+	exited   chan struct{}
+
+	mu     sync.Mutex
+	ending worker.Reason // guarded by mu
+	ended  bool          // guarded by mu
+}
+
+func (w *fakeWorker) Ready(context.Context) error {
+	time.Sleep(w.bootTime)
+	return nil
+}
+
+// end is safe to call twice; an empty reason is a crash.
+func (w *fakeWorker) end(r worker.Reason) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.ended, w.ending = true, r
+		close(w.exited)
+	}
+}
+
+func (w *fakeWorker) Ending() (worker.Reason, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ending, w.ending != ""
+}
+
+func (w *fakeWorker) RoundTrip(context.Context, worker.Call) worker.Outcome { return worker.Outcome{} }
+func (w *fakeWorker) Discard(r worker.Reason)                               { w.end(r) }
+func (w *fakeWorker) Kill(r worker.Reason)                                  { w.end(r) }
+func (w *fakeWorker) Exited() <-chan struct{}                               { return w.exited }
+func (w *fakeWorker) Gone() <-chan struct{}                                 { return w.exited }
+func (w *fakeWorker) Exit() worker.Exit                                     { return worker.Exit{Code: 9} }
+func (w *fakeWorker) ID() string                                            { return "fake" }
+func (w *fakeWorker) PID() int                                              { return 0 }
+func (w *fakeWorker) Served() uint64                                        { return 0 }
+func (w *fakeWorker) RSS() uint64                                           { return 0 }
+
+// fakeLine has idle members and no requests.
+type fakeLine struct {
+	offerTime time.Duration // before a member is among the idle
+	mu        sync.Mutex
+	idle      Idle // guarded by mu
+}
+
+func (l *fakeLine) Offer(m *Member) {
+	if l.offerTime > 0 {
+		time.Sleep(l.offerTime)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle.Push(m, time.Now())
+}
+
+func (l *fakeLine) Withdraw(m *Member) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.idle.Remove(m)
+}
+
+func (l *fakeLine) WithdrawIdle(t time.Time) *Member {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.idle.RemoveIdleSince(t)
+}
+
+func (l *fakeLine) Demand() Demand {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Demand{IdleSince: l.idle.Since()}
+}
+
+func (l *fakeLine) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.idle.Len()
+}
+
+// newCrew must be called in a synctest bubble, and end before the bubble's end. prepare sees each worker, the first
+// with n = 1, before it is started.
+func newCrew(t *testing.T, line *fakeLine, prepare func(n int, w *fakeWorker)) (c *Crew, end func()) {
+	t.Helper()
+	var mu sync.Mutex
+	n := 0
+	c = New(t.Context(), func() (Worker, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		n++
+		w := &fakeWorker{exited: make(chan struct{})}
+		prepare(n, w)
+		return w, nil
+	}, line, slog.New(slog.DiscardHandler))
+	return c, func() {
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func stats(c *Crew) (s pool.Stats) {
+	c.Fill(&s)
+	return s
+}
+
+// TestP80_RecoveryIsSeenWithoutRequests has no event after the good member got ready: only its age proves it.
+func TestP80_RecoveryIsSeenWithoutRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, end := newCrew(t, &fakeLine{}, func(n int, w *fakeWorker) {
+			if n <= 2 {
+				time.AfterFunc(time.Second, func() { w.end("") })
+			}
+		})
+		defer end()
+		c.Configure(1, 0)
+		time.Sleep(provenAfter / 2) // two crashes, their back-off, and a third member that lives
+		if s := stats(c); s.Boot == nil || s.Spawned != 3 {
+			t.Fatalf("boot %+v, spawned %d; want a failure, and a third member", s.Boot, s.Spawned)
+		}
+		time.Sleep(provenAfter)
+		if s := stats(c); s.Boot != nil {
+			t.Errorf("boot %+v although a member has lived for %s", s.Boot, provenAfter)
+		}
+	})
+}

@@ -18,11 +18,13 @@ import (
 )
 
 const (
-	// DefaultMaxConnections bounds the connections to a slot: one for each request that runs or waits, and a few
-	// for control.
+	// DefaultMaxConnections bounds the data connections to a slot: one for each request that runs or waits.
 	DefaultMaxConnections = 4096
-	helloTimeout          = 5 * time.Second
-	writeTimeout          = 10 * time.Second
+	// maxControls bounds the control connections, of which each router process has one. They are counted apart:
+	// a router that has lost its own must get in again however many data connections there are.
+	maxControls  = 64
+	helloTimeout = 5 * time.Second
+	writeTimeout = 10 * time.Second
 )
 
 // Listen makes the slot's socket, which every user may connect to: who reaches it is decided by who sees its
@@ -55,12 +57,20 @@ type Server struct {
 	handlers  sync.WaitGroup
 
 	mu          sync.Mutex
-	connections map[net.Conn]struct{} // guarded by mu; nil once closed
+	connections map[net.Conn]slotproto.Role // guarded by mu; nil once closed
+	count       map[slotproto.Role]int      // guarded by mu; of connections
 }
 
-// NewServer returns a server of s that takes up to maxConnections connections at a time.
+// unknown is the role of a connection before its Hello.
+const unknown slotproto.Role = ""
+
+// NewServer returns a server of s that takes up to maxConnections data connections at a time, and lets as many wait
+// for their Hello.
 func NewServer(s *Slot, maxConnections int) *Server {
-	return &Server{slot: s, limit: maxConnections, instances: newInstances(), connections: map[net.Conn]struct{}{}}
+	return &Server{
+		slot: s, limit: maxConnections, instances: newInstances(),
+		connections: map[net.Conn]slotproto.Role{}, count: map[slotproto.Role]int{},
+	}
 }
 
 // Serve accepts connections until l is closed, then returns nil; connections live on until Close.
@@ -75,7 +85,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			time.Sleep(50 * time.Millisecond) // out of file descriptors: let some close
 			continue
 		}
-		if !s.admit(c) {
+		if !s.admit(c, unknown) {
 			_ = c.Close()
 			continue
 		}
@@ -86,19 +96,32 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-func (s *Server) admit(c net.Conn) bool {
+// admit counts c as one of the role instead of what it was before, unless there are enough of that role or the server
+// is closed.
+func (s *Server) admit(c net.Conn, role slotproto.Role) bool {
+	limit := s.limit
+	if role == slotproto.Control {
+		limit = maxControls
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.connections == nil || len(s.connections) >= s.limit {
+	if s.connections == nil || s.count[role] >= limit {
 		return false
 	}
-	s.connections[c] = struct{}{}
+	if before, known := s.connections[c]; known {
+		s.count[before]--
+	}
+	s.connections[c] = role
+	s.count[role]++
 	return true
 }
 
 func (s *Server) drop(c net.Conn) {
 	s.mu.Lock()
-	delete(s.connections, c)
+	if role, known := s.connections[c]; known {
+		delete(s.connections, c)
+		s.count[role]--
+	}
 	s.mu.Unlock()
 	_ = c.Close()
 }
@@ -151,9 +174,13 @@ func (s *Server) handle(ctx context.Context, c net.Conn) {
 	}
 }
 
-// expected errors end a connection every day: the peer closed it (a probe without a word), or this side does.
+// errFull ends a connection beyond what the slot takes, or one whose Hello came while the server was being closed.
+var errFull = errors.New("the slot takes no more connections")
+
+// expected errors end a connection every day: the peer closed it (a probe without a word), or this side does. A slot
+// that is full logs nothing: a crowd of clients must not fill the log too.
 func expected(err error) bool {
-	return err == nil || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
+	return err == nil || errors.Is(err, errFull) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // greet reads the router's Hello and answers it.
@@ -174,6 +201,9 @@ func (s *Server) greet(c net.Conn) (*peer, error) {
 		return nil, fmt.Errorf("the peer speaks protocol %d, this slot %d", p.Protocol, slotproto.Protocol)
 	case p.Role != slotproto.Control && p.Role != slotproto.Data, p.Instance == "":
 		return nil, fmt.Errorf("role %q of instance %q", p.Role, p.Instance)
+	}
+	if !s.admit(c, p.Role) {
+		return nil, errFull
 	}
 	answer, err := json.Marshal(map[string]any{"slot": s.slot.opt.Name, "protocol": slotproto.Protocol})
 	if err != nil {

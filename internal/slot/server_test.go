@@ -128,17 +128,29 @@ func TestConnectionsAreBounded(t *testing.T) {
 	r := newRigOf(t, 2, nil)
 	first := r.connect(slotproto.Data, "i")
 	r.connect(slotproto.Data, "i")
-	if !r.dial().closed() {
+	refused := func() bool {
+		c := r.dial()
+		c.send(frame.Frame{Kind: frame.Hello, Payload: c.json(slotproto.Hello{Role: slotproto.Data, Instance: "i", Protocol: 1})})
+		return c.closed()
+	}
+	if !refused() {
 		t.Error("a third connection was taken")
 	}
 	_ = first.conn.Close()
-	for {
-		c := r.dial()
-		c.send(frame.Frame{Kind: frame.Hello, Payload: c.json(slotproto.Hello{Role: slotproto.Data, Instance: "i", Protocol: 1})})
-		if !c.closed() {
-			return // there was room again
-		}
+	for refused() { // until the slot has noticed
 	}
+}
+
+func TestControlConnectionsComeInWhenTheSlotIsFull(t *testing.T) {
+	r := newRigOf(t, 1, nil)
+	control := r.connect(slotproto.Control, "i")
+	r.connect(slotproto.Data, "i")
+	_ = control.conn.Close()
+	again := r.connect(slotproto.Control, "i")
+	if err := again.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	again.awaitReady(1)
 }
 
 func TestListen(t *testing.T) {

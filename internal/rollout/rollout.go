@@ -125,7 +125,7 @@ func (r *round) weights() (told, applied Weight) {
 	if !r.toldCanary() {
 		return r.Applied, r.Applied
 	}
-	if len(r.unacknowledged()) > 0 {
+	if len(r.Pods) == 0 || len(r.unacknowledged()) > 0 {
 		return r.Told.Weight, r.Applied
 	}
 	return r.Told.Weight, r.Told.Weight
@@ -144,9 +144,10 @@ func same(a, b *v1alpha1.SlotRevision) bool {
 	return a.Slot == b.Slot && a.Revision == b.Revision
 }
 
-// serves tells whether a revision has a worker in any live pod.
+// serves tells whether a revision has a worker in any live pod. One that runs in an image that isn't the revision's
+// proves nothing about it.
 func (r *round) serves(placed *v1alpha1.SlotRevision) bool {
-	return len(r.podsWith(func(p *Pod) bool { return p.Serves(placed) })) > 0
+	return len(r.podsWith(func(p *Pod) bool { return p.Serves(placed) && p.HasImage(placed) })) > 0
 }
 
 func (r *round) unacknowledged() []string {

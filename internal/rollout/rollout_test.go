@@ -218,6 +218,10 @@ func TestDecide(t *testing.T) {
 			},
 			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"two"}}, "v1@a v2@b",
 		},
+		"no pods: no one acknowledged what was told": {
+			func(in *rollout.Input) { in.Spec, in.Told.Weight, in.Pods = spec("v2", "25", "m"), 2500, nil },
+			rollout.Decision{State: rollout.WaitingForPods, Weight: 2500, Desired: 2500, Applied: 1000}, "v1@a v2@b",
+		},
 		"no pods: the stable is kept": {
 			func(in *rollout.Input) { in.Spec, in.Pods = spec("v2", "", "m"), nil },
 			rollout.Decision{State: rollout.WaitingForPods, Weight: 1000, Desired: 10000, Applied: 1000}, "v1@a v2@b",
@@ -288,6 +292,8 @@ func TestAStableThatNeverServedIsReplaced(t *testing.T) {
 		want   string
 		action rollout.Action
 	}{
+		"a pod isn't heard: it may serve":  {stable, []rollout.Pod{dead, but(dead, func(p *rollout.Pod) { p.Connected, p.Slots = false, nil })}, "v1@a v2@b", rollout.CanaryStarted},
+		"serves, but in another image":     {stable, []rollout.Pod{but(alive, func(p *rollout.Pod) { p.Images = map[string][]string{"a": {"old"}} })}, "v2@a -", rollout.StableSet},
 		"never served, no pods":            {stable, nil, "v2@a -", rollout.StableSet},
 		"never served, doesn't start":      {stable, []rollout.Pod{dead}, "v2@a -", rollout.StableSet},
 		"serves now":                       {stable, []rollout.Pod{alive}, "v1@a v2@b", rollout.CanaryStarted},
@@ -300,6 +306,17 @@ func TestAStableThatNeverServedIsReplaced(t *testing.T) {
 				t.Errorf("%s by %q, want %s by %q", describe(got.Assignment), got.Action, tc.want, tc.action)
 			}
 		})
+	}
+}
+
+// A canary beside a stable that starts over gets no workers in an image that isn't its own.
+func TestStartingOverKeepsACanaryIdleInAnotherImage(t *testing.T) {
+	stable := placed("v1", "broken", "a")
+	pod := ready("one")
+	pod.Images = map[string][]string{"a": {""}, "b": {"old"}}
+	got := rollout.Decide(rollout.Input{Spec: spec("v2", "10", "fixed"), Stable: &stable, Pods: []rollout.Pod{pod}})
+	if describe(got.Assignment) != "v1@a v2@b" || got.Action != rollout.StableSet || !got.Idle || got.State != rollout.PodsOutdated {
+		t.Errorf("%s by %q, %s, idle %v; want the canary idle", describe(got.Assignment), got.Action, got.State, got.Idle)
 	}
 }
 

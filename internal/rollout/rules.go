@@ -1,15 +1,26 @@
 package rollout
 
 // replaceUnproven starts over when the stable has never had a worker anywhere (a module that doesn't import, an image
-// that doesn't exist): there is nothing in it to keep, and a canary beside it would be compared with a failure.
+// that doesn't exist): there is nothing in it to keep, and a canary beside it would be compared with a failure. While a
+// live pod isn't heard, its workers may well be serving.
 func (r *round) replaceUnproven() (Decision, bool) {
 	first := First(r.Spec)
-	if r.first || r.assignment.Stable.Proven || r.weight > 0 || first.equal(r.assignment) {
+	if r.first || r.assignment.Stable.Proven || r.weight > 0 || first.equal(r.assignment) || len(r.unheard()) > 0 {
 		return Decision{}, false
 	}
 	r.assignment = first
 	r.applied = 0
-	return r.decision(firstState(first), StableSet), true
+	d := r.decision(firstState(first), StableSet)
+	if first.Canary != nil {
+		if outdated := r.withoutImage(); len(outdated) > 0 {
+			d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
+		}
+	}
+	return d, true
+}
+
+func (r *round) unheard() []string {
+	return r.podsWith(func(p *Pod) bool { return !p.Connected })
 }
 
 func firstState(a Assignment) State {

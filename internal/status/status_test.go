@@ -186,6 +186,17 @@ func TestConditions(t *testing.T) {
 			},
 			says: []string{"1 of 1 pods", "kubectl rollout restart -n shop deployment/web"},
 		},
+		"an older image in which the workers don't start": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
+				p.Images = map[string][]string{"a": {"shop/worker:2"}}
+				p.Slots["a"] = rollout.Slot{Revision: "1111", BootFailing: true}
+			})},
+			want: map[string]string{
+				"Ready": "False PodsOutdated", "Available": "False WorkersNotReady", "Injected": "True AllInjected",
+				"ConfigSynced": "False PodsOutdated", "Promoted": "True Promoted", "Stalled": "True PodsOutdated",
+			},
+			says: []string{"kubectl rollout restart -n shop deployment/web"},
+		},
 		"TestO45 refused": {
 			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
 				p.Acknowledged, p.Refusal = false, "slot a is away"

@@ -16,7 +16,8 @@ const (
 	// reconnectPause is the wait between tries to reach a slot whose control connection stands and that takes no
 	// data connection: it is just going, or just coming.
 	reconnectPause = 20 * time.Millisecond
-	// maxAttempts bounds how often a request is offered again after a slot turned it away unstarted.
+	// maxAttempts bounds how often a request is offered to slots that turn it away unstarted. Tries at a slot that
+	// can't be reached don't count: the call's checkout bounds them.
 	maxAttempts = 3
 )
 
@@ -54,7 +55,7 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 	ends := c.span(t.limits)
 	to, err := r.await(ctx, &c, role, ends)
 	var reply slotclient.Reply
-	for attempt := 1; err == nil; attempt++ {
+	for attempts := 1; err == nil; {
 		reply, err = r.send(ctx, &c, to, ends.deadline)
 		if errors.Is(err, slotclient.ErrUnreachable) && r.pause(ctx, ends.checkout) {
 			to, err = r.await(ctx, &c, role, ends)
@@ -64,13 +65,14 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 			err = gaveUp(&c)
 		}
 		next := r.elsewhere(to, role, c.version)
-		if attempt >= maxAttempts || next == nil || !turnedAway(err) {
+		if attempts >= maxAttempts || next == nil || !turnedAway(err) {
 			break
 		}
 		if r.table.Load().names(to) { // else it is as it should be: requests are leaving that slot
 			_ = r.count(&c, role, to, reply, err)
 		}
 		to, err = next, nil
+		attempts++
 	}
 	return reply, to, r.count(&c, role, to, reply, err)
 }

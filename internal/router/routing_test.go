@@ -2,7 +2,9 @@ package router
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -233,6 +235,44 @@ func TestSlotThatTurnsAwayLeavesItToTheOther(t *testing.T) {
 	}
 	if got := r.revisionFigures("r1"); got.Requests != 100 || got.Infrastructure != 0 {
 		t.Errorf("the stable's 100 successes are counted as %+v", got)
+	}
+}
+
+// TestTriesAtAnUnreachableSlotDoNotCount: a slot that takes no connection for a while, and then turns the request away,
+// still leaves it to the other.
+func TestTriesAtAnUnreachableSlotDoNotCount(t *testing.T) {
+	r := newRig(t, snapshot(1), map[string]slottest.Handler{
+		"x": func(_ context.Context, call slottest.Call) (string, error) {
+			if call.Revision == "r1" {
+				return "", pool.NewError(pool.ResourceError, pool.NotAvailable, "its workers don't start")
+			}
+			return `"b"`, nil
+		},
+	})
+	away := r.a.Socket + ".away"
+	if err := os.Rename(r.a.Socket, away); err != nil {
+		t.Fatal(err)
+	}
+	deaf, err := net.Listen("unix", r.a.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan *answer)
+	go func() { answered <- r.post("x", "{}") }()
+	for range 2 * maxAttempts {
+		conn, err := deaf.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	if err := os.Rename(away, r.a.Socket); err != nil {
+		t.Fatal(err)
+	}
+	deaf.(*net.UnixListener).SetUnlinkOnClose(false)
+	_ = deaf.Close()
+	if a := <-answered; a.slot() != "b" {
+		t.Errorf("%d %s", a.code, a.body)
 	}
 }
 

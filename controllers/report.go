@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -92,7 +93,7 @@ func (p *pass) sooner(d time.Duration) {
 
 // record records events, after the status that they speak of.
 func (r *WorkerPoolReconciler) record(_ context.Context, p *pass) error {
-	if note, action := story(p); note != "" {
+	if note, action := story(p); note != "" && p.problem == "" {
 		r.Events.Eventf(p.pool, nil, corev1.EventTypeNormal, string(p.decision.Action), action, "%s", note)
 	}
 	if !p.wrote {
@@ -133,5 +134,5 @@ func bounded(s string) string {
 	if len(s) <= maxNote {
 		return s
 	}
-	return s[:maxNote-len("…")] + "…"
+	return strings.ToValidUTF8(s[:maxNote-len("…")], "") + "…"
 }

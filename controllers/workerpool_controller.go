@@ -68,6 +68,7 @@ func (r *WorkerPoolReconciler) Reconcile(ctx context.Context, request reconcile.
 		return reconcile.Result{RequeueAfter: coalesce}, nil
 	}
 	p := &pass{key: request.NamespacedName, now: r.Clock(), led: led}
+	var late error // of what the pass could do without
 	for _, phase := range []struct {
 		name string
 		run  func(*WorkerPoolReconciler, context.Context, *pass) error
@@ -78,18 +79,25 @@ func (r *WorkerPoolReconciler) Reconcile(ctx context.Context, request reconcile.
 		{"decide", (*WorkerPoolReconciler).decide},
 		{"build the snapshot", (*WorkerPoolReconciler).build},
 		{"store revisions", (*WorkerPoolReconciler).storeRevisions},
-		{"store the CA bundle", (*WorkerPoolReconciler).storeBundle},
+		{"store the CA bundle", (*WorkerPoolReconciler).keepBundle},
 		{"report", (*WorkerPoolReconciler).report},
 		{"tell the routers", (*WorkerPoolReconciler).publish},
 		{"record events", (*WorkerPoolReconciler).record},
 		{"prune revisions", (*WorkerPoolReconciler).pruneRevisions},
 	} {
-		if err := phase.run(r, ctx, p); err != nil {
+		err := phase.run(r, ctx, p)
+		switch {
+		case errors.As(err, new(*unfinished)):
+			late = errors.Join(late, fmt.Errorf("%s: %w", phase.name, err))
+		case err != nil:
 			return r.ended(ctx, phase.name, err)
 		}
 		if p.done {
 			break
 		}
+	}
+	if late != nil {
+		return r.ended(ctx, "what was left out", late)
 	}
 	return reconcile.Result{RequeueAfter: p.again}, nil
 }

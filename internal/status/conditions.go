@@ -69,16 +69,15 @@ func setConditions(in *Input, s *v1alpha1.WorkerPoolStatus) {
 	in.setWhile(s, v1alpha1.ConditionStalled, progress == stuck, ready)
 }
 
-// keepOthers leaves the conditions as they were when nothing new is known, and makes those that don't exist Unknown.
+// keepOthers leaves the conditions as they were when nothing new is known, with the generation that they were found at,
+// or whoever waits for one would take it for a finding about the new spec. Those that don't exist become Unknown.
 func keepOthers(in *Input, s *v1alpha1.WorkerPoolStatus) {
 	for _, name := range []string{
 		v1alpha1.ConditionAvailable, v1alpha1.ConditionInjected, v1alpha1.ConditionConfigSynced, v1alpha1.ConditionPromoted,
 	} {
-		f := unknown(ReasonBlocked, "%s", in.Problem)
-		if c := meta.FindStatusCondition(s.Conditions, name); c != nil {
-			f = finding{c.Status, c.Reason, c.Message}
+		if meta.FindStatusCondition(s.Conditions, name) == nil {
+			in.set(s, name, unknown(ReasonBlocked, "%s", in.Problem))
 		}
-		in.set(s, name, f)
 	}
 }
 
@@ -99,7 +98,8 @@ func (in *Input) setWhile(s *v1alpha1.WorkerPoolStatus, name string, present boo
 	in.set(s, name, yes(why.reason, "%s", why.message))
 }
 
-// available: requests are being served in every live pod, by whatever revision.
+// available: requests are being served in every live pod, by whatever revision. A gap as short as a worker's
+// replacement doesn't end it: with a pool of one, each crash would.
 func available(in *Input) finding {
 	live := in.live()
 	switch {
@@ -112,7 +112,7 @@ func available(in *Input) finding {
 	if serving != &in.Decision.Assignment.Stable {
 		reason = ReasonCanaryServing
 	}
-	without := in.where(func(p *Pod) bool { return p.Live && !p.Serves(serving) })
+	without := in.where(func(p *Pod) bool { return p.Live && !p.Serves(serving) && !p.Runs(serving) })
 	if len(without) == 0 {
 		return yes(reason, "%s serves %d of %d pods", serving.Version, len(live), len(live))
 	}

@@ -1,16 +1,18 @@
 package status
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
 
 // How old what is written may become. States are written at once.
 const (
-	countsEvery       = 5 * time.Second  // ready workers: a worker that is replaced isn't two writes
+	countsEvery       = 5 * time.Second  // ready workers: a worker that is replaced isn't two writes; what messages count
 	canaryFigures     = 30 * time.Second // figures while there is a canary
 	stableFigures     = 5 * time.Minute  // figures otherwise
 	endedTrafficAfter = time.Minute      // figures of a revision that has no traffic any more
@@ -26,7 +28,7 @@ func Due(old, next *v1alpha1.WorkerPoolStatus, since time.Duration) (write bool,
 	switch {
 	case !equality.Semantic.DeepEqual(states(old), states(next)):
 		return true, 0
-	case old.Workers.Ready != next.Workers.Ready:
+	case old.Workers.Ready != next.Workers.Ready, !sameMessages(old, next):
 		after = countsEvery
 	case next.Canary != nil:
 		after = canaryFigures
@@ -36,10 +38,18 @@ func Due(old, next *v1alpha1.WorkerPoolStatus, since time.Duration) (write bool,
 	return since >= after, max(after-since, 0)
 }
 
-// states is a status without what merely counts.
+// sameMessages compares what conditions say, given that they are the same in all else.
+func sameMessages(old, next *v1alpha1.WorkerPoolStatus) bool {
+	return slices.EqualFunc(old.Conditions, next.Conditions, func(a, b metav1.Condition) bool { return a.Message == b.Message })
+}
+
+// states is a status without what merely counts or describes.
 func states(s *v1alpha1.WorkerPoolStatus) *v1alpha1.WorkerPoolStatus {
 	s = s.DeepCopy()
 	s.Versions, s.Weight.Observed = nil, ""
 	s.Workers.Ready, s.Workers.Busy, s.Workers.Summary = 0, 0, ""
+	for i := range s.Conditions {
+		s.Conditions[i].Message = ""
+	}
 	return s
 }

@@ -197,6 +197,15 @@ func TestConditions(t *testing.T) {
 			},
 			says: []string{"kubectl rollout restart -n shop deployment/web"},
 		},
+		"the only worker is being replaced": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
+				p.Slots["a"] = rollout.Slot{Revision: "1111", Serving: 0, Up: true}
+			})},
+			want: map[string]string{
+				"Ready": "True Promoted", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "True Promoted",
+			},
+		},
 		"TestO45 refused": {
 			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
 				p.Acknowledged, p.Refusal = false, "slot a is away"
@@ -287,6 +296,22 @@ func kstatusOf(conditions map[string]string) string {
 	return "InProgress"
 }
 
+// TestO1_OldFindingsKeepTheirGeneration: while nothing can be decided, no one who waits for a condition of the new spec
+// is told of the old one's.
+func TestO1_OldFindingsKeepTheirGeneration(t *testing.T) {
+	in := status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0}
+	in.Pool.Status = status.Of(in)
+	in.Pool.Generation, in.Problem = 4, "the revision can't be stored"
+	got := status.Of(in)
+	for name, want := range map[string]int64{
+		"Promoted": 3, "Available": 3, "Injected": 3, "ConfigSynced": 3, "Ready": 4, "Stalled": 4,
+	} {
+		if c := meta.FindStatusCondition(got.Conditions, name); c == nil || c.ObservedGeneration != want {
+			t.Errorf("%s: %+v, want generation %d", name, c, want)
+		}
+	}
+}
+
 func TestO6_TransitionTimesMoveWithTheStatusAlone(t *testing.T) {
 	in := status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0}
 	in.Pool.Status = status.Of(in)
@@ -374,7 +399,9 @@ func TestO5_WhenAStatusIsDue(t *testing.T) {
 	}{
 		"the same":                      {func(*v1alpha1.WorkerPoolStatus) {}, 24 * time.Hour, false, 0},
 		"a state":                       {func(s *v1alpha1.WorkerPoolStatus) { s.Pods.Matched = 9 }, 0, true, 0},
-		"a message":                     {func(s *v1alpha1.WorkerPoolStatus) { s.Conditions[0].Message = "x" }, 0, true, 0},
+		"a reason":                      {func(s *v1alpha1.WorkerPoolStatus) { s.Conditions[0].Reason = "x" }, 0, true, 0},
+		"a message, just written":       {func(s *v1alpha1.WorkerPoolStatus) { s.Conditions[0].Message = "x" }, time.Second, false, 4 * time.Second},
+		"a message":                     {func(s *v1alpha1.WorkerPoolStatus) { s.Conditions[0].Message = "x" }, 5 * time.Second, true, 0},
 		"ready workers, just written":   {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Ready = 3 }, time.Second, false, 4 * time.Second},
 		"ready workers":                 {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Ready = 3 }, 5 * time.Second, true, 0},
 		"figures, too soon":             {func(s *v1alpha1.WorkerPoolStatus) { s.Versions = append(s.Versions, traffic) }, time.Minute, false, 4 * time.Minute},

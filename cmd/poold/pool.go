@@ -92,7 +92,9 @@ func servePool(opt *slot.Options, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = host.Close() }() // Slot.Close has said what is left
-	if n := host.KillLeftovers(opt.Socket); n > 0 {
+	if opt.Marker, err = slot.Marker(opt.Name, opt.Socket); err != nil {
+		log.Warn("workers that an earlier supervisor left aren't looked for", "error", err)
+	} else if n := host.KillLeftovers(opt.Marker); n > 0 {
 		log.Warn("killed workers that an earlier supervisor left", "processes", n)
 	}
 	opt.Host, opt.Log = host, log

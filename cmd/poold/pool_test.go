@@ -16,6 +16,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/pooltest"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
+	"github.com/dspex/workerpool-operator/internal/slot"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
 
@@ -121,12 +122,16 @@ func (s *supervisor) await(what string, done func() bool) {
 
 // workers counts the live processes that bear this slot's mark, wherever they hang.
 func (s *supervisor) workers() (n int) {
+	marker, err := slot.Marker("a", s.spec.Marker)
+	if err != nil {
+		s.Fatal(err)
+	}
 	paths, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		s.Fatal(err)
 	}
 	for _, path := range paths {
-		if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), "WORKERPOOL_SLOT="+s.spec.Marker+"\x00") {
+		if data, err := os.ReadFile(path); err == nil && strings.Contains(string(data), "WORKERPOOL_SLOT="+marker+"\x00") {
 			n++
 		}
 	}

@@ -80,7 +80,7 @@ func (s *Slot) spec(cfg slotproto.Config) *worker.Spec {
 		dir = filepath.Join(dir, own)
 	}
 	return &worker.Spec{
-		Pool: cfg.Pool, Slot: s.opt.Name, Marker: s.opt.Socket, Python: cfg.Worker.Python, PythonDir: s.opt.PythonDir,
+		Pool: cfg.Pool, Slot: s.opt.Name, Marker: s.opt.Marker, Python: cfg.Worker.Python, PythonDir: s.opt.PythonDir,
 		WorkingDir: dir, Module: cfg.Worker.Module, Env: env, MaxPayload: s.opt.MaxPayload, InitTimeout: s.opt.InitTimeout,
 	}
 }

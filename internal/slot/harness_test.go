@@ -49,7 +49,7 @@ func newRigOf(t *testing.T, maxConnections int, change func(*slot.Options)) *rig
 		t.Fatal(err)
 	}
 	opt := slot.Options{
-		Name: "a", Socket: spec.Marker, PythonDir: spec.PythonDir, WorkingDir: spec.WorkingDir, Env: os.Environ(), Host: host, Log: log,
+		Name: "a", Socket: spec.Marker, Marker: spec.Marker, PythonDir: spec.PythonDir, WorkingDir: spec.WorkingDir, Env: os.Environ(), Host: host, Log: log,
 	}
 	if change != nil {
 		change(&opt)

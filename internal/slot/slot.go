@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Name       string // "a" or "b"
 	Socket     string // absolute path of its unix socket
+	Marker     string // of its workers' processes; see Marker
 	PythonDir  string // folder with poolworker's __main__.py
 	WorkingDir string // absolute; of workers that don't say their own (the image's WORKDIR)
 	Env        []string

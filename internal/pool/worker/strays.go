@@ -12,19 +12,19 @@ import (
 
 // killStrays ends what a dead worker started and what left its process group. The marker in the environment finds
 // it wherever it hangs in the tree of processes.
-func (h *Host) killStrays(slot, worker string) {
-	killMarked(slotVariable+"="+slot, workerVariable+"="+worker)
+func (h *Host) killStrays(marker, worker string) {
+	killMarked(slotVariable+"="+marker, workerVariable+"="+worker)
 }
 
 // KillLeftovers ends workers that an earlier supervisor of the same slot left behind, and waits up to a second for
 // them to be gone; it returns how many it found. The caller has the slot's socket and has started nothing yet, so
 // whatever bears the marker is a leftover. (Usually there is none: workers die with their supervisor, and a
 // container's processes with the container.)
-func (h *Host) KillLeftovers(slot string) int {
+func (h *Host) KillLeftovers(marker string) int {
 	const patience = time.Second
-	found := killMarked(slotVariable + "=" + slot)
+	found := killMarked(slotVariable + "=" + marker)
 	for until := time.Now().Add(patience); found > 0 && time.Now().Before(until); {
-		if len(marked(slotVariable+"="+slot)) == 0 {
+		if len(marked(slotVariable+"="+marker)) == 0 {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)

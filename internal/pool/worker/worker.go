@@ -19,8 +19,8 @@ type Spec struct {
 	Pool string // the WorkerPool's name, for errors
 	Slot string // prefix of worker ids
 
-	// Marker tells this slot's processes from those of any other supervisor on the machine (the absolute path of
-	// the slot's socket): it is in the environment of each, and so survives whoever started them.
+	// Marker tells this slot's processes from those of any other supervisor, of whatever pod: it is in the
+	// environment of each, and so survives whoever started them.
 	Marker string
 
 	Python     string   // interpreter as configured; "": see FindPython

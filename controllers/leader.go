@@ -24,8 +24,11 @@ import (
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=workerpool-system,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",namespace=workerpool-system,resources=pods,verbs=list;patch
 
-// relabel is how often the leader looks whether the control Service still selects it and no one else.
-const relabel = 30 * time.Second
+// How often the leader looks whether the control Service selects it and no one else: until it does, and from then on.
+const (
+	labelRetry = time.Second
+	relabel    = 30 * time.Second
+)
 
 // Leader is what a replica does while it leads: it begins an epoch, serves the channel to the routers, and makes the
 // control Service select its own pod. It ends with leadership.
@@ -67,7 +70,7 @@ func (l *Leader) Start(ctx context.Context) error {
 	}
 	l.Fleet.Lead(epoch)
 	log.FromContext(ctx).Info("Leading", "epoch", epoch, "address", listener.Addr().String())
-	go wait.UntilWithContext(ctx, l.label, relabel)
+	go l.stayLabelled(ctx)
 	return l.Server.Serve(ctx, listener, l.TLS)
 }
 
@@ -91,12 +94,27 @@ func (l *Leader) epoch(ctx context.Context) (uint64, error) {
 	return epoch, err
 }
 
-// label makes the control Service select this pod alone. A failure is repeated at the next turn; until then routers
-// keep looking.
-func (l *Leader) label(ctx context.Context) {
+// stayLabelled keeps the control Service selecting this pod alone, until ctx ends. While it doesn't, routers keep
+// looking.
+func (l *Leader) stayLabelled(ctx context.Context) {
 	if l.Pod.Name == "" {
 		return
 	}
+	for ctx.Err() == nil {
+		pause := relabel
+		if err := l.label(ctx); err != nil && ctx.Err() == nil {
+			log.FromContext(ctx).Error(err, "The leader's label couldn't be set; routers may not find it; trying again", "pod", l.Pod)
+			pause = labelRetry
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// label makes the control Service select this pod alone.
+func (l *Leader) label(ctx context.Context) error {
 	var marked corev1.PodList
 	err := l.Live.List(ctx, &marked, client.InNamespace(l.Pod.Namespace), client.MatchingLabels{v1alpha1.LeaderLabel: "true"})
 	own := false
@@ -110,9 +128,7 @@ func (l *Leader) label(ctx context.Context) {
 	if !own {
 		err = errors.Join(err, l.mark(ctx, l.Pod.Name, `"true"`))
 	}
-	if err != nil && ctx.Err() == nil {
-		log.FromContext(ctx).Error(err, "The leader's label couldn't be set; routers may not find it", "pod", l.Pod)
-	}
+	return err
 }
 
 // mark sets the leader's label of a pod to a JSON value.

@@ -2,8 +2,10 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
@@ -60,7 +63,9 @@ func TestOnlyTheLeaderIsSelected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := fakeClient(t, pods...)
 			l := &Leader{Client: c, Live: c, Pod: types.NamespacedName{Namespace: leaseName.Namespace, Name: "me"}}
-			l.label(context.Background())
+			if err := l.label(context.Background()); err != nil {
+				t.Fatal(err)
+			}
 			var marked corev1.PodList
 			if err := c.List(context.Background(), &marked, client.MatchingLabels{v1alpha1.LeaderLabel: "true"}); err != nil {
 				t.Fatal(err)
@@ -77,4 +82,30 @@ func TestOnlyTheLeaderIsSelected(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A leader that routers can't find tries each second until they can, and looks every 30 s from then on.
+func TestALabelThatCouldNotBeSetIsSoonTriedAgain(t *testing.T) {
+	c := fakeClient(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: leaseName.Namespace, Name: "me"}})
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var looked []time.Duration
+		unsteady := interceptor.NewClient(c.(client.WithWatch), interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+				looked = append(looked, time.Since(start))
+				if len(looked) <= 3 {
+					return errors.New("connection refused")
+				}
+				return c.List(ctx, list, options...)
+			},
+		})
+		l := &Leader{Client: c, Live: unsteady, Pod: types.NamespacedName{Namespace: leaseName.Namespace, Name: "me"}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		l.stayLabelled(ctx)
+		want := []time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second, 33 * time.Second}
+		if diff := cmp.Diff(want, looked); diff != "" {
+			t.Errorf("looked (-want +got):\n%s", diff)
+		}
+	})
 }

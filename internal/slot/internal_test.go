@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
 
@@ -64,5 +65,37 @@ func TestInstancesAreForgotten(t *testing.T) {
 	leaveData()
 	if len(is.byName) != 0 {
 		t.Errorf("%d instances without a connection", len(is.byName))
+	}
+}
+
+// slowStats is a pool whose figures take until proceed is closed.
+type slowStats struct {
+	pool.Pool
+	asked, proceed chan struct{}
+}
+
+func (p *slowStats) Stats() pool.Stats {
+	close(p.asked)
+	<-p.proceed
+	return pool.Stats{Spawned: 3, Destroyed: 2, Crashed: 1}
+}
+
+func TestRequestsDontWaitForTheFiguresOfADrainingPool(t *testing.T) {
+	p := &slowStats{asked: make(chan struct{}), proceed: make(chan struct{})}
+	s := New(Options{Name: "a"})
+	s.past = totals{spawned: 10, destroyed: 10, crashed: 5}
+	s.current = &engine{pool: &slowStats{asked: make(chan struct{}), proceed: p.proceed}}
+	s.retired[&engine{pool: p}] = struct{}{}
+	status := make(chan slotproto.Status, 1)
+	go func() { status <- s.Status() }()
+	<-p.asked
+	if s.mu.TryLock() {
+		s.mu.Unlock()
+	} else {
+		t.Error("the slot is locked while figures are read")
+	}
+	close(p.proceed)
+	if got := <-status; got.Spawned != 16 || got.Destroyed != 14 || got.Crashed != 7 {
+		t.Errorf("spawned %d, destroyed %d, crashed %d; want each pool counted once: 16, 14, 7", got.Spawned, got.Destroyed, got.Crashed)
 	}
 }

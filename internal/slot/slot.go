@@ -122,9 +122,10 @@ func (s *Slot) retire(ctx context.Context, e *engine) {
 	ctx = context.WithoutCancel(ctx)
 	s.drains.Go(func() {
 		err := e.drain(ctx)
+		stats := e.pool.Stats()
 		s.mu.Lock()
 		delete(s.retired, e)
-		s.past.add(e.pool.Stats())
+		s.past.add(stats)
 		s.mu.Unlock()
 		s.changes.notify()
 		if err != nil {

@@ -1,7 +1,9 @@
 package slot
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -27,10 +29,11 @@ func (s *Slot) Status() slotproto.Status {
 	if current != nil {
 		config = current.config
 	}
-	for e := range s.retired {
+	retired := slices.Collect(maps.Keys(s.retired)) // none of which is in past yet
+	s.mu.Unlock()
+	for _, e := range retired {
 		sum.add(e.pool.Stats())
 	}
-	s.mu.Unlock()
 
 	status := slotproto.Status{Slot: s.opt.Name, MaxWorkers: s.opt.MaxWorkers, RSS: worker.ResidentMemory(os.Getpid())}
 	if current != nil {

@@ -144,7 +144,7 @@ func (i *Injector) poolNames(ctx context.Context, namespace string) (string, err
 }
 
 // bootstrap is what the pod starts from when no operator answers: the pool's present assignment, with the weight that
-// all live pods have acknowledged. Epoch 0 lets any leader's snapshot supersede it.
+// all live pods have acknowledged, or less where the spec allows less. Epoch 0 lets any leader's snapshot supersede it.
 func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*controlpb.Snapshot, error) {
 	assignment := rollout.Current(pool)
 	texts, err := i.texts(ctx, i.Cached, pool, assignment)
@@ -153,7 +153,7 @@ func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*c
 	}
 	in := snapshot.Input{
 		Spec: &pool.Spec, Assignment: assignment, Texts: texts,
-		Weight: rollout.StoredWeight(pool.Status.Weight.Applied),
+		Weight: rollout.CurrentWeight(pool),
 	}
 	built, err := snapshot.Build(in)
 	if err == nil {

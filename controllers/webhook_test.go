@@ -179,6 +179,58 @@ func TestBootstrapKnowsWhatServes(t *testing.T) {
 	}
 }
 
+// TestO17_NewPodsStartWithNoMoreThanTheSpecAllows: whoever takes weight away means the pods to come, too, whether or not
+// all others have acknowledged it.
+func TestO17_NewPodsStartWithNoMoreThanTheSpecAllows(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spec   func(*v1alpha1.WorkerPoolSpec)
+		stable v1alpha1.PoolVersion
+		want   uint32
+	}{
+		"unchanged":                         {func(*v1alpha1.WorkerPoolSpec) {}, v1alpha1.PoolV1, 5000},
+		"taken away":                        {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = intstr.FromInt32(0) }, v1alpha1.PoolV1, 0},
+		"lowered":                           {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = intstr.FromString("0.5") }, v1alpha1.PoolV1, 50},
+		"raised, not acknowledged":          {func(s *v1alpha1.WorkerPoolSpec) { s.Canary = nil }, v1alpha1.PoolV1, 5000},
+		"reverted":                          {func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = v1alpha1.PoolV1 }, v1alpha1.PoolV1, 0},
+		"another revision":                  {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Module = "summarizer.next" }, v1alpha1.PoolV1, 0},
+		"a v2 after another isn't exempted": {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = intstr.FromInt32(1) }, v1alpha1.PoolV2, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := poolNamed("summarizer")
+			pool.Spec.Canary = &v1alpha1.Canary{Weight: intstr.FromInt32(50)}
+			old, present := revision.Of(&pool.Spec).On(tc.stable), revision.Of(&pool.Spec)
+			old.Worker.Module = "summarizer.old"
+			pool.Status = v1alpha1.WorkerPoolStatus{
+				Stable: new(rollout.Place(old, rollout.SlotB)), Canary: new(rollout.Place(present, rollout.SlotA)),
+				Weight: v1alpha1.WeightStatus{Applied: "50"},
+			}
+			tc.spec(&pool.Spec)
+			got, err := injectorOver(t, []client.Object{revision.Object(pool, old, 1), revision.Object(pool, present, 2)}, nil).bootstrap(t.Context(), pool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.GetCanary() != "a" || got.GetCanaryWeight() != tc.want {
+				t.Errorf("canary %q at %d, want a at %d", got.GetCanary(), got.GetCanaryWeight(), tc.want)
+			}
+		})
+	}
+}
+
+// A rollback to v1 moves everything, whatever the weight says, and so it does in new pods.
+func TestANewPodOfARollbackIgnoresTheSpecsWeight(t *testing.T) {
+	pool := poolNamed("summarizer")
+	pool.Spec.Canary = &v1alpha1.Canary{Weight: intstr.FromInt32(5)}
+	pool.Spec.PoolVersion = v1alpha1.PoolV1
+	v1 := revision.Of(&pool.Spec)
+	pool.Status = v1alpha1.WorkerPoolStatus{
+		Stable: new(rollout.Place(v1.On(v1alpha1.PoolV2), rollout.SlotB)), Canary: new(rollout.Place(v1, rollout.SlotA)),
+		Weight: v1alpha1.WeightStatus{Applied: "100"},
+	}
+	if got := rollout.CurrentWeight(pool); got != rollout.Full {
+		t.Errorf("weight %s, want 100", got)
+	}
+}
+
 // TestBootstrapOfAMissingRevision names the revision: a pod must not start with something that no one can describe.
 func TestBootstrapOfAMissingRevision(t *testing.T) {
 	pool := poolNamed("summarizer")

@@ -29,6 +29,17 @@ func Current(pool *v1alpha1.WorkerPool) Assignment {
 	return Assignment{Stable: *pool.Status.Stable, Canary: pool.Status.Canary.DeepCopy()}
 }
 
+// CurrentWeight is the canary's weight that a new pod of a pool may start with: what all live pods have acknowledged,
+// and no more than the spec now allows, which the pods may not have been told yet. A canary that isn't the spec's
+// revision any more gets nothing.
+func CurrentWeight(pool *v1alpha1.WorkerPool) Weight {
+	canary := pool.Status.Canary
+	if pool.Status.Stable == nil || canary == nil || canary.Revision != revision.Of(&pool.Spec).Hash() {
+		return 0
+	}
+	return min(StoredWeight(pool.Status.Weight.Applied), target(&pool.Spec, pool.Status.Stable.Version))
+}
+
 // First is the assignment of a pool that has never served. A canary of v2 needs something to be compared with, so
 // its stable is the same worker on v1; everything else starts as the stable.
 func First(spec *v1alpha1.WorkerPoolSpec) Assignment {

@@ -104,17 +104,17 @@ func newRound(in Input) *round {
 	}
 	r.assignment.Stable.Proven = r.assignment.Stable.Proven || r.serves(&r.assignment.Stable)
 	r.wanted = Place(revision.Of(in.Spec), OtherSlot(r.assignment.Stable.Slot))
-	r.target = r.targetWeight()
+	r.target = target(in.Spec, r.assignment.Stable.Version)
 	r.weight, r.applied = r.weights()
 	return r
 }
 
-// targetWeight is what the spec wants for its revision. Going back to v1 is a rollback by hand: all of it, at once.
-func (r *round) targetWeight() Weight {
-	if r.wanted.Version == v1alpha1.PoolV1 && r.assignment.Stable.Version != v1alpha1.PoolV1 {
+// target is what the spec wants for its revision. Going back to v1 is a rollback by hand: all of it, at once.
+func target(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion) Weight {
+	if spec.PoolVersion == v1alpha1.PoolV1 && stable != v1alpha1.PoolV1 {
 		return Full
 	}
-	return SpecWeight(r.Spec)
+	return SpecWeight(spec)
 }
 
 // weights returns the canary's weight in the routers' configuration, and the one that every live pod has acknowledged.

@@ -151,7 +151,7 @@ func (r *Router) roleOf(t *table, version pool.Version) (role, error) {
 		return pinned, r.versionNotServed(t, version)
 	case version != "":
 		return pinned, nil
-	case t.canary != nil && t.canary.slot.Ready(t.canary.revision) && r.split.Next(t.weight):
+	case t.canaryTakes() && r.split.Next(t.weight):
 		return canary, nil
 	}
 	return stable, nil

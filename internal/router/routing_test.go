@@ -97,6 +97,32 @@ func TestCanaryGetsNothingBeforeItHasBeenReady(t *testing.T) {
 	}
 }
 
+// TestO15_CanaryThatIsNotServingDoesNotCount: a restarted slot that has workers, and hasn't taken its configuration from
+// this router yet, gets no requests and counts none.
+func TestO15_CanaryThatIsNotServingDoesNotCount(t *testing.T) {
+	r := newRig(t, snapshot(5000), nil)
+	r.b.Deaf(true)
+	r.b.Stop()
+	r.until(func() bool { return !r.slots["b"].Serving() })
+	r.b.Start()
+	r.until(func() bool {
+		r.b.Report()
+		return r.slots["b"].Ready("r2")
+	})
+	if slot := r.post("x", "{}").slot(); slot != "a" {
+		t.Errorf("slot %q answered while b isn't configured, want a", slot)
+	}
+	r.b.Deaf(false)
+	r.b.Stop() // the router asks again once it has a new connection
+	r.b.Start()
+	r.until(func() bool { return r.slots["b"].Serving() && r.slots["b"].Ready("r2") })
+	for i, want := range []string{"a", "b", "a", "b"} {
+		if slot := r.post("x", "{}").slot(); slot != want {
+			t.Errorf("request %d went to slot %q, want %q", i+1, slot, want)
+		}
+	}
+}
+
 func TestStableThatNeverWasUpIsWaitedFor(t *testing.T) {
 	r := newRig(t, nil, nil)
 	r.a.Stop()

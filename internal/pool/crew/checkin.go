@@ -19,7 +19,18 @@ func (c *Crew) Checkin(m *Member, discard worker.Reason) {
 		c.end(m, discard)
 	case c.tooMany.Load() && c.retire(m):
 	default:
-		c.line.Offer(m)
+		c.offer(m)
+	}
+}
+
+// offer brings m to the Line. A process that ended while m was busy may have been struck off already, and nobody
+// else would take m out then.
+func (c *Crew) offer(m *Member) {
+	c.line.Offer(m)
+	select {
+	case <-m.worker.Exited():
+		c.line.Withdraw(m)
+	default:
 	}
 }
 

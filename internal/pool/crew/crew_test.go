@@ -140,3 +140,29 @@ func TestP80_RecoveryIsSeenWithoutRequests(t *testing.T) {
 		}
 	})
 }
+
+func TestCheckinOfAMemberThatWasStruckOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := &fakeLine{}
+		var first *fakeWorker
+		c, end := newCrew(t, line, func(n int, w *fakeWorker) {
+			if n == 1 {
+				first = w
+			}
+		})
+		defer end()
+		c.Configure(1, 0)
+		synctest.Wait()
+		m := line.WithdrawIdle(time.Now())
+		if m == nil {
+			t.Fatal("no member is idle")
+		}
+		c.Configure(0, 0) // nobody takes its place
+		first.end("")
+		synctest.Wait()
+		c.Checkin(m, "")
+		if n := line.len(); n != 0 {
+			t.Error("a member whose process is gone is offered")
+		}
+	})
+}

@@ -79,6 +79,9 @@ func (r *Router) away(to *target, c *call) *pool.Error {
 // fullRetryAfter is what a caller should wait that the router refuses for load.
 const fullRetryAfter = time.Second
 
+// maxRetryAfter bounds what a slot may tell callers to wait.
+const maxRetryAfter = time.Hour
+
 // full: the slot has that many requests already. The slot would say the same.
 func (r *Router) full(to *target, inside int) *pool.Error {
 	busy := min(inside, to.workers)
@@ -111,8 +114,17 @@ func pastDeadline(c *call, value string) *pool.Error {
 		"the deadline of %s had passed before it was sent (%s: %s)", c.command, headerDeadline, value)
 }
 
-// retryAfter is what a caller that was refused for load should wait before its next try.
+// retryAfter is what a caller that was refused for load should wait before its next try; 0: that isn't said. A pool
+// that knows how fast it is has said so in the error.
 func retryAfter(e *pool.Error) time.Duration {
+	switch told := e.Context["retry_after_ms"].(type) {
+	case float64: // from a slot, as JSON
+		if told > 0 {
+			return time.Duration(min(told, maxRetryAfter.Seconds()*1000) * float64(time.Millisecond))
+		}
+	case int64:
+		return time.Duration(told) * time.Millisecond
+	}
 	if e.Type == pool.QueueFull {
 		return fullRetryAfter
 	}

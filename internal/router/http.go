@@ -243,7 +243,7 @@ func (r *Router) writeError(w http.ResponseWriter, control *http.ResponseControl
 		e = pool.NewError(pool.SystemError, pool.Internal, "%v", err)
 	}
 	if wait := retryAfter(e); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 		e = e.With("retry_after_ms", wait.Milliseconds())
 	}
 	writeJSON(w, control, statusOf(e), map[string]any{"error": e})

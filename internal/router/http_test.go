@@ -206,6 +206,37 @@ func TestP45_SlotsErrorsHaveTheirStatus(t *testing.T) {
 	}
 }
 
+func TestP31_RetryAfterIsThePools(t *testing.T) {
+	for name, test := range map[string]struct {
+		told   any // retry_after_ms in the slot's error; nil: none
+		header string
+		millis float64
+	}{
+		"less than a second":     {40, "1", 40},
+		"rounded up":             {2001, "3", 2001},
+		"whole seconds":          {2000, "2", 2000},
+		"not told":               {nil, "1", 1000},
+		"told, and of no use":    {"soon", "1", 1000},
+		"told, and out of range": {1e300, "3600", 3_600_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, snapshot(0), map[string]slottest.Handler{
+				"x": func(context.Context, slottest.Call) (string, error) {
+					e := pool.NewError(pool.ResourceError, pool.QueueFull, "full")
+					if test.told != nil {
+						e = e.With("retry_after_ms", test.told)
+					}
+					return "", e
+				},
+			})
+			a := r.post("x", "{}")
+			if got := a.header.Get("Retry-After"); got != test.header || a.failure.Context["retry_after_ms"] != test.millis {
+				t.Errorf("Retry-After %q, want %q: %s", got, test.header, a.body)
+			}
+		})
+	}
+}
+
 func TestDeadlineBecomesTheBudget(t *testing.T) {
 	r := newRig(t, snapshot(0), nil)
 	for name, test := range map[string]struct {

@@ -29,28 +29,54 @@ type outputLine struct {
 // outputLog is the one goroutine that writes workers' lines to the log.
 type outputLog struct {
 	log   *slog.Logger
-	lines chan outputLine
+	lines chan outputLine // never closed: a worker that can't be killed may outlive the log
+	quit  chan struct{}
 	done  chan struct{}
 }
 
 func newOutputLog(log *slog.Logger) *outputLog {
-	o := &outputLog{log: log, lines: make(chan outputLine, lineBacklog), done: make(chan struct{})}
-	go func() {
-		defer close(o.done)
-		for l := range o.lines {
-			if l.dropped > 0 {
-				o.log.Warn("worker output dropped", "worker", l.worker, "lines", l.dropped)
-				continue
-			}
-			o.log.Info(l.text, "worker", l.worker, "source", "output")
-		}
-	}()
+	o := &outputLog{log: log, lines: make(chan outputLine, lineBacklog), quit: make(chan struct{}), done: make(chan struct{})}
+	go o.run()
 	return o
 }
 
-// close waits until what was accepted is written. All readers must have ended.
+func (o *outputLog) run() {
+	defer close(o.done)
+	for {
+		select {
+		case l := <-o.lines:
+			o.write(l)
+		case <-o.quit:
+			o.writeRest()
+			return
+		}
+	}
+}
+
+// writeRest writes what has been accepted, and no more than fits the backlog of a worker that prints on.
+func (o *outputLog) writeRest() {
+	for range lineBacklog {
+		select {
+		case l := <-o.lines:
+			o.write(l)
+		default:
+			return
+		}
+	}
+}
+
+func (o *outputLog) write(l outputLine) {
+	if l.dropped > 0 {
+		o.log.Warn("worker output dropped", "worker", l.worker, "lines", l.dropped)
+		return
+	}
+	o.log.Info(l.text, "worker", l.worker, "source", "output")
+}
+
+// close waits until what was accepted is written. Readers of workers that are still alive may go on; what they
+// offer from now on is lost.
 func (o *outputLog) close() {
-	close(o.lines)
+	close(o.quit)
 	<-o.done
 }
 

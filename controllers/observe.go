@@ -52,13 +52,9 @@ type pass struct {
 
 // find reads the pool: past the cache at a leader's first visit, as another leader may have written just now.
 func (r *WorkerPoolReconciler) find(ctx context.Context, p *pass) error {
-	p.pool = &v1alpha1.WorkerPool{}
-	err := r.Client.Get(ctx, p.key, p.pool)
-	if err == nil {
-		p.memory = r.memories.of(p.key, p.pool.UID, p.led)
-		if p.memory.told == nil {
-			err = r.Live.Get(ctx, p.key, p.pool)
-		}
+	err := r.read(ctx, p, r.Client)
+	if err == nil && p.memory.told == nil {
+		err = r.read(ctx, p, r.Live)
 	}
 	if apierrors.IsNotFound(err) {
 		r.Fleet.Forget(p.key)
@@ -69,9 +65,21 @@ func (r *WorkerPoolReconciler) find(ctx context.Context, p *pass) error {
 	if err != nil {
 		return err
 	}
+	r.Fleet.Track(p.key, p.pool.UID)
 	p.done = p.pool.DeletionTimestamp != nil
 	p.before = *p.pool.Status.DeepCopy()
 	return p.upToDate()
+}
+
+// read takes the pool from there, and what is remembered of it. It starts with an empty object: what is decoded into an
+// earlier pool of the same name would keep of that whatever the new one hasn't.
+func (r *WorkerPoolReconciler) read(ctx context.Context, p *pass, from client.Reader) error {
+	p.pool = &v1alpha1.WorkerPool{}
+	if err := from.Get(ctx, p.key, p.pool); err != nil {
+		return err
+	}
+	p.memory = r.memories.of(p.key, p.pool.UID, p.led)
+	return nil
 }
 
 // upToDate fails when the pool is older than what this process wrote itself.

@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/control"
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/status"
 )
@@ -117,6 +120,31 @@ func TestMemories(t *testing.T) {
 		if other == first {
 			t.Errorf("%s: remembered", name)
 		}
+	}
+}
+
+// A pool was deleted and made anew within one pass, and the cache still has the earlier one: nothing of it, neither what
+// is remembered nor its routers nor its status, is the new one's.
+func TestAPoolMadeAnewHasNothingOfItsNamesake(t *testing.T) {
+	poolOf := func(uid types.UID, is v1alpha1.WorkerPoolStatus) *v1alpha1.WorkerPool {
+		return &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "main", UID: uid}, Status: is}
+	}
+	old := poolOf("old", v1alpha1.WorkerPoolStatus{Stable: &v1alpha1.SlotRevision{Revision: "0123456789"}})
+	anew := poolOf("new", v1alpha1.WorkerPoolStatus{})
+	fleet := control.NewFleet(time.Now, control.NewMetrics(prometheus.NewRegistry()), func(types.NamespacedName) {})
+	key := client.ObjectKeyFromObject(old)
+	fleet.Track(key, "old")
+	fleet.Publish(key, &controlpb.Snapshot{Stable: "a"})
+	r := &WorkerPoolReconciler{Client: fakeClient(t, old), Live: fakeClient(t, anew), Fleet: fleet}
+	p := &pass{key: key, led: time.Unix(1, 0)}
+	if err := r.find(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if p.pool.UID != "new" || p.memory.uid != "new" || p.before.Stable != nil {
+		t.Errorf("pool %s, memory of %s, status %+v", p.pool.UID, p.memory.uid, p.before.Stable)
+	}
+	if fleet.Published(key, &controlpb.Snapshot{Stable: "a"}) {
+		t.Error("the fleet still has what the earlier pool's routers were told")
 	}
 }
 

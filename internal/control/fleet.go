@@ -27,6 +27,7 @@ type Fleet struct {
 
 // poolState is a pool's part of the fleet. The fleet's mu guards it.
 type poolState struct {
+	uid      types.UID           // of the pool, as names are used again; empty: not known yet
 	snapshot *controlpb.Snapshot // current; nil before the first Publish. Immutable once stored.
 	pods     map[types.UID]*podState
 	figures  figures
@@ -54,6 +55,20 @@ func (f *Fleet) Leading() (epoch uint64, since time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.epoch, f.led
+}
+
+// Track says which pool has a name. What is known of an earlier one of that name is forgotten and its streams end:
+// its pods aren't the new one's.
+func (f *Fleet) Track(pool types.NamespacedName, uid types.UID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pool(pool)
+	if p.uid != "" && p.uid != uid {
+		p.close()
+		delete(f.pools, pool)
+		p = f.pool(pool)
+	}
+	p.uid = uid
 }
 
 // Published tells whether the pool's routers are told exactly this, whatever its epoch and sequence.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
@@ -67,7 +70,7 @@ func (b *bench) woken() int {
 }
 
 func member(name string) Member {
-	return Member{Pool: pool, Pod: name, PodUID: types.UID("uid-" + name)}
+	return Member{Pool: pool, PoolUID: "pool-1", Pod: name, PodUID: types.UID("uid-" + name)}
 }
 
 // router is a pod's, and its stream.
@@ -79,7 +82,11 @@ type router struct {
 
 func (b *bench) join(name, instance string) *router {
 	m := member(name)
-	return &router{Member: m, bench: b, link: b.connect(m, &controlpb.Hello{Instance: instance})}
+	l, err := b.connect(m, &controlpb.Hello{Instance: instance})
+	if err != nil {
+		panic(err)
+	}
+	return &router{Member: m, bench: b, link: l}
 }
 
 func (r *router) acknowledges(o order)             { r.acknowledge(r.Member, r.link, o) }
@@ -190,6 +197,59 @@ func TestPodsThatAreGoneAreForgotten(t *testing.T) {
 	b.Forget(pool)
 	if got := b.View(pool).Pods; len(got) != 0 {
 		t.Errorf("of a deleted pool: %v", got)
+	}
+}
+
+// A pool that was deleted and made anew between two passes has nothing of its namesake: no pods, no figures, and no
+// router that would be told its configuration.
+func TestAPoolMadeAnewStartsEmpty(t *testing.T) {
+	b := newBench()
+	b.Track(pool, "pool-1")
+	b.Publish(pool, snapshotOf("a", 0))
+	old := b.join("p", "i")
+	old.reports(counters(0, 0, 0))
+	old.reports(counters(10, 0, 0))
+	b.Track(pool, "pool-1")
+	if v := b.View(pool); len(v.Pods) != 1 || len(v.Figures) != 1 || b.current(old.Member, old.link) == nil {
+		t.Fatalf("the same pool, tracked again, knows %v", v)
+	}
+	b.Track(pool, "pool-2")
+	select {
+	case <-old.link.ended:
+	default:
+		t.Error("the old pool's stream goes on")
+	}
+	b.Publish(pool, snapshotOf("b", 0))
+	old.reports(counters(30, 0, 0))
+	if v := b.View(pool); len(v.Pods) != 0 || len(v.Figures) != 0 {
+		t.Errorf("the new pool has pods %v and figures %v", v.Pods, v.Figures)
+	}
+	if got := b.current(old.Member, old.link); got != nil {
+		t.Errorf("the old pool's router is told %v", got)
+	}
+	if _, err := b.connect(old.Member, &controlpb.Hello{}); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "restart the pod") {
+		t.Errorf("the old pool's router comes back: %v", err)
+	}
+	anew := old.Member
+	anew.PoolUID = "pool-2"
+	if _, err := b.connect(anew, &controlpb.Hello{}); err != nil {
+		t.Errorf("the new pool's router: %v", err)
+	}
+}
+
+// A router may find to a new leader before the leader has looked at its pool.
+func TestAPoolIsTheFirstRoutersUntilItIsLookedAt(t *testing.T) {
+	b := newBench()
+	first := b.join("p", "i")
+	b.Track(pool, "pool-1")
+	if !first.view().Connected {
+		t.Error("its own pool's first pass ended its stream")
+	}
+	b.Lead(8)
+	b.join("p", "i")
+	b.Track(pool, "pool-2")
+	if got := b.View(pool).Pods; len(got) != 0 {
+		t.Errorf("another pool's first pass left %v", got)
 	}
 }
 

@@ -58,9 +58,10 @@ type PodIdentity struct {
 
 // Member is a router that was let in.
 type Member struct {
-	Pool   types.NamespacedName
-	Pod    string
-	PodUID types.UID
+	Pool    types.NamespacedName
+	PoolUID types.UID
+	Pod     string
+	PodUID  types.UID
 	// Until its token expires; then the stream ends and the router comes back with a new one.
 	Until time.Time
 }
@@ -105,9 +106,9 @@ func (s *Server) authenticate(ctx context.Context, token string, hello *controlp
 		return Member{}, lookupFailed("WorkerPool", pool, err)
 	}
 	if uid != pod.PoolUID {
-		return Member{}, reject("other_pool", codes.PermissionDenied, "pod %s was injected for a WorkerPool %s that has been deleted since; restart the pod", name, pool)
+		return Member{}, otherPool(name, pool)
 	}
-	return Member{Pool: pool, Pod: caller.Pod, PodUID: caller.PodUID, Until: expiry(token, s.Clock())}, nil
+	return Member{Pool: pool, PoolUID: uid, Pod: caller.Pod, PodUID: caller.PodUID, Until: expiry(token, s.Clock())}, nil
 }
 
 // agree compares token, pod and claim.
@@ -121,6 +122,11 @@ func agree(caller Caller, pod PodIdentity, hello *controlpb.Hello) error {
 		return reject("other_pool", codes.PermissionDenied, "pod %s/%s belongs to pool %s and can't speak for pool %s", caller.Namespace, caller.Pod, pod.Pool, bounded(hello.GetPool(), 253))
 	}
 	return nil
+}
+
+// otherPool rejects a pod of an earlier pool of the same name.
+func otherPool(pod, pool types.NamespacedName) error {
+	return reject("other_pool", codes.PermissionDenied, "pod %s was injected for a WorkerPool %s that has been deleted since; restart the pod", pod, pool)
 }
 
 func lookupFailed(kind string, name types.NamespacedName, err error) error {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 )
 
@@ -59,12 +61,20 @@ type slotState struct {
 	short  time.Time // since when it lacks some; zero: it doesn't
 }
 
-// connect makes a stream the pod's only one and says at once what there is to send.
-func (f *Fleet) connect(m Member, hello *controlpb.Hello) *link {
+// connect makes a stream the pod's only one and says at once what there is to send. It refuses a pod of another pool
+// of that name than the one that is reconciled: the pool may have been made anew since the pod was authenticated, or
+// the cache, which authentication asks, may be behind.
+func (f *Fleet) connect(m Member, hello *controlpb.Hello) (*link, error) {
 	defer f.changed(m.Pool)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.pool(m.Pool)
+	if p.uid == "" {
+		p.uid = m.PoolUID
+	}
+	if p.uid != m.PoolUID {
+		return nil, otherPool(types.NamespacedName{Namespace: m.Pool.Namespace, Name: m.Pod}, m.Pool)
+	}
 	pod, ok := p.pods[m.PodUID]
 	if !ok {
 		pod = &podState{name: m.Pod}
@@ -77,7 +87,7 @@ func (f *Fleet) connect(m Member, hello *controlpb.Hello) *link {
 		pod.wake()
 	}
 	f.metrics.Connected.Inc()
-	return pod.link
+	return pod.link, nil
 }
 
 // greet starts over when the router is another process than before.

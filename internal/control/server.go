@@ -73,7 +73,11 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[controlpb.AgentMessage, 
 		s.rejected(err)
 		return err
 	}
-	link := s.Fleet.connect(member, hello)
+	link, err := s.Fleet.connect(member, hello)
+	if err != nil {
+		s.rejected(err)
+		return err
+	}
 	defer s.Fleet.disconnect(member, link)
 	s.Log.V(1).Info("Router connected", "router", member.String(), "poold", bounded(hello.GetVersion(), 64))
 	err = s.converse(stream, member, link, messages)

@@ -223,6 +223,17 @@ func TestO46_WhoIsLetIn(t *testing.T) {
 	}
 }
 
+// The cache that authentication asks may still have the pool that the fleet knows to be gone.
+func TestO46_APodOfAnEarlierPoolIsRefusedThoughTheCacheIsBehind(t *testing.T) {
+	e := serve(t, nil)
+	e.Track(pool, "pool-9")
+	e.Publish(pool, snapshotOf("a", 0))
+	m, err := e.open(t, "p", say(mainHello)).Recv()
+	if status.Code(err) != codes.PermissionDenied || !strings.Contains(status.Convert(err).Message(), "restart the pod") {
+		t.Errorf("%v, %v", m, err)
+	}
+}
+
 func TestAnAPIServerThatDoesNotAnswerIsNoRefusal(t *testing.T) {
 	e := serve(t, nil)
 	e.registry.down = errors.New("connection refused")
@@ -285,6 +296,7 @@ func TestStreamsEnd(t *testing.T) {
 		"when the token expires":      {"p." + claims + ".x", func(*testing.T, *endpoint) {}, codes.Unauthenticated},
 		"when another takes over":     {"p", func(t *testing.T, e *endpoint) { snapshot(t, e.open(t, "p", say(mainHello))) }, codes.Aborted},
 		"when the pool is deleted":    {"p", func(_ *testing.T, e *endpoint) { e.Forget(pool) }, codes.Aborted},
+		"when the pool is made anew":  {"p", func(_ *testing.T, e *endpoint) { e.Track(pool, "pool-9") }, codes.Aborted},
 		"when a message is too large": {"p", nil, codes.ResourceExhausted},
 	} {
 		t.Run(name, func(t *testing.T) {

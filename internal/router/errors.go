@@ -100,6 +100,12 @@ func (r *Router) noRoom(c *call) *pool.Error {
 		bodiesAtOnce*r.cfg.MaxPayload, c.command))
 }
 
+func (r *Router) noRoomInTime(c *call) *pool.Error {
+	return r.named(pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
+		"the router holds large requests up to its limit of %d bytes, and had no room for %s before its deadline; give it more time, or send a reference to the data",
+		bodiesAtOnce*r.cfg.MaxPayload, c.command))
+}
+
 func (r *Router) versionNotServed(t *table, wanted pool.Version) *pool.Error {
 	there := string(t.stable.version)
 	if t.canary != nil {

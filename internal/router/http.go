@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -70,8 +71,9 @@ func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control 
 		r.writeError(w, control, err)
 		return
 	}
+	defer release() // also when something panics
 	reply, to, err := r.do(req.Context(), c)
-	release()
+	release() // before the reply is written: its reader may be slow
 	if to != nil {
 		w.Header()[headerVersion] = []string{string(to.version)}
 		w.Header()[headerRevision] = []string{to.revision}
@@ -83,8 +85,8 @@ func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control 
 	writeBody(w, control, http.StatusOK, reply.Payload)
 }
 
-// read fills the call from the request, and says what is wrong with that. The caller must call release once the
-// payload is of no more use.
+// read fills the call from the request, and says what is wrong with that. The caller must call release when the
+// payload is of no more use; again does nothing.
 func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control *http.ResponseController) (release func(), err error) {
 	if err := checkCommand(c.command); err != nil {
 		return nil, err
@@ -110,7 +112,7 @@ func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control
 	if err != nil {
 		return nil, err
 	}
-	return func() { r.bodies.Release(held) }, nil
+	return sync.OnceFunc(func() { r.bodies.Release(held) }), nil
 }
 
 const (
@@ -130,12 +132,18 @@ func (r *Router) reserve(ctx context.Context, c *call, length int64) (held int64
 	if length <= smallBody {
 		return 0, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, waitFor(c.budget, bodyTimeout))
+	limit := waitFor(c.budget, bodyTimeout)
+	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := r.bodies.Acquire(ctx, length); err != nil {
-		return 0, r.noRoom(c)
+	switch err := r.bodies.Acquire(waiting, length); {
+	case err == nil:
+		return length, nil
+	case ctx.Err() != nil:
+		return 0, gaveUp(c)
+	case limit == c.budget:
+		return 0, r.noRoomInTime(c)
 	}
-	return length, nil
+	return 0, r.noRoom(c)
 }
 
 // checkCommand bounds what becomes part of frames, logs and errors. Python names may hold any letter.
@@ -231,7 +239,7 @@ func readAll(r io.Reader, length int64) ([]byte, error) {
 func (r *Router) tooLarge(c *call, w http.ResponseWriter) *pool.Error {
 	w.Header().Set("Connection", "close")
 	return r.named(pool.NewError(pool.RequestError, pool.FrameTooLarge,
-		"the body of %s is over %d bytes; send less, or raise the router's --max-payload", c.command, r.cfg.MaxPayload)).
+		"the body of %s is over %d bytes; send less, or a reference to the data", c.command, r.cfg.MaxPayload)).
 		With("limit", r.cfg.MaxPayload)
 }
 

@@ -1,11 +1,13 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -134,8 +136,14 @@ func TestLargeBodiesAreBounded(t *testing.T) {
 	for range bodiesAtOnce {
 		<-inside
 	}
-	if a := r.post("x", large, "Workerpool-Deadline", "50ms"); a.code != 503 || !strings.Contains(a.failure.Message, "no room for x") {
+	if a := r.post("x", large, "Workerpool-Deadline", "50ms"); a.code != 504 || !strings.Contains(a.failure.Message, "no room for x before its deadline") {
 		t.Errorf("one more: %d %s", a.code, a.body)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	var e *pool.Error
+	if _, err := r.reserve(gone, &call{command: "x"}, int64(len(large))); !errors.As(err, &e) || e.Type != pool.Cancelled {
+		t.Errorf("one whose caller is gone: %v, want cancelled", err)
 	}
 	if a := r.post("x", `{"small": true}`); a.code != 200 {
 		t.Errorf("a small one: %d %s", a.code, a.body)
@@ -158,6 +166,25 @@ func TestLargeBodiesAreBounded(t *testing.T) {
 			t.Error("room is lost")
 		}
 	})
+}
+
+// TestPanicGivesBackItsRoom: the HTTP server survives a panic in a request, and so must the room for large bodies.
+func TestPanicGivesBackItsRoom(t *testing.T) {
+	r := newRig(t, snapshot(0), nil)
+	large := bytes.NewReader(make([]byte, r.cfg.MaxPayload))
+	r.table.Store(&table{}) // without a stable: a bug
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/commands/x", large)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		r.ServeHTTP(httptest.NewRecorder(), request)
+	}()
+	if !r.bodies.TryAcquire(int64(bodiesAtOnce * r.cfg.MaxPayload)) {
+		t.Error("room is lost")
+	}
 }
 
 // TestP45_SlotsErrorsHaveTheirStatus: whatever a slot says reaches the application whole, with a fitting status.

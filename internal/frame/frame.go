@@ -15,6 +15,7 @@
 package frame
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ const DefaultMaxPayload = 16 << 20
 const fixedAfterLength = HeaderSize - 4
 
 // Frame is one message. After Reader.Read, Meta and Payload point into the reader's buffer and are valid only
-// until its next Read.
+// until its next Read, unless Reader.Own is called.
 type Frame struct {
 	Kind       Kind
 	Flags      uint8
@@ -129,7 +130,8 @@ type Reader struct {
 	r          io.Reader
 	max        int
 	buf        []byte
-	start, end int // unread bytes are buf[start:end]
+	start, end int  // unread bytes are buf[start:end]
+	given      bool // the last frame has its buffer to itself
 }
 
 // NewReader returns a Reader on r that refuses frames with more than maxPayload bytes of payload
@@ -178,7 +180,25 @@ func (r *Reader) Read(f *Frame) error {
 	body := r.buf[r.start+HeaderSize : r.start+total]
 	f.Meta, f.Payload = body[:meta:meta], body[meta:]
 	r.start += total
+	r.give()
 	return nil
+}
+
+// give leaves a large buffer to the frame that was read last: nobody knows when the next Read comes, and until then
+// the stream must not pin it.
+func (r *Reader) give() {
+	r.given = len(r.buf) > keepBuffer && r.start == r.end
+	if r.given {
+		r.buf, r.start, r.end = nil, 0, 0
+	}
+}
+
+// Own makes Meta and Payload of f, the frame that was read last, valid beyond the next Read. It copies them only if
+// they are small.
+func (r *Reader) Own(f *Frame) {
+	if !r.given {
+		f.Meta, f.Payload = bytes.Clone(f.Meta), bytes.Clone(f.Payload)
+	}
 }
 
 // fill reads until n unread bytes are buffered.

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,7 +106,8 @@ func (w *Worker) reply(f *frame.Frame, service time.Duration) Outcome {
 	}
 	switch f.Kind {
 	case frame.Result:
-		out.Payload = bytes.Clone(f.Payload)
+		w.reader.Own(f)
+		out.Payload = f.Payload
 	case frame.Error:
 		out.Err, out.Discard = w.workerError(f.Payload)
 	default:

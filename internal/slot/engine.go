@@ -160,7 +160,8 @@ func (e *engine) drain(ctx context.Context) error {
 // hurry ends a drain now. Idempotent.
 func (e *engine) hurry() { e.once.Do(func() { close(e.now) }) }
 
-// capped fits a configuration's workers into what the container allows: overflow shrinks first, then size.
+// capped fits a configuration's workers into what the container allows: overflow shrinks first, then size. Cut tells
+// whether workers are missing for it; under V1, whose overflow is inactive, none is when only overflow shrinks.
 func capped(cfg slotproto.Config, maxWorkers int) (limits pool.Limits, cut bool) {
 	limits = pool.Limits{
 		Size: cfg.Size, Overflow: cfg.Overflow, QueueLimit: cfg.Queue, Checkout: cfg.Checkout, Operation: cfg.Op, Drain: cfg.Drain,
@@ -170,7 +171,7 @@ func capped(cfg slotproto.Config, maxWorkers int) (limits pool.Limits, cut bool)
 	}
 	limits.Size = min(cfg.Size, maxWorkers)
 	limits.Overflow = min(cfg.Overflow, maxWorkers-limits.Size)
-	return limits, limits.Size < cfg.Size || limits.Overflow < cfg.Overflow
+	return limits, limits.Size < cfg.Size || (limits.Overflow < cfg.Overflow && cfg.Version != pool.V1)
 }
 
 // validate names the first thing that is wrong with a configuration.

@@ -10,19 +10,22 @@ import (
 
 func TestOverflowShrinksFirst(t *testing.T) {
 	for name, tc := range map[string]struct {
+		version                pool.Version
 		size, overflow, max    int
 		wantSize, wantOverflow int
 		wantCut                bool
 	}{
-		"no limit":         {4, 2, 0, 4, 2, false},
-		"it fits exactly":  {4, 2, 6, 4, 2, false},
-		"less overflow":    {4, 2, 5, 4, 1, true},
-		"no overflow":      {4, 2, 4, 4, 0, true},
-		"less size":        {4, 2, 3, 3, 0, true},
-		"only size is cut": {4, 0, 3, 3, 0, true},
+		"no limit":                    {pool.V2, 4, 2, 0, 4, 2, false},
+		"it fits exactly":             {pool.V2, 4, 2, 6, 4, 2, false},
+		"less overflow":               {pool.V2, 4, 2, 5, 4, 1, true},
+		"no overflow":                 {pool.V2, 4, 2, 4, 4, 0, true},
+		"less size":                   {pool.V2, 4, 2, 3, 3, 0, true},
+		"only size is cut":            {pool.V2, 4, 0, 3, 3, 0, true},
+		"v1 has no overflow to lose":  {pool.V1, 4, 2, 4, 4, 0, false},
+		"v1 loses workers of its own": {pool.V1, 4, 2, 3, 3, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			limits, cut := capped(slotproto.Config{Size: tc.size, Overflow: tc.overflow}, tc.max)
+			limits, cut := capped(slotproto.Config{Version: tc.version, Size: tc.size, Overflow: tc.overflow}, tc.max)
 			if limits.Size != tc.wantSize || limits.Overflow != tc.wantOverflow || cut != tc.wantCut {
 				t.Errorf("size %d, overflow %d, cut %v", limits.Size, limits.Overflow, cut)
 			}

@@ -6,7 +6,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"pgregory.net/rapid"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/revision"
@@ -318,72 +317,4 @@ func TestStartingOverKeepsACanaryIdleInAnotherImage(t *testing.T) {
 	if describe(got.Assignment) != "v1@a v2@b" || got.Action != rollout.StableSet || !got.Idle || got.State != rollout.PodsOutdated {
 		t.Errorf("%s by %q, %s, idle %v; want the canary idle", describe(got.Assignment), got.Action, got.State, got.Idle)
 	}
-}
-
-// Whatever the facts are: weight is only raised when every live pod is known to be ready, the stable is only replaced
-// by what serves everything, and the canary is never in the stable's slot.
-func TestO15_O34_NoRaiseWithoutEveryPodWhateverTheFacts(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		in := drawInput(t)
-		before := in.Applied
-		if in.Told != nil {
-			before = in.Told.Weight
-		}
-		got := rollout.Decide(in)
-		if c := got.Assignment.Canary; c != nil && c.Slot == got.Assignment.Stable.Slot {
-			t.Fatalf("both in slot %s", c.Slot)
-		}
-		if in.Stable == nil || in.Canary == nil {
-			return
-		}
-		if got.Assignment.Canary != nil && got.Weight > before && !everyPodReady(in) {
-			t.Fatalf("raised from %s to %s with %+v", before, got.Weight, in.Pods)
-		}
-		promoted := got.Assignment.Stable.Revision != in.Stable.Revision
-		if promoted && in.Stable.Proven && (got.Action != rollout.Promotion || before != rollout.Full || !everyPodReady(in)) {
-			t.Fatalf("the stable was replaced by %q at %s with %d pods", got.Action, before, len(in.Pods))
-		}
-	})
-}
-
-func everyPodReady(in rollout.Input) bool {
-	for _, p := range in.Pods {
-		if !p.Connected || !p.Acknowledged || !p.Runs(in.Canary) || p.FailsToBoot(in.Canary) || !p.HasImage(in.Canary) {
-			return false
-		}
-	}
-	return len(in.Pods) > 0
-}
-
-func drawInput(t *rapid.T) rollout.Input {
-	version := rapid.SampledFrom([]v1alpha1.PoolVersion{"v1", "v2"})
-	module := rapid.SampledFrom([]string{"m", "n"})
-	weight := rapid.SampledFrom([]rollout.Weight{0, 1000, rollout.Full})
-	stable := placed(version.Draw(t, "stable"), module.Draw(t, "stable module"), "a")
-	stable.Proven = rapid.Bool().Draw(t, "proven")
-	canary := placed(version.Draw(t, "canary"), module.Draw(t, "canary module"), "b")
-	in := rollout.Input{
-		Spec:   spec(version.Draw(t, "version"), rapid.SampledFrom([]string{"", "0", "10", "50", "100"}).Draw(t, "weight"), module.Draw(t, "module")),
-		Stable: &stable,
-	}
-	if rapid.Bool().Draw(t, "has canary") && canary.Revision != stable.Revision {
-		in.Canary, in.Applied = &canary, weight.Draw(t, "applied")
-	}
-	if rapid.Bool().Draw(t, "told") {
-		in.Told = &rollout.Told{Assignment: rollout.Assignment{Stable: stable, Canary: in.Canary}, Weight: weight.Draw(t, "told weight")}
-	}
-	for i := range rapid.IntRange(0, 2).Draw(t, "pods") {
-		p := ready(string(rune('p'+i)), stable, canary)
-		p.Connected = rapid.Bool().Draw(t, "connected")
-		p.Acknowledged = rapid.Bool().Draw(t, "acknowledged")
-		p.Slots["b"] = rollout.Slot{
-			Revision: rapid.SampledFrom([]string{canary.Revision, stable.Revision, ""}).Draw(t, "runs"),
-			Serving:  4, Up: rapid.Bool().Draw(t, "up"), BootFailing: rapid.Bool().Draw(t, "failing"),
-		}
-		if rapid.Bool().Draw(t, "outdated") {
-			p.Images = map[string][]string{"b": {"old"}}
-		}
-		in.Pods = append(in.Pods, p)
-	}
-	return in
 }

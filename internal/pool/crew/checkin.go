@@ -20,13 +20,21 @@ func (c *Crew) Checkin(m *Member, discard worker.Reason) {
 	case c.tooMany.Load() && c.retire(m):
 	default:
 		c.offer(m)
+		c.withdrawDead(m)
 	}
 }
 
-// offer brings m to the Line. A process that ended while m was busy may have been struck off already, and nobody
-// else would take m out then.
+// offer brings m to the Line. A plan that found too many members may have looked for idle ones just before, and
+// nothing else would make the crew look again.
 func (c *Crew) offer(m *Member) {
 	c.line.Offer(m)
+	if c.tooMany.Load() {
+		c.Poke()
+	}
+}
+
+// withdrawDead takes m out if its process ended, and was struck off, while m was busy: nobody else would.
+func (c *Crew) withdrawDead(m *Member) {
 	select {
 	case <-m.worker.Exited():
 		c.line.Withdraw(m)

@@ -197,7 +197,7 @@ func (c *Crew) noteProven(now time.Time) {
 
 func (c *Crew) apply(ctx context.Context, p plan, now time.Time) {
 	c.tooMany.Store(p.surplus > 0)
-	c.retireIdle(p.surplus, now)
+	c.retireIdle(p.surplus, time.Now()) // those too that became idle since the plan was made
 	c.retireIdle(p.longIdle, now.Add(-overflowIdle))
 	for range p.start {
 		c.add(ctx)
@@ -235,7 +235,7 @@ func (c *Crew) live(ctx context.Context, m *Member) {
 		return
 	}
 	if c.admit(m) {
-		c.line.Offer(m)
+		c.offer(m)
 	}
 	signal(c.changed)
 	<-m.worker.Exited()

@@ -166,3 +166,34 @@ func TestCheckinOfAMemberThatWasStruckOff(t *testing.T) {
 		}
 	})
 }
+
+// TestP92_SurplusThatBecomesIdleLate has the crew plan between a member's being up and its being idle.
+func TestP92_SurplusThatBecomesIdleLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := &fakeLine{offerTime: time.Millisecond}
+		c, end := newCrew(t, line, func(_ int, w *fakeWorker) { w.bootTime = time.Second })
+		defer end()
+		c.Configure(2, 0)
+		synctest.Wait()
+		c.Configure(1, 0)
+		time.Sleep(2 * time.Second)
+		if s := stats(c); s.Spawned-s.Destroyed != 1 || line.len() != 1 {
+			t.Errorf("%d members, %d idle; want 1, 1", s.Spawned-s.Destroyed, line.len())
+		}
+	})
+}
+
+// TestP80_DeadBeforeItIsIdle has members end between their being up and their being idle.
+func TestP80_DeadBeforeItIsIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, end := newCrew(t, &fakeLine{offerTime: time.Second}, func(_ int, w *fakeWorker) {
+			time.AfterFunc(time.Millisecond, func() { w.end("") })
+		})
+		defer end()
+		c.Configure(1, 0)
+		time.Sleep(time.Minute)
+		if s := stats(c); s.Boot == nil || s.Spawned > 10 {
+			t.Errorf("boot %+v after %d starts in a minute; want a failure, and back-off", s.Boot, s.Spawned)
+		}
+	})
+}

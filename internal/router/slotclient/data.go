@@ -26,6 +26,8 @@ const (
 	idleTime = 30 * time.Second
 	// copyLimit is the largest reply that is copied out of its connection's buffer, in bytes.
 	copyLimit = 64 << 10
+	// leastBudget is what a frame can say: less would be 0, which means that there is no deadline.
+	leastBudget = time.Microsecond
 )
 
 // Request is one operation. The payload isn't kept after Do.
@@ -94,7 +96,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 	}
 	if err == nil {
 		err = conn.w.Write(&frame.Frame{
-			Kind: frame.Request, ID: id, Budget: remaining, Meta: []byte(req.Command), Payload: req.Payload,
+			Kind: frame.Request, ID: id, Budget: max(remaining, leastBudget), Meta: []byte(req.Command), Payload: req.Payload,
 		})
 	}
 	if err != nil {

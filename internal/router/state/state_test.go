@@ -133,6 +133,26 @@ func TestO42_StoreKeepsTheLastSnapshot(t *testing.T) {
 	}
 }
 
+func TestLoadRemovesWhatCrashedSavesLeft(t *testing.T) {
+	dir := t.TempDir()
+	if err := NewStore(dir).Save(valid()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"snapshot.123.tmp", "snapshot.456.tmp", "somebody-elses"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half a snap"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := NewStore(dir).Load(); s == nil || err != nil {
+		t.Errorf("%v, %v", s, err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	want := []string{filepath.Join(dir, "snapshot"), filepath.Join(dir, "somebody-elses")}
+	if diff := cmp.Diff(want, names); err != nil || diff != "" {
+		t.Errorf("%v (-want +got)\n%s", err, diff)
+	}
+}
+
 func TestStoreRefusesWhatIsTornOrCorrupt(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, fileName)

@@ -19,6 +19,9 @@ import (
 // environment of the workers.
 const fileName = "snapshot"
 
+// tempPattern is what a snapshot is called while it is being written.
+const tempPattern = fileName + ".*.tmp"
+
 // magic opens the file; its number changes with the layout: magic, CRC-32C of the rest, the snapshot's protobuf.
 var magic = []byte("workerpool-snapshot 1\n")
 
@@ -47,7 +50,7 @@ func (st *Store) Save(s *controlpb.Snapshot) error {
 }
 
 func (st *Store) replace(text []byte) error {
-	f, err := os.CreateTemp(st.dir, fileName+".*.tmp") // mode 0600
+	f, err := os.CreateTemp(st.dir, tempPattern) // mode 0600
 	if err != nil {
 		return err
 	}
@@ -73,10 +76,12 @@ func syncDir(dir string) error {
 
 // Load returns the snapshot that was saved last, nil when none was. A file that is torn, corrupt or of another
 // layout is an error, and it is for the caller to go on without: the bootstrap and the operator are still there.
+// Load also removes what saves have left that a crash cut short.
 func (st *Store) Load() (*controlpb.Snapshot, error) {
 	if st.dir == "" {
 		return nil, nil
 	}
+	st.sweep()
 	path := filepath.Join(st.dir, fileName)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -90,6 +95,14 @@ func (st *Store) Load() (*controlpb.Snapshot, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
+}
+
+// sweep removes leftovers. One that can't be removed does no harm but take its room.
+func (st *Store) sweep() {
+	names, _ := fs.Glob(os.DirFS(st.dir), tempPattern) // the pattern is well-formed
+	for _, name := range names {
+		_ = os.Remove(filepath.Join(st.dir, name))
+	}
 }
 
 func decode(text []byte) (*controlpb.Snapshot, error) {

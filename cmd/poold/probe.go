@@ -86,9 +86,12 @@ func probeRouter(ctx context.Context, socket string) error {
 		return fmt.Errorf("it doesn't answer: %w", err)
 	}
 	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers with HTTP %s when asked for its status", response.Status)
+	}
 	var status router.Status
-	if err := json.NewDecoder(response.Body).Decode(&status); err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("its status (HTTP %d) can't be read: %w", response.StatusCode, err)
+	if err := json.NewDecoder(response.Body).Decode(&status); err != nil {
+		return fmt.Errorf("its status can't be read: %w", err)
 	}
 	if !status.Configured {
 		return errors.New("no configuration is in force yet: neither the operator's nor the pod's own has arrived")

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"regexp"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
@@ -32,29 +33,64 @@ type cell struct {
 	latency                    *histogram.Histogram // nil: no traffic
 }
 
+// totals are what a router process has counted of a revision since it started.
+type totals struct {
+	requests, errors, infrastructure, timeouts uint64
+	latency                                    map[uint32]uint64 // by bucket, those of internal/histogram only
+}
+
+func totalsOf(r *controlpb.RevisionCounters) totals {
+	t := totals{
+		requests: r.GetRequests(), errors: r.GetErrors(), infrastructure: r.GetInfrastructure(), timeouts: r.GetTimeouts(),
+		latency: map[uint32]uint64{},
+	}
+	counts := r.GetLatency().GetCounts()
+	for i, b := range r.GetLatency().GetBuckets() {
+		if i < len(counts) && b < histogram.Buckets {
+			t.latency[b] = counts[i]
+		}
+	}
+	return t
+}
+
+// hash is how internal/revision names a revision.
+var hash = regexp.MustCompile(`^[0-9a-f]{10}$`)
+
+// countable tells whether counters are of something that a pool can have: they go into the status, and what its schema
+// doesn't take would keep every later status from being written.
+func countable(r *controlpb.RevisionCounters) bool {
+	return hash.MatchString(r.GetRevision()) && (r.GetVersion() == "v1" || r.GetVersion() == "v2")
+}
+
 // count adds what is new in a report to the pool's figures. The first report of a router process that this leader
 // sees is where counting starts: what it did before, another leader counted.
 func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, now time.Time) {
-	totals := make(map[string]*controlpb.RevisionCounters, len(reports))
+	next := make(map[string]totals, maxRevisions)
 	for _, r := range reports[:min(len(reports), maxRevisions)] {
-		totals[r.GetRevision()] = r
+		if !countable(r) {
+			continue
+		}
+		name := r.GetRevision()
+		next[name] = totalsOf(r)
 		if p.baseline {
-			f.add(r, p.totals[r.GetRevision()], now)
+			f.add(name, r.GetVersion(), next[name], p.totals[name], now)
 		}
 	}
-	p.totals, p.baseline = totals, true
+	p.totals, p.baseline = next, true
 }
 
-// add counts the difference of two reports of the same router process; before may be nil.
-func (f *figures) add(r, before *controlpb.RevisionCounters, now time.Time) {
-	if r.GetRequests() <= before.GetRequests() {
+// add counts the difference of two reports of the same router process; before may be zero.
+func (f *figures) add(name, version string, t, before totals, now time.Time) {
+	if t.requests <= before.requests {
 		return
 	}
-	c := f.ring(r, now).cell(now)
-	c.requests += r.GetRequests() - before.GetRequests()
-	c.errors += grown(r.GetErrors(), before.GetErrors()) + grown(r.GetInfrastructure(), before.GetInfrastructure())
-	c.timeouts += grown(r.GetTimeouts(), before.GetTimeouts())
-	addLatency(c.latency, r.GetLatency(), before.GetLatency())
+	c := f.ring(name, version, now).cell(now)
+	c.requests += t.requests - before.requests
+	c.errors += grown(t.errors, before.errors) + grown(t.infrastructure, before.infrastructure)
+	c.timeouts += grown(t.timeouts, before.timeouts)
+	for b, n := range t.latency {
+		c.latency.AddBucket(int(b), grown(n, before.latency[b]))
+	}
 }
 
 // grown is how much a counter grew; one that shrank is a router's error and counts nothing.
@@ -65,27 +101,12 @@ func grown(now, before uint64) uint64 {
 	return now - before
 }
 
-// addLatency adds what is in h and wasn't in before. Both are sparse, with the same kind of buckets.
-func addLatency(sum *histogram.Histogram, h, before *controlpb.Histogram) {
-	known := make(map[uint32]uint64, len(before.GetBuckets()))
-	for i, b := range before.GetBuckets() {
-		if i < len(before.GetCounts()) {
-			known[b] = before.GetCounts()[i]
-		}
-	}
-	for i, b := range h.GetBuckets() {
-		if i < len(h.GetCounts()) {
-			sum.AddBucket(int(b), grown(h.GetCounts()[i], known[b]))
-		}
-	}
-}
-
 // ring returns a revision's ring; a pool keeps the maxRevisions that were busy last.
-func (f *figures) ring(r *controlpb.RevisionCounters, now time.Time) *ring {
-	found, ok := (*f)[r.GetRevision()]
+func (f *figures) ring(name, version string, now time.Time) *ring {
+	found, ok := (*f)[name]
 	if !ok {
-		found = &ring{version: r.GetVersion()}
-		(*f)[r.GetRevision()] = found
+		found = &ring{version: version}
+		(*f)[name] = found
 	}
 	found.last = now
 	if len(*f) > maxRevisions {

@@ -18,14 +18,13 @@ const replacement = 10 * time.Second
 type podState struct {
 	name     string
 	instance string
-	version  string
 	link     *link     // nil while disconnected
 	since    time.Time // when it connected or disconnected last
 	inForce  order     // last acknowledged or reported
 	refused  refusal
 	slots    map[string]*slotState
-	totals   map[string]*controlpb.RevisionCounters // by revision: the last report's, to tell what is new in the next
-	baseline bool                                   // totals hold a report of this instance
+	totals   map[string]totals // by revision: the last report's, to tell what is new in the next
+	baseline bool              // totals hold a report of this instance
 }
 
 // link is a stream in progress.
@@ -54,11 +53,12 @@ type refusal struct {
 	reason string
 }
 
-// slotState is the last report of a slot, and since when it has been short of workers.
+// slotState is the last report of a slot, cut to its bounds, and since when it has been short of workers. Up in the
+// view: it once had all the workers of this revision and number.
 type slotState struct {
-	report *controlpb.SlotState
-	filled bool      // once had all the workers of this revision and number
-	short  time.Time // since when it lacks some; zero: it doesn't
+	view  SlotView
+	busy  int
+	short time.Time // since when it lacks some; zero: it doesn't
 }
 
 // connect makes a stream the pod's only one and says at once what there is to send. It refuses a pod of another pool
@@ -92,11 +92,12 @@ func (f *Fleet) connect(m Member, hello *controlpb.Hello) (*link, error) {
 
 // greet starts over when the router is another process than before.
 func (p *podState) greet(hello *controlpb.Hello) {
-	if p.instance != hello.GetInstance() || p.slots == nil {
+	instance := bounded(hello.GetInstance(), maxName)
+	if p.instance != instance || p.slots == nil {
 		p.slots = map[string]*slotState{}
 		p.totals, p.baseline = nil, false
 	}
-	p.instance, p.version = hello.GetInstance(), hello.GetVersion()
+	p.instance = instance
 	p.inForce, p.refused = order{}, refusal{}
 }
 
@@ -198,45 +199,49 @@ func (f *Fleet) update(m Member, l *link, change func(*poolState, *podState) boo
 	}
 }
 
-// observe takes the slots' states over and tells whether one changed in a way that matters.
+// observe takes the slots' states over and tells whether one changed in a way that matters. A pod has slots a and b;
+// what a router says of others isn't kept.
 func (p *podState) observe(reports []*controlpb.SlotState, now time.Time) bool {
 	matters := false
 	for _, r := range reports[:min(len(reports), maxSlots)] {
-		old := p.slots[r.GetName()]
+		name := r.GetName()
+		if name != "a" && name != "b" {
+			continue
+		}
+		old := p.slots[name]
 		next := old.next(r, now)
-		if old == nil || old.view() != next.view() {
+		if old == nil || old.view != next.view {
 			matters = true
 		}
-		p.slots[r.GetName()] = next
+		p.slots[name] = next
 	}
 	return matters
 }
 
 // next is a slot's state after a report.
 func (s *slotState) next(r *controlpb.SlotState, now time.Time) *slotState {
-	n := &slotState{report: r}
-	same := s != nil && s.report.GetRevision() == r.GetRevision() && s.report.GetDesired() == r.GetDesired()
-	enough := r.GetReachable() && r.GetDesired() > 0 && r.GetReady()+r.GetBusy() >= r.GetDesired()
+	n := &slotState{view: slotView(r), busy: int(r.GetBusy())}
+	same := s != nil && s.view.Revision == n.view.Revision && s.view.Desired == n.view.Desired
+	enough := n.view.Reachable && n.view.Desired > 0 && n.view.Serving >= n.view.Desired
 	switch {
 	case enough:
-		n.filled = true
-	case same && s.filled && s.short.IsZero():
-		n.filled, n.short = true, now
-	case same && s.filled && now.Sub(s.short) < replacement:
-		n.filled, n.short = true, s.short
+		n.view.Up = true
+	case same && s.view.Up && s.short.IsZero():
+		n.view.Up, n.short = true, now
+	case same && s.view.Up && now.Sub(s.short) < replacement:
+		n.view.Up, n.short = true, s.short
 	}
 	return n
 }
 
-// view copies a slot's state.
-func (s *slotState) view() SlotView {
-	r := s.report
+// slotView copies what is kept of a report.
+func slotView(r *controlpb.SlotState) SlotView {
 	v := SlotView{
-		Reachable: r.GetReachable(), Revision: r.GetRevision(), Desired: int(r.GetDesired()),
-		MaxWorkers: int(r.GetMaxWorkers()), Capped: r.GetCapped(), Up: s.filled,
+		Reachable: r.GetReachable(), Revision: bounded(r.GetRevision(), maxName), Desired: int(r.GetDesired()),
+		MaxWorkers: int(r.GetMaxWorkers()), Capped: r.GetCapped(),
 	}
 	if v.Reachable {
-		v.Serving = int(r.GetReady() + r.GetBusy())
+		v.Serving = int(r.GetReady()) + int(r.GetBusy())
 	}
 	if b := r.GetBoot(); b != nil {
 		v.Boot = BootFailure{Message: bounded(b.GetMessage(), maxReason), Traceback: bounded(b.GetTraceback(), maxTraceback)}
@@ -256,8 +261,8 @@ func (p *podState) view(current *controlpb.Snapshot) PodView {
 		v.Refusal = p.refused.reason
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.slots)) {
-		v.Slots[name] = p.slots[name].view()
-		v.Busy += int(p.slots[name].report.GetBusy())
+		v.Slots[name] = p.slots[name].view
+		v.Busy += p.slots[name].busy
 	}
 	return v
 }

@@ -11,6 +11,7 @@ import (
 const (
 	maxSlots     = 2
 	maxRevisions = 4
+	maxName      = 64   // bytes: of revisions, instances and versions
 	maxReason    = 1024 // bytes
 	maxTraceback = 4096 // bytes
 )

@@ -222,15 +222,19 @@ func TestO18_WeightAndSizeThroughTheChannel(t *testing.T) {
 const reactionLimit = 2 * time.Second
 
 func TestReportsAddUpAtTheOperator(t *testing.T) {
-	r, l, _, _ := newLedRig(t, snapshot(2500), snapshot(2500))
-	r.until(func() bool { return l.pod().Acknowledged && ready(r.Router, snapshot(2500)) && len(l.pod().Slots) == 2 })
+	const stable, canary = "00000000a1", "00000000b2" // the operator counts for what can be a revision only
+	published := changed(snapshot(2500), func(s *controlpb.Snapshot) {
+		s.Slots[0].Revision.Hash, s.Slots[1].Revision.Hash = stable, canary
+	})
+	r, l, _, _ := newLedRig(t, published, published)
+	r.until(func() bool { return l.pod().Acknowledged && ready(r.Router, published) && len(l.pod().Slots) == 2 })
 	// Counting starts with the first report; it has come, as the slots are known.
 	a, b := r.burst(200)
 	r.until(func() bool {
 		figures := l.View(poolKey).Figures
-		return figures["r1"].Requests == uint64(a) && figures["r2"].Requests == uint64(b)
+		return figures[stable].Requests == uint64(a) && figures[canary].Requests == uint64(b)
 	})
-	if f := l.View(poolKey).Figures["r2"]; f.Version != "v2" || f.Errors != 0 || f.P50 <= 0 || f.P99 < f.P50 {
+	if f := l.View(poolKey).Figures[canary]; f.Version != "v2" || f.Errors != 0 || f.P50 <= 0 || f.P99 < f.P50 {
 		t.Errorf("figures of the canary: %+v", f)
 	}
 	r.b.Stop()

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -368,6 +369,38 @@ func TestListeners(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
+	})
+	t.Run("holds so many connections, and the next one waits", func(t *testing.T) {
+		listeners, err := listen(t.Context(), shortDir(t)+"/pool.sock", "127.0.0.1:0", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range listeners {
+			address := l.Addr()
+			if address.Network() == "unix" { // it was renamed
+				address = &net.UnixAddr{Net: "unix", Name: strings.ReplaceAll(address.String(), ".pool.sock.new", "pool.sock")}
+			}
+			for range 2 {
+				conn, err := net.Dial(address.Network(), address.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+			}
+			first, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var left atomic.Bool
+			time.AfterFunc(50*time.Millisecond, func() { left.Store(true); _ = first.Close() })
+			second, err := l.Accept()
+			if err != nil || !left.Load() {
+				t.Errorf("%s: a second connection was taken while the first was there, or not at all: %v", address, err)
+			} else {
+				_ = second.Close()
+			}
+			_ = l.Close()
+		}
 	})
 	t.Run("loopback only", func(t *testing.T) {
 		for address, fine := range map[string]bool{

@@ -100,7 +100,7 @@ func New(cfg Config) *Router {
 // Run serves until ctx ends, then stops listening, finishes what is running within the pool's drain timeout, and
 // returns. An error means that it couldn't serve, or that the drain was cut short.
 func (r *Router) Run(ctx context.Context) error {
-	listeners, err := listen(ctx, r.cfg.Socket, r.cfg.Listen)
+	listeners, err := listen(ctx, r.cfg.Socket, r.cfg.Listen, maxConnections)
 	if err != nil {
 		return err
 	}

@@ -136,6 +136,7 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 	}
 	facts.Live = facts.Injected && pod.Status.Phase == corev1.PodRunning
 	facts.Joining = facts.Live && !view.Connected && p.now.Before(p.graceEnds(pod, view))
+	facts.Settled = facts.Joining && view.Settled
 	for name, slot := range view.Slots {
 		facts.Slots[name] = rollout.Slot{
 			Revision: slot.Revision, Serving: slot.Serving, Up: slot.Up, BootFailing: slot.Boot != control.BootFailure{},

@@ -92,6 +92,31 @@ func TestAPodHasTimeToJoin(t *testing.T) {
 	}
 }
 
+// TestO5_APodThatOnlyChangesItsStreamIsSettled: for as long as it has to come back, and only if nothing is new for it.
+func TestO5_APodThatOnlyChangesItsStreamIsSettled(t *testing.T) {
+	led := time.Unix(1_800_000_000, 0)
+	ended := led.Add(time.Hour)
+	for name, tc := range map[string]struct {
+		view control.PodView
+		now  time.Time
+		want bool
+	}{
+		"moments ago":          {control.PodView{Settled: true, Since: ended}, ended.Add(14 * time.Second), true},
+		"long ago":             {control.PodView{Settled: true, Since: ended}, ended.Add(15 * time.Second), false},
+		"it hasn't the newest": {control.PodView{Since: ended}, ended, false},
+		"connected":            {control.PodView{Connected: true, Acknowledged: true, Since: ended}, ended, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := memberPod("u", "pool")
+			pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &metav1.Time{Time: led}}
+			p := &pass{pool: &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{UID: "pool"}}, led: led, now: tc.now}
+			if got := p.podFacts(pod, tc.view); got.Settled != tc.want || got.Acknowledged != tc.view.Acknowledged {
+				t.Errorf("settled %v, acknowledged %v; want %v, %v", got.Settled, got.Acknowledged, tc.want, tc.view.Acknowledged)
+			}
+		})
+	}
+}
+
 // A cache that is behind the leader's own last write isn't acted upon.
 func TestOwnWritesAreReadBeforeTheNextDecision(t *testing.T) {
 	for _, tc := range []struct {

@@ -134,7 +134,8 @@ func TestAcknowledgement(t *testing.T) {
 		{"a report that was on its way", func() { m.reports(&controlpb.Report{Epoch: 7, Sequence: 1}) }, PodView{Connected: true, Acknowledged: true}},
 		{"a newer one is published", func() { b.Publish(pool, snapshotOf("a", 0)) }, PodView{Connected: true}},
 		{"TestO43 a report says it is in force", func() { m.reports(&controlpb.Report{Epoch: 7, Sequence: 3}) }, PodView{Connected: true, Acknowledged: true}},
-		{"gone", func() { m.leaves() }, PodView{}},
+		{"gone", func() { m.leaves() }, PodView{Settled: true}},
+		{"a newer one while it is gone", func() { b.Publish(pool, snapshotOf("b", 0)) }, PodView{}},
 	} {
 		step.do()
 		if diff := cmp.Diff(step.want, m.view(), cmpopts.IgnoreFields(PodView{}, "Since"), cmpopts.EquateEmpty()); diff != "" {
@@ -155,6 +156,54 @@ func TestANewStreamEndsTheOldOne(t *testing.T) {
 	old.leaves()
 	if !old.view().Connected {
 		t.Error("the old stream's end ended the new one")
+	}
+}
+
+// TestO5_ARouterThatChangesItsStreamGoesOnWhereItWas: its token expires every hour, and its pool's status needn't show it.
+func TestO5_ARouterThatChangesItsStreamGoesOnWhereItWas(t *testing.T) {
+	for name, tc := range map[string]struct {
+		instance string
+		has      order
+		want     PodView
+	}{
+		"the same process":                   {"i", order{7, 2}, PodView{Connected: true, Acknowledged: true}},
+		"which hasn't the newest":            {"i", order{7, 1}, PodView{Connected: true}},
+		"which lost what it had":             {"i", order{}, PodView{Connected: true}},
+		"another process has to tell it new": {"j", order{7, 2}, PodView{Connected: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench()
+			b.Publish(pool, snapshotOf("a", 0))
+			b.Publish(pool, snapshotOf("a", 10))
+			m := b.join("p", "i")
+			m.acknowledges(order{7, 2})
+			m.leaves()
+			if v := m.view(); !v.Settled || v.Acknowledged {
+				t.Errorf("between its streams: %+v", v)
+			}
+			hello := &controlpb.Hello{Instance: tc.instance, Epoch: tc.has.epoch, Sequence: tc.has.sequence}
+			if _, err := b.connect(m.Member, hello); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, m.view(), cmpopts.IgnoreFields(PodView{}, "Since"), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A refusal of the current snapshot stands when its router changes its stream: it would refuse it again.
+func TestARefusalOutlivesItsStream(t *testing.T) {
+	b := newBench()
+	b.Publish(pool, snapshotOf("a", 0))
+	m := b.join("p", "i")
+	m.refuses(&controlpb.Nack{Epoch: 7, Sequence: 1, Reason: "no slot"})
+	m.leaves()
+	if got := b.join("p", "i").view().Refusal; got != "no slot" {
+		t.Errorf("refusal %q of the same process", got)
+	}
+	if got := b.join("p", "j").view().Refusal; got != "" {
+		t.Errorf("refusal %q of another process", got)
 	}
 }
 

@@ -20,7 +20,7 @@ type podState struct {
 	instance string
 	link     *link     // nil while disconnected
 	since    time.Time // when it connected or disconnected last
-	inForce  order     // last acknowledged or reported
+	inForce  order     // last acknowledged or reported; stays when the stream ends
 	refused  refusal
 	slots    map[string]*slotState
 	totals   map[string]totals // by revision: the last report's, to tell what is new in the next
@@ -90,15 +90,18 @@ func (f *Fleet) connect(m Member, hello *controlpb.Hello) (*link, error) {
 	return pod.link, nil
 }
 
-// greet starts over when the router is another process than before.
+// greet starts over when the router is another process than before. One that only changed its stream, as each does when
+// its token is renewed, goes on where it was: what it has in force it says itself.
 func (p *podState) greet(hello *controlpb.Hello) {
 	instance := bounded(hello.GetInstance(), maxName)
 	if p.instance != instance || p.slots == nil {
 		p.slots = map[string]*slotState{}
 		p.totals, p.baseline = nil, false
+		p.inForce, p.refused = order{}, refusal{}
+	} else {
+		p.inForce = orderOf(hello)
 	}
 	p.instance = instance
-	p.inForce, p.refused = order{}, refusal{}
 }
 
 // disconnect ends a stream, unless another took its place.
@@ -251,13 +254,15 @@ func slotView(r *controlpb.SlotState) SlotView {
 
 // view copies a pod's state.
 func (p *podState) view(current *controlpb.Snapshot) PodView {
+	inForce := current != nil && p.inForce == orderOf(current)
 	v := PodView{
 		Connected:    p.link != nil,
 		Since:        p.since,
-		Acknowledged: p.link != nil && current != nil && p.inForce == orderOf(current),
+		Acknowledged: p.link != nil && inForce,
+		Settled:      p.link == nil && inForce,
 		Slots:        make(map[string]SlotView, len(p.slots)),
 	}
-	if current != nil && !v.Acknowledged && p.refused.of == orderOf(current) {
+	if current != nil && !inForce && p.refused.of == orderOf(current) {
 		v.Refusal = p.refused.reason
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.slots)) {

@@ -30,6 +30,8 @@ type PodView struct {
 	Since time.Time
 	// Acknowledged: the current snapshot is in force there.
 	Acknowledged bool
+	// Settled: it isn't connected, and had the current snapshot in force when its stream ended, Since.
+	Settled bool
 	// Refusal is why the current snapshot isn't; empty: it wasn't refused.
 	Refusal string
 	Slots   map[string]SlotView

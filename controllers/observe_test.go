@@ -20,8 +20,8 @@ import (
 	"github.com/dspex/workerpool-operator/internal/status"
 )
 
-// TestO61_WhatASlotsImageIsGoodFor: an upgrade of the operator, and of its worker image with it, makes no pod outdated.
-func TestO61_WhatASlotsImageIsGoodFor(t *testing.T) {
+// TestWhatASlotsImageIsGoodFor: an upgrade of the operator, and of its worker image with it, makes no pod outdated.
+func TestWhatASlotsImageIsGoodFor(t *testing.T) {
 	pool := &v1alpha1.WorkerPool{Spec: v1alpha1.WorkerPoolSpec{Worker: v1alpha1.Worker{Image: "shop/worker:2"}}}
 	p := &pass{pool: pool, texts: revision.Texts{"x": {Worker: revision.Worker{Image: "shop/worker:1"}}}}
 	r := &WorkerPoolReconciler{WorkerImage: "operator/worker:9"}

@@ -109,7 +109,7 @@ func TestP14_SleepsRunInParallelThroughTheRouter(t *testing.T) {
 	}
 }
 
-func TestO28_SlotIsKilledUnderTraffic(t *testing.T) {
+func TestSlotIsKilledUnderTraffic(t *testing.T) {
 	p := newPod(t, samples(5000))
 	traffic, stop := context.WithCancel(t.Context())
 	var mu sync.Mutex

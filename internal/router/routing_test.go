@@ -212,7 +212,7 @@ func TestSlotRestartLosesNoWaitingRequest(t *testing.T) {
 	}
 }
 
-func TestO28_SlotAwayGoesToTheOther(t *testing.T) {
+func TestSlotAwayGoesToTheOther(t *testing.T) {
 	t.Run("canary away", func(t *testing.T) {
 		r := newRig(t, snapshot(5000), nil)
 		r.b.Stop()

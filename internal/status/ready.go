@@ -90,10 +90,13 @@ func insufficient(in *Input) (finding, bool) {
 	if len(pods) == 0 {
 		return finding{}, false
 	}
-	most := capped(first(pods)).Max
+	wanted, lower := in.Pool.Spec.Size, "spec.size"
+	if overflow := in.Pool.Spec.Overflow; overflow > 0 && in.Pool.Spec.PoolVersion == v1alpha1.PoolV2 {
+		wanted, lower = wanted+overflow, "spec.size or spec.overflow"
+	}
 	return no(ReasonResourcesInsufficient,
-		"%d of %d pods (%s) have room for %d workers per slot, not %d: their containers' limits are of the size at which they were made; lower spec.size, or run: %s",
-		len(pods), len(in.live()), named(pods), most, in.Pool.Spec.Size, remedy(in.Pool.Namespace, pods)), true
+		"%d of %d pods (%s) have room for %d workers per slot, not %d: their containers' limits are of the size at which they were made; lower %s, or run: %s",
+		len(pods), len(in.live()), named(pods), capped(first(pods)).Max, wanted, lower, remedy(in.Pool.Namespace, pods)), true
 }
 
 // startingWorkers tells of slots that lack workers.

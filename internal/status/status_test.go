@@ -369,3 +369,26 @@ func TestMessagesAreBounded(t *testing.T) {
 		t.Errorf("%d bytes: %.300s", len(m), m)
 	}
 }
+
+// TestO74_WhatToLower names what asks for too many workers: under v1 overflow doesn't.
+func TestO74_WhatToLower(t *testing.T) {
+	for name, tc := range map[string]struct {
+		version v1alpha1.PoolVersion
+		says    string
+	}{
+		"v2": {v1alpha1.PoolV2, "not 6: their containers' limits are of the size at which they were made; lower spec.size or spec.overflow, or"},
+		"v1": {v1alpha1.PoolV1, "not 4: their containers' limits are of the size at which they were made; lower spec.size, or"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			capped := edit(pod("one", v1), func(p *status.Pod) {
+				p.Workers["a"] = status.Workers{Desired: 3, Max: 3, Capped: true}
+			})
+			in := status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{capped}, Now: t0}
+			in.Pool.Spec.PoolVersion, in.Pool.Spec.Overflow = tc.version, 2
+			ready := meta.FindStatusCondition(status.Of(in).Conditions, "Ready")
+			if !strings.Contains(ready.Message, tc.says) {
+				t.Errorf("Ready says %q, want %q", ready.Message, tc.says)
+			}
+		})
+	}
+}

@@ -58,17 +58,17 @@ func (s *supervisor) reap() {
 	}
 }
 
-// start starts a process; ended is called once with its status. The command's output must be files: nothing waits
-// for the goroutines that copy anything else.
-func (s *supervisor) start(cmd *exec.Cmd, ended func(syscall.WaitStatus)) (pid int, err error) {
+// start starts a process; started is called with its pid before ended can be with its status, each once. The
+// command's output must be files: nothing waits for the goroutines that copy anything else.
+func (s *supervisor) start(cmd *exec.Cmd, started func(pid int), ended func(syscall.WaitStatus)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return err
 	}
-	pid = cmd.Process.Pid
-	s.waiting[pid] = ended
-	return pid, cmd.Process.Release()
+	s.waiting[cmd.Process.Pid] = ended
+	started(cmd.Process.Pid)
+	return cmd.Process.Release()
 }
 
 // startComponent starts a process that is to live as long as the node, and records on the board when it doesn't.
@@ -82,14 +82,19 @@ func (s *supervisor) startComponent(c component) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = nodeEnv()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	pid, err := s.start(cmd, func(status syscall.WaitStatus) { s.recordExit(c.name, status) })
+	err = s.start(cmd,
+		func(pid int) { s.recordStart(c.name, pid) },
+		func(status syscall.WaitStatus) { s.recordExit(c.name, status) })
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
-	s.board.update(func(b *snapshot) {
-		b.Components = append(b.Components, componentState{Name: c.name, PID: pid, Started: time.Now()})
-	})
 	return nil
+}
+
+func (s *supervisor) recordStart(name string, pid int) {
+	s.board.update(func(b *snapshot) {
+		b.Components = append(b.Components, componentState{Name: name, PID: pid, Started: time.Now()})
+	})
 }
 
 func (s *supervisor) recordExit(name string, status syscall.WaitStatus) {
@@ -113,7 +118,8 @@ func (s *supervisor) run(ctx context.Context, cmd *exec.Cmd) error {
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = nodeEnv()
 	ended := make(chan syscall.WaitStatus, 1)
-	pid, err := s.start(cmd, func(status syscall.WaitStatus) { ended <- status })
+	var pid int
+	err = s.start(cmd, func(p int) { pid = p }, func(status syscall.WaitStatus) { ended <- status })
 	if err != nil {
 		return err
 	}

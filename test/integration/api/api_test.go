@@ -196,7 +196,7 @@ func TestTheAPIServerAccepts(t *testing.T) {
 		"weight 99.99":           weight("99.99"),
 		"longest timeout":        timeout("operation", "24h"),
 		"shortest timeout":       timeout("checkout", "1ms"),
-		"compound timeout":       timeout("drain", "1h30m0.5s"),
+		"compound timeout":       timeout("operation", "1h30m0.5s"),
 		"no queue":               {"queueLimit": int64(0)},
 		"module with underscore": worker("module", "_a.b_1"),
 		"image by digest":        worker("image", "registry.example.com:5000/team/worker@sha256:"+strings.Repeat("0", 64)),

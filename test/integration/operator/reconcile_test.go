@@ -110,6 +110,7 @@ func TestO66_O67_O78_FromFirstApplyToPromotion(t *testing.T) {
 	for _, s := range []*script{slow, quick} {
 		s.serve(1000, 10*time.Millisecond)
 	}
+	time.Sleep(1500 * time.Millisecond) // figures come with the routers' reports, one a second
 
 	w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.Canary = weight("100") })
 	promoted := w.awaitReady("main", "Promoted")
@@ -122,7 +123,11 @@ func TestO66_O67_O78_FromFirstApplyToPromotion(t *testing.T) {
 	if in := quick.inForce(); in.GetStable() != "b" || in.GetSlots()[0].GetRevision() != nil {
 		t.Errorf("after the promotion in force: %v; want slot a idle", in)
 	}
-	stable := promoted.Status.Versions[slices.IndexFunc(promoted.Status.Versions, func(v v1alpha1.VersionStatus) bool { return v.Version == "v1" })]
+	served := slices.IndexFunc(promoted.Status.Versions, func(v v1alpha1.VersionStatus) bool { return v.Version == "v1" })
+	if served < 0 {
+		t.Fatalf("no figures of v1 in %+v", promoted.Status.Versions)
+	}
+	stable := promoted.Status.Versions[served]
 	if stable.Requests != 1800 || stable.P50.Round(time.Millisecond) != 10*time.Millisecond {
 		t.Errorf("figures of v1: %+v, want 1800 requests of 10 ms", stable)
 	}

@@ -147,7 +147,7 @@ func TestBootstrapKnowsWhatServes(t *testing.T) {
 	pool := poolNamed("summarizer")
 	old := revision.Of(&pool.Spec).On(v1alpha1.PoolV1)
 	old.Worker.Module = "summarizer.old"
-	pool.Spec.Canary = &v1alpha1.Canary{Weight: intstr.FromInt32(50)}
+	pool.Spec.Canary = &v1alpha1.Canary{Weight: new(intstr.FromInt32(50))}
 	canary := rollout.Place(revision.Of(&pool.Spec), rollout.SlotA)
 	pool.Status = v1alpha1.WorkerPoolStatus{
 		Stable: new(rollout.Place(old, rollout.SlotB)),
@@ -188,16 +188,16 @@ func TestO17_NewPodsStartWithNoMoreThanTheSpecAllows(t *testing.T) {
 		want   uint32
 	}{
 		"unchanged":                         {func(*v1alpha1.WorkerPoolSpec) {}, v1alpha1.PoolV1, 5000},
-		"taken away":                        {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = intstr.FromInt32(0) }, v1alpha1.PoolV1, 0},
-		"lowered":                           {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = intstr.FromString("0.5") }, v1alpha1.PoolV1, 50},
+		"taken away":                        {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = new(intstr.FromInt32(0)) }, v1alpha1.PoolV1, 0},
+		"lowered":                           {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = new(intstr.FromString("0.5")) }, v1alpha1.PoolV1, 50},
 		"raised, not acknowledged":          {func(s *v1alpha1.WorkerPoolSpec) { s.Canary = nil }, v1alpha1.PoolV1, 5000},
 		"reverted":                          {func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = v1alpha1.PoolV1 }, v1alpha1.PoolV1, 0},
 		"another revision":                  {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Module = "summarizer.next" }, v1alpha1.PoolV1, 0},
-		"a v2 after another isn't exempted": {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = intstr.FromInt32(1) }, v1alpha1.PoolV2, 100},
+		"a v2 after another isn't exempted": {func(s *v1alpha1.WorkerPoolSpec) { s.Canary.Weight = new(intstr.FromInt32(1)) }, v1alpha1.PoolV2, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := poolNamed("summarizer")
-			pool.Spec.Canary = &v1alpha1.Canary{Weight: intstr.FromInt32(50)}
+			pool.Spec.Canary = &v1alpha1.Canary{Weight: new(intstr.FromInt32(50))}
 			old, present := revision.Of(&pool.Spec).On(tc.stable), revision.Of(&pool.Spec)
 			old.Worker.Module = "summarizer.old"
 			pool.Status = v1alpha1.WorkerPoolStatus{
@@ -219,7 +219,7 @@ func TestO17_NewPodsStartWithNoMoreThanTheSpecAllows(t *testing.T) {
 // A rollback to v1 moves everything, whatever the weight says, and so it does in new pods.
 func TestANewPodOfARollbackIgnoresTheSpecsWeight(t *testing.T) {
 	pool := poolNamed("summarizer")
-	pool.Spec.Canary = &v1alpha1.Canary{Weight: intstr.FromInt32(5)}
+	pool.Spec.Canary = &v1alpha1.Canary{Weight: new(intstr.FromInt32(5))}
 	pool.Spec.PoolVersion = v1alpha1.PoolV1
 	v1 := revision.Of(&pool.Spec)
 	pool.Status = v1alpha1.WorkerPoolStatus{

@@ -16,3 +16,19 @@ const (
 	// ManagedBy is that label's value.
 	ManagedBy = "workerpool-operator"
 )
+
+// AnnotationPrefix begins the annotations of a pool that are the operator's.
+const AnnotationPrefix = "pool.dspex.dev/"
+
+// What people tell a rollout by: annotations of the pool. Each holds a token of their choice, and another token than the
+// last one is acted upon, once.
+const (
+	RetryAnnotation   = AnnotationPrefix + "retry"
+	PromoteAnnotation = AnnotationPrefix + "promote"
+	AbortAnnotation   = AnnotationPrefix + "abort"
+	PauseAnnotation   = AnnotationPrefix + "pause"
+	ResumeAnnotation  = AnnotationPrefix + "resume"
+)
+
+// MaxToken is the longest token that is acted upon, in bytes.
+const MaxToken = 256

@@ -3,7 +3,6 @@ package v1alpha1
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // PoolVersion names a pool implementation.
@@ -62,17 +61,20 @@ type WorkerPoolSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=3000
 	QueueLimit *int32 `json:"queueLimit,omitempty"`
-}
 
-// Canary pins the share of a new revision.
-type Canary struct {
-	// weight is the share of requests that go to the new revision, in percent: 10, "10" or "0.25%", from 0 to
-	// 100 in steps of 0.01. Below 100 it holds; 100 promotes.
-	// +required
-	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 0 && self <= 100 : self.matches('^(100([.]0{1,2})?|[0-9]{1,2}([.][0-9]{1,2})?)%?$')",message="weight is no percentage from 0 to 100 with at most two decimals; write for example 10 or 0.25%"
-	Weight intstr.IntOrString `json:"weight"`
+	// analysis compares a new revision with the stable one while both serve.
+	// +optional
+	// +kubebuilder:default={}
+	Analysis Analysis `json:"analysis,omitzero"`
+
+	// rollback says what follows when the analysis fails.
+	// +optional
+	// +kubebuilder:default={}
+	Rollback Rollback `json:"rollback,omitzero"`
+
+	// paused holds: nothing is started, raised or promoted. Lowering a weight and rolling back go on.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
 }
 
 // Worker says how a worker process is made. Everything but resources is part of the revision.
@@ -167,152 +169,6 @@ type Timeouts struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('10m')",message="drain is no duration from 1ms to 10m; write for example 30s"
 	Drain *metav1.Duration `json:"drain,omitempty"`
 }
-
-// WorkerPoolStatus is what the pool is.
-type WorkerPoolStatus struct {
-	// observedGeneration is the spec's generation that this status speaks of.
-	// +optional
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-
-	// stable is the revision that serves, and keeps serving when a canary fails.
-	// +optional
-	Stable *SlotRevision `json:"stable,omitempty"`
-	// canary is the revision that is being brought in; absent when there is none.
-	// +optional
-	Canary *SlotRevision `json:"canary,omitempty"`
-
-	// weight of the canary, or 100 when the stable serves alone.
-	// +optional
-	Weight WeightStatus `json:"weight,omitzero"`
-	// pods that carry the pool's label.
-	// +optional
-	Pods PodsStatus `json:"pods,omitzero"`
-	// workers of all live pods, both slots.
-	// +optional
-	Workers WorkersStatus `json:"workers,omitzero"`
-	// versions are the figures of the last minute by revision: the stable's first.
-	// +optional
-	// +listType=map
-	// +listMapKey=revision
-	// +kubebuilder:validation:MaxItems=4
-	Versions []VersionStatus `json:"versions,omitempty"`
-
-	// conditions: Ready, Available, Injected, ConfigSynced, Promoted; Reconciling and Stalled only while true.
-	// +optional
-	// +listType=map
-	// +listMapKey=type
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
-}
-
-// SlotRevision is a revision and the slot that runs it, the same in every pod.
-type SlotRevision struct {
-	// version is v1 or v2.
-	// +required
-	Version PoolVersion `json:"version"`
-	// revision is the hash of what makes a worker; its full text is the ControllerRevision <pool>-<revision>.
-	// +required
-	Revision string `json:"revision"`
-	// slot is a or b.
-	// +required
-	// +kubebuilder:validation:Enum=a;b
-	Slot string `json:"slot"`
-	// image of the workers; empty: the operator's own worker image.
-	// +optional
-	Image string `json:"image,omitempty"`
-	// proven: a worker of it has been ready in a pod. A stable revision that never was has nothing to keep, and is
-	// replaced without a canary.
-	// +optional
-	Proven bool `json:"proven,omitempty"`
-}
-
-// WeightStatus are shares in percent, as texts with up to two decimals.
-type WeightStatus struct {
-	// desired is where the spec wants the weight.
-	// +optional
-	Desired string `json:"desired,omitempty"`
-	// applied is what every live pod has acknowledged.
-	// +optional
-	Applied string `json:"applied,omitempty"`
-	// observed is the measured share over the last minute; absent without traffic.
-	// +optional
-	Observed string `json:"observed,omitempty"`
-	// summary is applied, or applied→desired while they differ.
-	// +optional
-	Summary string `json:"summary,omitempty"`
-}
-
-// PodsStatus counts pods.
-type PodsStatus struct {
-	// matched pods carry the label and aren't finished.
-	Matched int32 `json:"matched"`
-	// injected of them have the sidecars.
-	Injected int32 `json:"injected"`
-	// acknowledged of these have the current configuration in force.
-	Acknowledged int32 `json:"acknowledged"`
-	// outdated of the injected have a slot with an older image than its revision wants.
-	Outdated int32 `json:"outdated"`
-	// unreachable of the injected and running have no stream to the operator.
-	Unreachable int32 `json:"unreachable"`
-	// summary is acknowledged/matched.
-	// +optional
-	Summary string `json:"summary,omitempty"`
-}
-
-// WorkersStatus counts workers.
-type WorkersStatus struct {
-	// desired by all connected pods' configuration, after capping.
-	Desired int32 `json:"desired"`
-	// ready ones can take a request or are serving one.
-	Ready int32 `json:"ready"`
-	// busy ones are serving a request.
-	Busy int32 `json:"busy"`
-	// summary is ready/desired.
-	// +optional
-	Summary string `json:"summary,omitempty"`
-}
-
-// VersionStatus are a revision's figures over the last minute.
-type VersionStatus struct {
-	// version is v1 or v2.
-	Version PoolVersion `json:"version"`
-	// revision is its hash.
-	Revision string `json:"revision"`
-	// requests that ended in the last minute.
-	Requests int64 `json:"requests"`
-	// errorRate is the share of requests whose handler failed, in percent with two decimals, for example "0.25".
-	// +optional
-	ErrorRate string `json:"errorRate,omitempty"`
-	// timeoutRate is the share that timed out, likewise.
-	// +optional
-	TimeoutRate string `json:"timeoutRate,omitempty"`
-	// p50 of the latency as the application sees it.
-	// +optional
-	P50 *metav1.Duration `json:"p50,omitempty"`
-	// p95 of the same.
-	// +optional
-	P95 *metav1.Duration `json:"p95,omitempty"`
-	// p99 of the same.
-	// +optional
-	P99 *metav1.Duration `json:"p99,omitempty"`
-}
-
-// Conditions of a WorkerPool. Reconciling and Stalled are absent when they aren't true (kstatus).
-const (
-	// ConditionReady sums up: the spec is in force everywhere and served by healthy workers.
-	ConditionReady = "Ready"
-	// ConditionAvailable: requests are being served in every live pod, by whatever revision.
-	ConditionAvailable = "Available"
-	// ConditionInjected: every pod with the label has the sidecars.
-	ConditionInjected = "Injected"
-	// ConditionConfigSynced: every live pod has the configuration in force, uncapped.
-	ConditionConfigSynced = "ConfigSynced"
-	// ConditionPromoted: the spec's revision is the stable one.
-	ConditionPromoted = "Promoted"
-	// ConditionReconciling: on the way.
-	ConditionReconciling = "Reconciling"
-	// ConditionStalled: it can't get further without a change.
-	ConditionStalled = "Stalled"
-)
 
 // WorkerPool keeps a pool of Python workers inside each pod that bears its label.
 //

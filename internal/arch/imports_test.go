@@ -30,12 +30,12 @@ var rules = map[string]rule{
 		why:    "whoever imports the types must not get the operator with them",
 	},
 	"decisions see no client, no context, no clock": {
-		from:   []string{"internal/rollout", "internal/status", "internal/inject", "internal/snapshot", "internal/revision", "internal/pki"},
+		from:   []string{"internal/rollout", "internal/analysis", "internal/status", "internal/inject", "internal/snapshot", "internal/revision", "internal/pki"},
 		forbid: []string{"context", "os", "net", "net/http", "k8s.io/client-go", "sigs.k8s.io/controller-runtime", "/controllers"},
 		why:    "a decision is a function of facts and a time value",
 	},
 	"the data plane knows nothing of Kubernetes": {
-		from:   []string{"internal/pool", "internal/router", "internal/frame", "internal/slot", "internal/histogram", "internal/install", "cmd/poold"},
+		from:   []string{"internal/pool", "internal/router", "internal/frame", "internal/slot", "internal/histogram", "internal/install", "internal/store", "cmd/poold"},
 		forbid: []string{"/api", "/controllers", "/internal/control", "k8s.io", "sigs.k8s.io"},
 		except: []string{"/internal/control/controlpb"},
 		why:    "it runs in every application pod and on a laptop",

@@ -40,6 +40,24 @@ const (
 	Internal         Type = "internal"           // system_error
 )
 
+// Types of errors of what the router keeps, programs and sessions.
+const (
+	SessionNotFound  Type = "session_not_found" // request_error
+	ProgramNotFound  Type = "program_not_found" // request_error
+	DuplicateProgram Type = "duplicate_program" // request_error: the session has a program of that id
+	VersionConflict  Type = "version_conflict"  // request_error: somebody else updated the session meanwhile
+	InvalidID        Type = "invalid_id"        // request_error
+	RecordTooLarge   Type = "record_too_large"  // request_error
+	StoreFull        Type = "store_full"        // resource_error: its limit, or the disk's end
+	StoreUnavailable Type = "store_unavailable" // resource_error: its file can't be used
+)
+
+// Types of errors that a handler blames on somebody else. They count against no revision and trip nothing.
+const (
+	CallerError   Type = "caller_error"   // request_error: poolworker.CallerError, the caller's own
+	UpstreamError Type = "upstream_error" // communication_error: poolworker.UpstreamError, of a service that the handler calls
+)
+
 // Error has the four parts that every failure shows, with the same text in V1 and V2.
 type Error struct {
 	Category Category       `json:"category"`

@@ -2,8 +2,10 @@ package rollout
 
 import (
 	"slices"
+	"time"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
 )
 
 // Input is everything that a decision is made of.
@@ -18,6 +20,18 @@ type Input struct {
 	Told *Told
 	// Pods are the live ones: injected for this pool, running, not terminating.
 	Pods []Pod
+
+	// Now is when this is.
+	Now time.Time
+	// Rollout, Blocked, Hold and Handled are what was decided before, as the status keeps it.
+	Rollout *v1alpha1.RolloutStatus
+	Blocked string
+	Hold    *v1alpha1.HoldStatus
+	Handled v1alpha1.HandledTokens
+	// Tokens are what the pool's annotations say now; empty: not there.
+	Tokens v1alpha1.HandledTokens
+	// Findings are the analysis' at the look that is due now; nil: none is due, or there is nothing to compare.
+	Findings *analysis.Result
 }
 
 // Told is what the routers were told.
@@ -33,11 +47,24 @@ type Pod struct {
 	Connected bool
 	// Acknowledged: it has in force what the routers were told last.
 	Acknowledged bool
+	// Stale: it is connected, and its figures haven't come for longer than telemetry may take.
+	Stale bool
+	// Tripped is its router's own decision against a canary; nil: there is none.
+	Tripped *Trip
 	// Slots holds the last report of each slot by name.
 	Slots map[string]Slot
 	// Images are, by slot, the revisions' images that its container is good for; "" is the operator's own worker
 	// image. A slot that is absent is taken to be good for all.
 	Images map[string][]string
+}
+
+// Trip is a router's own decision that the canary gets nothing in its pod.
+type Trip struct {
+	Revision        string
+	Reason, Message string
+	ByHand          bool
+	// ReportOnly: it would have, under another rollback.policy.
+	ReportOnly bool
 }
 
 // Slot is what a slot reported.

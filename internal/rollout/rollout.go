@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"time"
+
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/revision"
 )
@@ -58,7 +60,22 @@ type Decision struct {
 	Action           Action
 	// Blockers are the pods that hold the rollout up, where there are any.
 	Blockers []string
+
+	// Rollout, Blocked, Hold and Handled go into the status.
+	Rollout *v1alpha1.RolloutStatus
+	Blocked string
+	Hold    *v1alpha1.HoldStatus
+	Handled v1alpha1.HandledTokens
+	// Rollback is set by the decision that rolls back, and by it alone.
+	Rollback *v1alpha1.RollbackStatus
+	// Notes tell what became of tokens, and what a DryRun would have done; for events.
+	Notes []Note
+	// Again is after how long time alone can change the decision; 0: never.
+	Again time.Duration
 }
+
+// Note is something to tell that is no state.
+type Note struct{ Reason, Message string }
 
 // Decide is the whole rollout: the first rule that speaks wins.
 func Decide(in Input) Decision {

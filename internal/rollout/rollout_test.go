@@ -16,7 +16,7 @@ import (
 func spec(version v1alpha1.PoolVersion, weight string, module string) *v1alpha1.WorkerPoolSpec {
 	s := &v1alpha1.WorkerPoolSpec{PoolVersion: version, Size: 4, Worker: v1alpha1.Worker{Module: module}}
 	if weight != "" {
-		s.Canary = &v1alpha1.Canary{Weight: intstr.FromString(weight)}
+		s.Canary = &v1alpha1.Canary{Weight: new(intstr.FromString(weight))}
 	}
 	return s
 }

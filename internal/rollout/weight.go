@@ -34,7 +34,10 @@ func SpecWeight(spec *v1alpha1.WorkerPoolSpec) Weight {
 	if spec.Canary == nil {
 		return Full
 	}
-	w, err := ParseWeight(spec.Canary.Weight)
+	if spec.Canary.Weight == nil {
+		return 0
+	}
+	w, err := ParseWeight(*spec.Canary.Weight)
 	if err != nil {
 		return 0
 	}

@@ -119,9 +119,9 @@ func weight(w any) func(*v1alpha1.WorkerPoolSpec) {
 	return func(s *v1alpha1.WorkerPoolSpec) {
 		switch w := w.(type) {
 		case int:
-			s.Canary = &v1alpha1.Canary{Weight: intstr.FromInt32(int32(w))}
+			s.Canary = &v1alpha1.Canary{Weight: new(intstr.FromInt32(int32(w)))}
 		case string:
-			s.Canary = &v1alpha1.Canary{Weight: intstr.FromString(w)}
+			s.Canary = &v1alpha1.Canary{Weight: new(intstr.FromString(w))}
 		}
 	}
 }

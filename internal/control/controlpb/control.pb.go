@@ -21,6 +21,53 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Stickiness says what keeps to one revision within a step.
+type Stickiness int32
+
+const (
+	Stickiness_STICKINESS_REQUEST Stickiness = 0 // nothing: each request counts
+	Stickiness_STICKINESS_SESSION Stickiness = 1 // all requests of a session
+)
+
+// Enum value maps for Stickiness.
+var (
+	Stickiness_name = map[int32]string{
+		0: "STICKINESS_REQUEST",
+		1: "STICKINESS_SESSION",
+	}
+	Stickiness_value = map[string]int32{
+		"STICKINESS_REQUEST": 0,
+		"STICKINESS_SESSION": 1,
+	}
+)
+
+func (x Stickiness) Enum() *Stickiness {
+	p := new(Stickiness)
+	*p = x
+	return p
+}
+
+func (x Stickiness) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Stickiness) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_proto_enumTypes[0].Descriptor()
+}
+
+func (Stickiness) Type() protoreflect.EnumType {
+	return &file_control_proto_enumTypes[0]
+}
+
+func (x Stickiness) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Stickiness.Descriptor instead.
+func (Stickiness) EnumDescriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{0}
+}
+
 type AgentMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -390,6 +437,9 @@ type Snapshot struct {
 	Canary        string                 `protobuf:"bytes,5,opt,name=canary,proto3" json:"canary,omitempty"`                                  // name of the slot; empty: none
 	CanaryWeight  uint32                 `protobuf:"varint,6,opt,name=canary_weight,json=canaryWeight,proto3" json:"canary_weight,omitempty"` // hundredths of a percent, 0 to 10000
 	Limits        *Limits                `protobuf:"bytes,7,opt,name=limits,proto3" json:"limits,omitempty"`
+	Match         *Match                 `protobuf:"bytes,8,opt,name=match,proto3" json:"match,omitempty"` // what may go to the canary; absent: everything
+	Stickiness    Stickiness             `protobuf:"varint,9,opt,name=stickiness,proto3,enum=workerpool.control.v1.Stickiness" json:"stickiness,omitempty"`
+	Trip          *TripRule              `protobuf:"bytes,10,opt,name=trip,proto3" json:"trip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -473,6 +523,134 @@ func (x *Snapshot) GetLimits() *Limits {
 	return nil
 }
 
+func (x *Snapshot) GetMatch() *Match {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *Snapshot) GetStickiness() Stickiness {
+	if x != nil {
+		return x.Stickiness
+	}
+	return Stickiness_STICKINESS_REQUEST
+}
+
+func (x *Snapshot) GetTrip() *TripRule {
+	if x != nil {
+		return x.Trip
+	}
+	return nil
+}
+
+// Match names what may go to the canary: a request of any other command or program is the stable's.
+type Match struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Commands      []string               `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
+	Programs      []string               `protobuf:"bytes,2,rep,name=programs,proto3" json:"programs,omitempty"` // ids
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Match) Reset() {
+	*x = Match{}
+	mi := &file_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Match) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Match) ProtoMessage() {}
+
+func (x *Match) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Match.ProtoReflect.Descriptor instead.
+func (*Match) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Match) GetCommands() []string {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+func (x *Match) GetPrograms() []string {
+	if x != nil {
+		return x.Programs
+	}
+	return nil
+}
+
+// TripRule says what a router may do on its own account: take the canary off its pod's traffic.
+type TripRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// epoch of trips, a retry token: a trip that was made under another one is over.
+	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	ReportOnly    bool   `protobuf:"varint,2,opt,name=report_only,json=reportOnly,proto3" json:"report_only,omitempty"` // say that it would have tripped, and leave the traffic alone
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TripRule) Reset() {
+	*x = TripRule{}
+	mi := &file_control_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TripRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TripRule) ProtoMessage() {}
+
+func (x *TripRule) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TripRule.ProtoReflect.Descriptor instead.
+func (*TripRule) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TripRule) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TripRule) GetReportOnly() bool {
+	if x != nil {
+		return x.ReportOnly
+	}
+	return false
+}
+
 type Slot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -485,7 +663,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +675,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +688,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Slot) GetName() string {
@@ -555,7 +733,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +745,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +758,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Revision) GetHash() string {
@@ -635,7 +813,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +825,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +838,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EnvVar) GetName() string {
@@ -689,7 +867,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +879,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +892,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Limits) GetQueueLimit() uint32 {
@@ -754,13 +932,14 @@ type Report struct {
 	RouterRssBytes uint64                 `protobuf:"varint,3,opt,name=router_rss_bytes,json=routerRssBytes,proto3" json:"router_rss_bytes,omitempty"`
 	Epoch          uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // in force
 	Sequence       uint64                 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Trip           *Trip                  `protobuf:"bytes,6,opt,name=trip,proto3" json:"trip,omitempty"` // absent: the canary gets what the snapshot gives it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +951,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +964,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Report) GetRevisions() []*RevisionCounters {
@@ -823,6 +1002,99 @@ func (x *Report) GetSequence() uint64 {
 	return 0
 }
 
+func (x *Report) GetTrip() *Trip {
+	if x != nil {
+		return x.Trip
+	}
+	return nil
+}
+
+// Trip is a router's own decision that the canary gets nothing in its pod. It holds, over restarts too, until the
+// canary is another revision or the snapshot's trip token another one.
+type Trip struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`   // CrashLoop, StartsFailed, ConsecutiveFailures, ByHand
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"` // what was seen
+	ByHand        bool                   `protobuf:"varint,4,opt,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`
+	ReportOnly    bool                   `protobuf:"varint,5,opt,name=report_only,json=reportOnly,proto3" json:"report_only,omitempty"` // the traffic was left alone
+	AtUnixMs      uint64                 `protobuf:"varint,6,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trip) Reset() {
+	*x = Trip{}
+	mi := &file_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trip) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trip) ProtoMessage() {}
+
+func (x *Trip) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trip.ProtoReflect.Descriptor instead.
+func (*Trip) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Trip) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *Trip) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Trip) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Trip) GetByHand() bool {
+	if x != nil {
+		return x.ByHand
+	}
+	return false
+}
+
+func (x *Trip) GetReportOnly() bool {
+	if x != nil {
+		return x.ReportOnly
+	}
+	return false
+}
+
+func (x *Trip) GetAtUnixMs() uint64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
+}
+
 type RevisionCounters struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Revision       string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -830,18 +1102,19 @@ type RevisionCounters struct {
 	Requests       uint64                 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"` // everything that was sent to this revision and ended
 	Errors         uint64                 `protobuf:"varint,4,opt,name=errors,proto3" json:"errors,omitempty"`     // python_error
 	Timeouts       uint64                 `protobuf:"varint,5,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
-	Infrastructure uint64                 `protobuf:"varint,6,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`                 // crashes, protocol errors
-	Shed           uint64                 `protobuf:"varint,7,opt,name=shed,proto3" json:"shed,omitempty"`                                     // queue_full and checkout_timeout
-	CallerErrors   uint64                 `protobuf:"varint,8,opt,name=caller_errors,json=callerErrors,proto3" json:"caller_errors,omitempty"` // unknown command, invalid payload, cancelled
-	Latency        *Histogram             `protobuf:"bytes,9,opt,name=latency,proto3" json:"latency,omitempty"`                                // as the application sees it
-	Service        *Histogram             `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`                               // inside the worker
+	Infrastructure uint64                 `protobuf:"varint,6,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`                        // crashes, protocol errors
+	Shed           uint64                 `protobuf:"varint,7,opt,name=shed,proto3" json:"shed,omitempty"`                                            // queue_full and checkout_timeout
+	CallerErrors   uint64                 `protobuf:"varint,8,opt,name=caller_errors,json=callerErrors,proto3" json:"caller_errors,omitempty"`        // unknown command, invalid payload, cancelled
+	Latency        *Histogram             `protobuf:"bytes,9,opt,name=latency,proto3" json:"latency,omitempty"`                                       // as the application sees it
+	Service        *Histogram             `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`                                      // inside the worker
+	UpstreamErrors uint64                 `protobuf:"varint,11,opt,name=upstream_errors,json=upstreamErrors,proto3" json:"upstream_errors,omitempty"` // that handlers blame on a service they call
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RevisionCounters) Reset() {
 	*x = RevisionCounters{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1126,7 @@ func (x *RevisionCounters) String() string {
 func (*RevisionCounters) ProtoMessage() {}
 
 func (x *RevisionCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1139,7 @@ func (x *RevisionCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionCounters.ProtoReflect.Descriptor instead.
 func (*RevisionCounters) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RevisionCounters) GetRevision() string {
@@ -939,6 +1212,13 @@ func (x *RevisionCounters) GetService() *Histogram {
 	return nil
 }
 
+func (x *RevisionCounters) GetUpstreamErrors() uint64 {
+	if x != nil {
+		return x.UpstreamErrors
+	}
+	return 0
+}
+
 // Histogram: sparse, internal/histogram's buckets.
 type Histogram struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -951,7 +1231,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1243,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1256,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Histogram) GetBuckets() []uint32 {
@@ -1025,7 +1305,7 @@ type SlotState struct {
 
 func (x *SlotState) Reset() {
 	*x = SlotState{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1317,7 @@ func (x *SlotState) String() string {
 func (*SlotState) ProtoMessage() {}
 
 func (x *SlotState) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1330,7 @@ func (x *SlotState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotState.ProtoReflect.Descriptor instead.
 func (*SlotState) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SlotState) GetName() string {
@@ -1184,7 +1464,7 @@ type BootFailure struct {
 
 func (x *BootFailure) Reset() {
 	*x = BootFailure{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1476,7 @@ func (x *BootFailure) String() string {
 func (*BootFailure) ProtoMessage() {}
 
 func (x *BootFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1489,7 @@ func (x *BootFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootFailure.ProtoReflect.Descriptor instead.
 func (*BootFailure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BootFailure) GetReason() string {
@@ -1266,7 +1546,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04Nack\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xfb\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa7\x03\n" +
 	"\bSnapshot\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x121\n" +
@@ -1274,7 +1554,20 @@ const file_control_proto_rawDesc = "" +
 	"\x06stable\x18\x04 \x01(\tR\x06stable\x12\x16\n" +
 	"\x06canary\x18\x05 \x01(\tR\x06canary\x12#\n" +
 	"\rcanary_weight\x18\x06 \x01(\rR\fcanaryWeight\x125\n" +
-	"\x06limits\x18\a \x01(\v2\x1d.workerpool.control.v1.LimitsR\x06limits\"\x87\x01\n" +
+	"\x06limits\x18\a \x01(\v2\x1d.workerpool.control.v1.LimitsR\x06limits\x122\n" +
+	"\x05match\x18\b \x01(\v2\x1c.workerpool.control.v1.MatchR\x05match\x12A\n" +
+	"\n" +
+	"stickiness\x18\t \x01(\x0e2!.workerpool.control.v1.StickinessR\n" +
+	"stickiness\x123\n" +
+	"\x04trip\x18\n" +
+	" \x01(\v2\x1f.workerpool.control.v1.TripRuleR\x04trip\"?\n" +
+	"\x05Match\x12\x1a\n" +
+	"\bcommands\x18\x01 \x03(\tR\bcommands\x12\x1a\n" +
+	"\bprograms\x18\x02 \x03(\tR\bprograms\"A\n" +
+	"\bTripRule\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
+	"\vreport_only\x18\x02 \x01(\bR\n" +
+	"reportOnly\"\x87\x01\n" +
 	"\x04Slot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\brevision\x18\x02 \x01(\v2\x1f.workerpool.control.v1.RevisionR\brevision\x12\x12\n" +
@@ -1296,13 +1589,23 @@ const file_control_proto_rawDesc = "" +
 	"\vcheckout_ms\x18\x02 \x01(\x04R\n" +
 	"checkoutMs\x12!\n" +
 	"\foperation_ms\x18\x03 \x01(\x04R\voperationMs\x12\x19\n" +
-	"\bdrain_ms\x18\x04 \x01(\x04R\adrainMs\"\xe3\x01\n" +
+	"\bdrain_ms\x18\x04 \x01(\x04R\adrainMs\"\x94\x02\n" +
 	"\x06Report\x12E\n" +
 	"\trevisions\x18\x01 \x03(\v2'.workerpool.control.v1.RevisionCountersR\trevisions\x126\n" +
 	"\x05slots\x18\x02 \x03(\v2 .workerpool.control.v1.SlotStateR\x05slots\x12(\n" +
 	"\x10router_rss_bytes\x18\x03 \x01(\x04R\x0erouterRssBytes\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1a\n" +
-	"\bsequence\x18\x05 \x01(\x04R\bsequence\"\xf1\x02\n" +
+	"\bsequence\x18\x05 \x01(\x04R\bsequence\x12/\n" +
+	"\x04trip\x18\x06 \x01(\v2\x1b.workerpool.control.v1.TripR\x04trip\"\xac\x01\n" +
+	"\x04Trip\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x17\n" +
+	"\aby_hand\x18\x04 \x01(\bR\x06byHand\x12\x1f\n" +
+	"\vreport_only\x18\x05 \x01(\bR\n" +
+	"reportOnly\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\x06 \x01(\x04R\batUnixMs\"\x9a\x03\n" +
 	"\x10RevisionCounters\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -1314,7 +1617,8 @@ const file_control_proto_rawDesc = "" +
 	"\rcaller_errors\x18\b \x01(\x04R\fcallerErrors\x12:\n" +
 	"\alatency\x18\t \x01(\v2 .workerpool.control.v1.HistogramR\alatency\x12:\n" +
 	"\aservice\x18\n" +
-	" \x01(\v2 .workerpool.control.v1.HistogramR\aservice\"T\n" +
+	" \x01(\v2 .workerpool.control.v1.HistogramR\aservice\x12'\n" +
+	"\x0fupstream_errors\x18\v \x01(\x04R\x0eupstreamErrors\"T\n" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
@@ -1343,7 +1647,11 @@ const file_control_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
 	"\ttraceback\x18\x03 \x01(\tR\ttraceback\x12\x1a\n" +
-	"\battempts\x18\x04 \x01(\rR\battempts2a\n" +
+	"\battempts\x18\x04 \x01(\rR\battempts*<\n" +
+	"\n" +
+	"Stickiness\x12\x16\n" +
+	"\x12STICKINESS_REQUEST\x10\x00\x12\x16\n" +
+	"\x12STICKINESS_SESSION\x10\x012a\n" +
 	"\x05Agent\x12X\n" +
 	"\x06Stream\x12#.workerpool.control.v1.AgentMessage\x1a%.workerpool.control.v1.ControlMessage(\x010\x01BAZ?github.com/dspex/workerpool-operator/internal/control/controlpbb\x06proto3"
 
@@ -1359,46 +1667,55 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_control_proto_goTypes = []any{
-	(*AgentMessage)(nil),     // 0: workerpool.control.v1.AgentMessage
-	(*ControlMessage)(nil),   // 1: workerpool.control.v1.ControlMessage
-	(*Hello)(nil),            // 2: workerpool.control.v1.Hello
-	(*Ack)(nil),              // 3: workerpool.control.v1.Ack
-	(*Nack)(nil),             // 4: workerpool.control.v1.Nack
-	(*Snapshot)(nil),         // 5: workerpool.control.v1.Snapshot
-	(*Slot)(nil),             // 6: workerpool.control.v1.Slot
-	(*Revision)(nil),         // 7: workerpool.control.v1.Revision
-	(*EnvVar)(nil),           // 8: workerpool.control.v1.EnvVar
-	(*Limits)(nil),           // 9: workerpool.control.v1.Limits
-	(*Report)(nil),           // 10: workerpool.control.v1.Report
-	(*RevisionCounters)(nil), // 11: workerpool.control.v1.RevisionCounters
-	(*Histogram)(nil),        // 12: workerpool.control.v1.Histogram
-	(*SlotState)(nil),        // 13: workerpool.control.v1.SlotState
-	(*BootFailure)(nil),      // 14: workerpool.control.v1.BootFailure
+	(Stickiness)(0),          // 0: workerpool.control.v1.Stickiness
+	(*AgentMessage)(nil),     // 1: workerpool.control.v1.AgentMessage
+	(*ControlMessage)(nil),   // 2: workerpool.control.v1.ControlMessage
+	(*Hello)(nil),            // 3: workerpool.control.v1.Hello
+	(*Ack)(nil),              // 4: workerpool.control.v1.Ack
+	(*Nack)(nil),             // 5: workerpool.control.v1.Nack
+	(*Snapshot)(nil),         // 6: workerpool.control.v1.Snapshot
+	(*Match)(nil),            // 7: workerpool.control.v1.Match
+	(*TripRule)(nil),         // 8: workerpool.control.v1.TripRule
+	(*Slot)(nil),             // 9: workerpool.control.v1.Slot
+	(*Revision)(nil),         // 10: workerpool.control.v1.Revision
+	(*EnvVar)(nil),           // 11: workerpool.control.v1.EnvVar
+	(*Limits)(nil),           // 12: workerpool.control.v1.Limits
+	(*Report)(nil),           // 13: workerpool.control.v1.Report
+	(*Trip)(nil),             // 14: workerpool.control.v1.Trip
+	(*RevisionCounters)(nil), // 15: workerpool.control.v1.RevisionCounters
+	(*Histogram)(nil),        // 16: workerpool.control.v1.Histogram
+	(*SlotState)(nil),        // 17: workerpool.control.v1.SlotState
+	(*BootFailure)(nil),      // 18: workerpool.control.v1.BootFailure
 }
 var file_control_proto_depIdxs = []int32{
-	2,  // 0: workerpool.control.v1.AgentMessage.hello:type_name -> workerpool.control.v1.Hello
-	3,  // 1: workerpool.control.v1.AgentMessage.ack:type_name -> workerpool.control.v1.Ack
-	4,  // 2: workerpool.control.v1.AgentMessage.nack:type_name -> workerpool.control.v1.Nack
-	10, // 3: workerpool.control.v1.AgentMessage.report:type_name -> workerpool.control.v1.Report
-	5,  // 4: workerpool.control.v1.ControlMessage.snapshot:type_name -> workerpool.control.v1.Snapshot
-	6,  // 5: workerpool.control.v1.Snapshot.slots:type_name -> workerpool.control.v1.Slot
-	9,  // 6: workerpool.control.v1.Snapshot.limits:type_name -> workerpool.control.v1.Limits
-	7,  // 7: workerpool.control.v1.Slot.revision:type_name -> workerpool.control.v1.Revision
-	8,  // 8: workerpool.control.v1.Revision.env:type_name -> workerpool.control.v1.EnvVar
-	11, // 9: workerpool.control.v1.Report.revisions:type_name -> workerpool.control.v1.RevisionCounters
-	13, // 10: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
-	12, // 11: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
-	12, // 12: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
-	14, // 13: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
-	0,  // 14: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
-	1,  // 15: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
-	15, // [15:16] is the sub-list for method output_type
-	14, // [14:15] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 0: workerpool.control.v1.AgentMessage.hello:type_name -> workerpool.control.v1.Hello
+	4,  // 1: workerpool.control.v1.AgentMessage.ack:type_name -> workerpool.control.v1.Ack
+	5,  // 2: workerpool.control.v1.AgentMessage.nack:type_name -> workerpool.control.v1.Nack
+	13, // 3: workerpool.control.v1.AgentMessage.report:type_name -> workerpool.control.v1.Report
+	6,  // 4: workerpool.control.v1.ControlMessage.snapshot:type_name -> workerpool.control.v1.Snapshot
+	9,  // 5: workerpool.control.v1.Snapshot.slots:type_name -> workerpool.control.v1.Slot
+	12, // 6: workerpool.control.v1.Snapshot.limits:type_name -> workerpool.control.v1.Limits
+	7,  // 7: workerpool.control.v1.Snapshot.match:type_name -> workerpool.control.v1.Match
+	0,  // 8: workerpool.control.v1.Snapshot.stickiness:type_name -> workerpool.control.v1.Stickiness
+	8,  // 9: workerpool.control.v1.Snapshot.trip:type_name -> workerpool.control.v1.TripRule
+	10, // 10: workerpool.control.v1.Slot.revision:type_name -> workerpool.control.v1.Revision
+	11, // 11: workerpool.control.v1.Revision.env:type_name -> workerpool.control.v1.EnvVar
+	15, // 12: workerpool.control.v1.Report.revisions:type_name -> workerpool.control.v1.RevisionCounters
+	17, // 13: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
+	14, // 14: workerpool.control.v1.Report.trip:type_name -> workerpool.control.v1.Trip
+	16, // 15: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
+	16, // 16: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
+	18, // 17: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
+	1,  // 18: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
+	2,  // 19: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
+	19, // [19:20] is the sub-list for method output_type
+	18, // [18:19] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1417,13 +1734,14 @@ func file_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   15,
+			NumEnums:      1,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_control_proto_goTypes,
 		DependencyIndexes: file_control_proto_depIdxs,
+		EnumInfos:         file_control_proto_enumTypes,
 		MessageInfos:      file_control_proto_msgTypes,
 	}.Build()
 	File_control_proto = out.File

@@ -61,7 +61,7 @@ func (w *world) pool(name string, change func(*v1alpha1.WorkerPoolSpec)) *v1alph
 }
 
 func weight(percent string) *v1alpha1.Canary {
-	return &v1alpha1.Canary{Weight: intstr.FromString(percent)}
+	return &v1alpha1.Canary{Weight: new(intstr.FromString(percent))}
 }
 
 // change edits a pool's spec.

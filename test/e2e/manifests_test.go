@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,13 @@ func (w *world) refusesBadManifests() {
 		"weight over 100 text": {`{poolVersion: v2, size: 2, canary: {weight: "100.5%"}, worker: {module: m}}`, `is no percentage`},
 		"negative weight":      {`{poolVersion: v2, size: 2, canary: {weight: -1}, worker: {module: m}}`, `is no percentage`},
 		"malformed weight":     {`{poolVersion: v2, size: 2, canary: {weight: ten}, worker: {module: m}}`, `is no percentage`},
+		"weight and steps":     {`{poolVersion: v2, size: 2, canary: {weight: 5, steps: [{weight: 5, duration: 1m}]}, worker: {module: m}}`, `set weight or steps, not both`},
+		"21 steps":             {`{poolVersion: v2, size: 2, canary: {steps: [` + steps(21) + `]}, worker: {module: m}}`, `spec.canary.steps: Too many: 21: must have at most 20 items`},
+		"descending steps":     {`{poolVersion: v2, size: 2, canary: {steps: [{weight: 50, duration: 1m}, {weight: 5, duration: 1m}]}, worker: {module: m}}`, `weights of the steps don't rise`},
+		"a step twice":         {`{poolVersion: v2, size: 2, canary: {steps: [{weight: 5, duration: 1m}, {weight: "5%", duration: 1m}]}, worker: {module: m}}`, `weights of the steps don't rise`},
+		"a step of 100":        {`{poolVersion: v2, size: 2, canary: {steps: [{weight: 100, duration: 1m}]}, worker: {module: m}}`, `leave a step of 100 out`},
+		"a step without time":  {`{poolVersion: v2, size: 2, canary: {steps: [{weight: 5}]}, worker: {module: m}}`, `duration`},
+		"unknown policy":       {`{poolVersion: v2, size: 2, rollback: {policy: Never}, worker: {module: m}}`, `Unsupported value: "Never"`},
 		"no module":            {`{poolVersion: v2, size: 2, worker: {}}`, `spec.worker.module: Required value`},
 		"module that is none":  {`{poolVersion: v2, size: 2, worker: {module: "os; rm"}}`, `module is no dotted Python module name`},
 	} {
@@ -54,6 +62,15 @@ func (w *world) refusesBadManifests() {
 			}
 		})
 	}
+}
+
+// steps writes n good steps.
+func steps(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("{weight: %d, duration: 1m}", i+1))
+	}
+	return strings.Join(list, ", ")
 }
 
 // A label that names no pool: the pod is refused with a message that helps, and the workload heals by itself when the

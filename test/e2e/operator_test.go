@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"strings"
-	"syscall"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -128,18 +127,7 @@ func TestO9_O42_O48_O49_NoOperator(t *testing.T) {
 // restarts kills a container's first process and waits until the container is back and serves.
 func (w *world) restarts(app *harness.App, pod *corev1.Pod, container string) {
 	w.Helper()
-	processes, err := harness.Processes(pod)
-	w.must(err)
-	killed := false
-	for _, p := range processes {
-		if p.Container == container && (p.Runs("poold", "router") || p.Runs("poold", "pool")) {
-			w.must(syscall.Kill(p.PID, syscall.SIGKILL))
-			killed = true
-		}
-	}
-	if !killed {
-		w.Fatalf("no poold in %s: %+v", container, processes)
-	}
+	w.must(killFirst(pod, container))
 	w.eventually(container+" again", func() (bool, string) {
 		var now corev1.Pod
 		w.must(cluster.Get(w.ctx, client.ObjectKeyFromObject(pod), &now))

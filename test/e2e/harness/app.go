@@ -159,6 +159,11 @@ func (a *App) Call(ctx context.Context, command string, body io.Reader, header h
 	return a.send(ctx, http.MethodPost, "/pool/v1/commands/"+command, body, header)
 }
 
+// Pool makes one request of the pool's API from inside the pod, for example GET /v1/sessions/one.
+func (a *App) Pool(ctx context.Context, method, path string, body io.Reader, header http.Header) (Response, error) {
+	return a.send(ctx, method, "/pool"+path, body, header)
+}
+
 func (a *App) send(ctx context.Context, method, path string, body io.Reader, header http.Header) (Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
 	if err != nil {
@@ -182,7 +187,15 @@ type RouterStatus struct {
 	Stable            string  `json:"stable"`
 	Canary            string  `json:"canary"`
 	CanaryWeight      float64 `json:"canaryWeight"` // percent
+	Trip              *Trip   `json:"trip"`         // nil: it didn't trip
 	Slots             []Slot  `json:"slots"`
+}
+
+// Trip is the router's own decision against the canary.
+type Trip struct {
+	Revision string `json:"revision"`
+	Reason   string `json:"reason"`
+	ByHand   bool   `json:"byHand"`
 }
 
 // Slot is one of the pod's two slots.

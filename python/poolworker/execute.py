@@ -11,7 +11,7 @@ from poolworker.errors import Failure, python_error
 from poolworker.process import Signals
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from poolworker.aio import Loop
 
 _MAX_LISTED: Final = 100  # commands that an unknown_command error lists
 
@@ -27,7 +27,7 @@ class Executor:
         self._package = package
         self._max_result = max_result
         self._signals = Signals() if signals is None else signals
-        self._loop: Optional[AbstractEventLoop] = None
+        self._loop: Optional[Loop] = None
 
     def execute(self, name: bytes, payload: bytes) -> bytes:
         """Run the command of that name. Raises Failure, or the SystemExit that a handler raised."""
@@ -51,9 +51,7 @@ class Executor:
     def close(self) -> None:
         """Release what handlers left: the event loop with its unfinished tasks. Idempotent."""
         if self._loop is not None:
-            from poolworker import aio
-
-            aio.close(self._loop)
+            self._loop.close()
             self._loop = None
 
     def _call(self, command: Command, arguments: Dict[str, Any]) -> Any:
@@ -74,11 +72,11 @@ class Executor:
         return result
 
     def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        from poolworker import aio  # here, so that workers without async handlers never load asyncio
+        from poolworker.aio import Loop  # here, so that workers without async handlers never load asyncio
 
         if self._loop is None:
-            self._loop = aio.new_loop()
-        return aio.run(self._loop, coroutine)
+            self._loop = Loop()
+        return self._loop.run(coroutine, self._signals)
 
     def _unknown(self, name: bytes) -> Failure:
         shown = name.decode("utf-8", "backslashreplace")[:200] or "(none given)"

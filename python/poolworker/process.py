@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Final, Optional, TextIO
+from typing import Callable, Final, Optional, TextIO
 
 from poolworker.frames import Channel
 
@@ -74,6 +74,8 @@ class Signals:
         """True while a handler runs and wasn't interrupted yet."""
         self.terminating = False
         """True after SIGTERM."""
+        self.cancel: Optional[Callable[[BaseException], None]] = None
+        """Told of what a signal raises, before it is raised: where nothing may be raised, it would be lost."""
 
     def install(self) -> None:
         """Take both signals. The user's module may take them back when it is imported."""
@@ -83,7 +85,7 @@ class Signals:
 
     def _terminate(self, _signum: int, _frame: Optional[FrameType]) -> None:
         self.terminating = True
-        raise SystemExit(TERMINATED)
+        self._raise(SystemExit(TERMINATED))
 
     def _give_back(self) -> None:
         """Let a forked child of the user's end as any process does, where its module didn't decide otherwise."""
@@ -95,7 +97,12 @@ class Signals:
     def _interrupt(self, _signum: int, _frame: Optional[FrameType]) -> None:
         if self.interruptible:
             self.interruptible = False
-            raise KeyboardInterrupt
+            self._raise(KeyboardInterrupt())
+
+    def _raise(self, error: BaseException) -> None:
+        if self.cancel is not None:
+            self.cancel(error)
+        raise error
 
 
 def _private(fd: int) -> int:

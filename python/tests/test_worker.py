@@ -284,6 +284,28 @@ def test_p29_sigint_interrupts_a_handler_and_nothing_else(serve: Serve, handler:
     assert worker.call("echo", value=1).result == 1
 
 
+def test_p29_sigint_reaches_an_async_handler_wherever_it_lands(serve: Serve) -> None:
+    """Python drops what a signal handler raises in a finaliser; the handler here is in one when the signal comes."""
+    worker = serve(
+        """
+import asyncio, os, signal
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000): pass
+@command
+async def rest():
+    Dropped()
+    await asyncio.sleep(600)
+@command
+async def echo(value): return value
+"""
+    )
+    answer = worker.call("rest")
+    assert (answer.type, answer.message) == ("communication_error/python_error", "KeyboardInterrupt")
+    assert worker.call("echo", value=1).result == 1
+
+
 def test_closed_standard_streams_do_no_harm(start: Serve) -> None:
     worker = start(
         """

@@ -75,23 +75,23 @@ func (f *fleet) then(title string, do func()) {
 	for last, n := "", 0; n < 20; n++ {
 		f.obey()
 		d := f.decide(nil)
-		line := f.line(&d, nil)
+		line := f.line(&d)
 		f.take(&d)
 		if line == last {
 			return
 		}
-		f.print(line)
+		f.print(line, f.details(&d, nil))
 		last = line
 	}
 	f.text.WriteString("    (it never comes to rest)\n")
 }
 
-func (f *fleet) print(line string) {
+func (f *fleet) print(line, details string) {
 	f.printed = line
 	if f.timed {
-		line = fmt.Sprintf("%5s %s", f.now.Sub(start), line)
+		line = fmt.Sprintf("%7s  %s", f.now.Sub(start), line)
 	}
-	fmt.Fprintf(&f.text, "    %s\n", strings.TrimRight(line, " "))
+	fmt.Fprintf(&f.text, "    %s%s\n", line, details)
 }
 
 // wait lets time pass: each second brings its requests and what is decided then. Only what changes is told.
@@ -110,11 +110,11 @@ func (f *fleet) second() (decided []rollout.Decision) {
 		f.obey()
 		findings := f.look()
 		d := f.decide(findings)
-		line := f.line(&d, findings)
+		line, details := f.line(&d), f.details(&d, findings)
 		f.take(&d)
 		decided = append(decided, d)
-		if line != f.printed {
-			f.print(line)
+		if line != f.printed || details != "" {
+			f.print(line, details)
 		}
 		if d.Action == rollout.None {
 			break
@@ -224,7 +224,7 @@ func (f *fleet) newLeader() {
 }
 
 // line tells a decision.
-func (f *fleet) line(d *rollout.Decision, findings *analysis.Result) string {
+func (f *fleet) line(d *rollout.Decision) string {
 	slots := map[string]string{"a": "-", "b": "-"}
 	for name := range slots {
 		if in := d.Assignment.In(name); in != nil && (!d.Idle || in != d.Assignment.Canary) {
@@ -237,7 +237,7 @@ func (f *fleet) line(d *rollout.Decision, findings *analysis.Result) string {
 	}
 	text := fmt.Sprintf("a=%-2s b=%-2s %-18s %3s→%-3s told %-5s %-17s", slots["a"], slots["b"], role, d.Applied, d.Desired, d.Weight, d.State)
 	if f.timed {
-		text = fmt.Sprintf("%-20s %4s %3s→%-3s told %-3s %-19s", strings.TrimSuffix(describe(d.Assignment), " -"), stepOf(d), d.Applied, d.Desired, d.Weight, d.State)
+		text = fmt.Sprintf("%-9s %3s %4s→%-4s told %-4s %-19s", strings.TrimSuffix(describe(d.Assignment), " -"), stepOf(d), d.Applied, d.Desired, d.Weight, d.State)
 	}
 	if d.Action != rollout.None {
 		text += " " + string(d.Action)
@@ -245,7 +245,7 @@ func (f *fleet) line(d *rollout.Decision, findings *analysis.Result) string {
 	if len(d.Blockers) > 0 {
 		text += " waits for " + strings.Join(d.Blockers, ", ")
 	}
-	return strings.TrimRight(text, " ") + f.details(d, findings)
+	return strings.TrimRight(text, " ")
 }
 
 func stepOf(d *rollout.Decision) string {
@@ -260,20 +260,20 @@ func (f *fleet) details(d *rollout.Decision, findings *analysis.Result) string {
 	var text strings.Builder
 	if findings != nil && findings.Reason != f.found {
 		f.found = findings.Reason
-		fmt.Fprintf(&text, "\n          look %d: %s (%s), n=%d/%d", findings.Progress.Looked, findings.Verdict, findings.Reason,
+		fmt.Fprintf(&text, "\n             look %d: %s (%s), n=%d/%d", findings.Progress.Looked, findings.Verdict, findings.Reason,
 			findings.CanarySamples, findings.StableSamples)
 	}
 	if b := d.Rollback; b != nil {
-		fmt.Fprintf(&text, "\n          %s → %s at %s %%: %s", b.From, b.To, b.Weight, b.Reason)
+		fmt.Fprintf(&text, "\n             %s → %s at %s %%: %s", b.From, b.To, b.Weight, b.Reason)
 		for _, line := range b.Evidence {
-			fmt.Fprintf(&text, "\n          %s", line)
+			fmt.Fprintf(&text, "\n             %s", line)
 		}
 	}
 	if d.Action == rollout.Holding {
-		fmt.Fprintf(&text, "\n          %s", d.Hold.Message)
+		fmt.Fprintf(&text, "\n             %s", d.Hold.Message)
 	}
 	for _, n := range d.Notes {
-		fmt.Fprintf(&text, "\n          %s: %s", n.Reason, n.Message)
+		fmt.Fprintf(&text, "\n             %s: %s", n.Reason, n.Message)
 	}
 	return text.String()
 }

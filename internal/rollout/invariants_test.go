@@ -3,8 +3,8 @@ package rollout_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 
-	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/internal/rollout"
@@ -20,8 +20,8 @@ func copied(in rollout.Input) rollout.Input {
 
 // broken says what a decision did that none may do.
 func broken(before, in *rollout.Input, d *rollout.Decision) error {
-	if diff := cmp.Diff(*before, *in); diff != "" {
-		return fmt.Errorf("the input was written to: %s", diff)
+	if !reflect.DeepEqual(*before, *in) {
+		return fmt.Errorf("the input was written to: %+v", *in)
 	}
 	if c := d.Assignment.Canary; c != nil && c.Slot == d.Assignment.Stable.Slot {
 		return fmt.Errorf("both revisions are in slot %s", c.Slot)

@@ -159,7 +159,8 @@ func TestCanaryStories(t *testing.T) {
 			f.then("p trips by itself", func() { f.trip(crashLoop, "p") })
 			f.wait("a minute passes", time.Minute)
 			f.then("q is tripped by hand", func() { f.trip(rollout.Trip{Reason: "ByHand", Message: "poold ctl trip", ByHand: true}, "q") })
-			f.wait("a minute passes, and a leader", time.Minute)
+			f.then("a new leader", f.newLeader)
+			f.wait("a minute passes", time.Minute)
 			f.then("a retry token", func() { f.tokens.Retry = "1" })
 			f.wait("time passes", 25*time.Second)
 			f.then("p and r trip by themselves", func() { f.trip(crashLoop, "p", "r") })
@@ -216,6 +217,7 @@ func TestCanaryStories(t *testing.T) {
 				f.canary = new(placed("v2", "m", "b"))
 			})
 			f.wait("time passes", 5*time.Second)
+			f.tell("rollbacks on record: %d", len(f.rollbacks))
 			return f
 		},
 		"O34_a_stable_that_fails_is_kept_beside_a_worse_canary": func() *fleet {

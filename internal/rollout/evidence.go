@@ -60,9 +60,10 @@ func Thresholds(spec *v1alpha1.WorkerPoolSpec, progress *v1alpha1.RolloutStatus)
 // minSamples is the step's own, or that of the analysis.
 func minSamples(spec *v1alpha1.WorkerPoolSpec, progress *v1alpha1.RolloutStatus) uint64 {
 	least := spec.Analysis.MinSamples
-	steps := stepsOf(spec)
-	if progress != nil && progress.Step >= 1 && int(progress.Step) <= len(steps) && steps[progress.Step-1].MinSamples != nil {
-		least = steps[progress.Step-1].MinSamples
+	if progress != nil && progress.Step >= 1 && spec.Canary != nil && int(progress.Step) <= len(spec.Canary.Steps) {
+		if own := spec.Canary.Steps[progress.Step-1].MinSamples; own != nil {
+			least = own
+		}
 	}
 	if least == nil {
 		return defaultMinSamples

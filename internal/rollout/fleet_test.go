@@ -94,6 +94,9 @@ func (f *fleet) print(line, details string) {
 	fmt.Fprintf(&f.text, "    %s%s\n", line, details)
 }
 
+// tell adds what a story comes to.
+func (f *fleet) tell(format string, args ...any) { fmt.Fprintf(&f.text, format+"\n", args...) }
+
 // wait lets time pass: each second brings its requests and what is decided then. Only what changes is told.
 func (f *fleet) wait(title string, d time.Duration) {
 	fmt.Fprintf(&f.text, "%s\n", title)

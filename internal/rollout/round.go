@@ -35,7 +35,7 @@ func newRound(in Input) *round {
 	r.wanted = Place(revision.Of(in.Spec), OtherSlot(r.assignment.Stable.Slot))
 	r.forgetOthers()
 	r.weight, r.applied = r.weights()
-	r.progress = located(in.Spec, in.Rollout, r.wanted.Revision, r.applied)
+	r.progress = located(r.steps(), in.Rollout, r.wanted.Revision, r.applied)
 	r.target = target(in.Spec, r.assignment.Stable.Version, &r.progress)
 	r.keepTime()
 	return r

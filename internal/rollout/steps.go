@@ -8,9 +8,9 @@ import (
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
 
-// stepsOf returns the steps of a spec; none: a pinned weight, or all at once.
-func stepsOf(spec *v1alpha1.WorkerPoolSpec) []v1alpha1.Step {
-	if spec.Canary == nil {
+// stepsOf returns the steps that a spec wants for its revision; none: a pinned weight, or all at once.
+func stepsOf(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion) []v1alpha1.Step {
+	if spec.Canary == nil || byHand(spec, stable) {
 		return nil
 	}
 	return spec.Canary.Steps
@@ -33,7 +33,7 @@ func byHand(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion) bool {
 
 // target is the weight that the spec wants for its revision now: the step's, or the pinned one.
 func target(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion, progress *v1alpha1.RolloutStatus) Weight {
-	switch steps := stepsOf(spec); {
+	switch steps := stepsOf(spec, stable); {
 	case byHand(spec, stable) || progress.Promoting:
 		return Full
 	case len(steps) == 0:
@@ -47,18 +47,17 @@ func target(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion, progress
 // its number has the weight that the pods have; else the rollout continues at the first step that gives the canary no
 // less than it has, and when all give less, at the last one. A number that isn't reached yet (the pods still have the
 // weight before it) is kept.
-func located(spec *v1alpha1.WorkerPoolSpec, before *v1alpha1.RolloutStatus, revision string, applied Weight) v1alpha1.RolloutStatus {
+func located(steps []v1alpha1.Step, before *v1alpha1.RolloutStatus, revision string, applied Weight) v1alpha1.RolloutStatus {
 	p := v1alpha1.RolloutStatus{Revision: revision}
 	if before != nil && before.Revision == revision {
 		p = *before.DeepCopy()
 	}
-	steps := stepsOf(spec)
 	if p.Steps > 0 && len(steps) == 0 {
 		p.Promoting = false // the steps that were done are gone
 	}
 	p.Steps, p.Summary = int32(len(steps)), ""
 	if len(steps) == 0 || p.Promoting {
-		p.Step = 0
+		p.Step, p.StepSince = 0, nil
 	} else if at := number(steps, &p, applied); p.Step != at {
 		p.Step, p.StepSince = at, nil
 	}
@@ -116,9 +115,11 @@ func (r *round) give(w Weight) {
 	r.weight = w
 }
 
+func (r *round) steps() []v1alpha1.Step { return stepsOf(r.Spec, r.assignment.Stable.Version) }
+
 // step is the one in progress; nil: there is none.
 func (r *round) step() *v1alpha1.Step {
-	if steps := stepsOf(r.Spec); r.target < Full && len(steps) > 0 {
+	if steps := r.steps(); r.target < Full && len(steps) > 0 {
 		return &steps[r.progress.Step-1]
 	}
 	return nil

@@ -221,7 +221,7 @@ func TestRollback(t *testing.T) {
 			told(in, rollout.Full)
 			in.Rollout.Promoting = true
 		}), back},
-		"TestO23 while paused":           {fail(func(in *rollout.Input) { in.Spec.Paused = true }), back},
+		"while paused":                   {fail(func(in *rollout.Input) { in.Spec.Paused = true }), back},
 		"while a pod isn't acknowledged": {fail(func(in *rollout.Input) { in.Pods[0].Acknowledged = false }), back},
 		"while a pod is away":            {fail(func(in *rollout.Input) { in.Pods[0].Connected = false }), back},
 		"TestO32 not while all are":      {fail(func(in *rollout.Input) { in.Pods[0].Connected, in.Pods[1].Connected = false, false }), outcome{State: rollout.Unacknowledged, Weight: 2500, Step: "2/3", Since: true}},

@@ -95,7 +95,7 @@ func (f *fleet) allAtOnce() bool {
 }
 
 // From wherever it is, a canary that fails ends without traffic, be the rollout paused or not.
-func TestO26_O23_AFailingCanaryReachesZeroFromAnywhere(t *testing.T) {
+func TestO26_AFailingCanaryReachesZeroFromAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := somewhere(t)
 		mended(f)

@@ -5,12 +5,18 @@ package rollout
 // live pod isn't heard, its workers may well be serving.
 func (r *round) replaceUnproven() (Decision, bool) {
 	first := First(r.Spec)
-	if r.first || r.assignment.Stable.Proven || r.weight > 0 || first.equal(r.assignment) || len(r.unheard()) > 0 {
+	if r.held() {
+		first.Canary = nil // nothing is started
+	}
+	if r.first || r.blocked() || r.assignment.Stable.Proven || r.weight > 0 || len(r.unheard()) > 0 {
+		return Decision{}, false
+	}
+	if first.equal(r.assignment) || (r.held() && same(&first.Stable, &r.assignment.Stable)) {
 		return Decision{}, false
 	}
 	r.assignment = first
 	r.applied = 0
-	d := r.decision(firstState(first), StableSet)
+	d := r.decision(r.firstState(), StableSet)
 	if first.Canary != nil {
 		if outdated := r.withoutImage(); len(outdated) > 0 {
 			d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
@@ -23,11 +29,14 @@ func (r *round) unheard() []string {
 	return r.podsWith(func(p *Pod) bool { return !p.Connected })
 }
 
-func firstState(a Assignment) State {
-	if a.Canary == nil {
-		return Promoted
+func (r *round) firstState() State {
+	switch {
+	case r.assignment.Canary != nil:
+		return WaitingForWorkers
+	case r.assignment.Stable.Revision != r.wanted.Revision:
+		return Paused
 	}
-	return WaitingForWorkers
+	return Promoted
 }
 
 // settled: the spec's revision is the stable one, and there is no canary to get rid of.
@@ -46,9 +55,25 @@ func (r *round) dropUnwanted() (Decision, bool) {
 	if c == nil || c.Revision == r.wanted.Revision {
 		return Decision{}, false
 	}
+	if d, busy := r.release(CanaryDropping); busy {
+		return d, true
+	}
+	if d, speaks := r.settled(); speaks {
+		d.Action = CanaryDropped
+		return d, true
+	}
+	if r.held() {
+		return r.decision(Paused, CanaryDropped), true
+	}
+	return r.place()
+}
+
+// release takes the canary off the traffic and then out of its slot. It is busy until no connected router sends it
+// anything.
+func (r *round) release(state State) (d Decision, busy bool) {
 	waiting := r.podsWith(func(p *Pod) bool { return p.Connected && !p.Acknowledged })
 	if r.weight > 0 || (r.toldCanary() && r.applied > 0 && len(waiting) > 0) {
-		d := r.decision(CanaryDropping, None, waiting...)
+		d = r.decision(state, None, waiting...)
 		if r.weight > 0 {
 			d.Action = WeightChanged
 		}
@@ -57,11 +82,7 @@ func (r *round) dropUnwanted() (Decision, bool) {
 	}
 	r.assignment.Canary = nil
 	r.weight, r.applied = 0, 0
-	if d, speaks := r.settled(); speaks {
-		d.Action = CanaryDropped
-		return d, true
-	}
-	return r.place()
+	return Decision{}, false
 }
 
 // place gives the spec's revision the slot that isn't the stable's, without traffic.
@@ -101,7 +122,7 @@ func (r *round) lower() (Decision, bool) {
 	if r.weight <= r.target {
 		return Decision{}, false
 	}
-	r.weight = r.target
+	r.give(r.target)
 	return r.decision(CanaryProgressing, WeightChanged), true
 }
 
@@ -142,6 +163,6 @@ func (r *round) raise() (Decision, bool) {
 	if r.weight == r.target {
 		return Decision{}, false
 	}
-	r.weight = r.target
+	r.give(r.target)
 	return r.decision(CanaryProgressing, WeightChanged), true
 }

@@ -34,6 +34,8 @@ var statuses = map[pool.Type]int{
 	pool.UnknownCommand:   http.StatusNotFound,
 	pool.InvalidPayload:   http.StatusBadRequest,
 	pool.Cancelled:        statusClientClosed,
+	pool.CallerError:      http.StatusBadRequest,
+	pool.UpstreamError:    http.StatusBadGateway,
 	NotFound:              http.StatusNotFound,
 	MethodNotAllowed:      http.StatusMethodNotAllowed,
 	InvalidHeader:         http.StatusBadRequest,

@@ -28,7 +28,7 @@ func revisionCounters(f *figures) *controlpb.RevisionCounters {
 	return &controlpb.RevisionCounters{
 		Revision: f.revision, Version: string(f.version), Requests: f.requests(),
 		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
-		Shed: f.ends[shed], CallerErrors: f.ends[callerError],
+		Shed: f.ends[shed], CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
 		Latency: sparse(&f.latency), Service: sparse(&f.service),
 	}
 }

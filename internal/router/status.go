@@ -65,6 +65,7 @@ type RevisionStatus struct {
 	Infrastructure uint64       `json:"infrastructure"`
 	Shed           uint64       `json:"shed"`
 	CallerErrors   uint64       `json:"callerErrors"`
+	UpstreamErrors uint64       `json:"upstreamErrors"`
 	Latency        Quantiles    `json:"latencyMs"` // as the application sees it
 	Service        Quantiles    `json:"serviceMs"` // inside the worker
 }
@@ -117,7 +118,7 @@ func revisionStatus(f *figures) RevisionStatus {
 	return RevisionStatus{
 		Revision: f.revision, Version: f.version, Requests: f.requests(),
 		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
-		Shed: f.ends[shed], CallerErrors: f.ends[callerError],
+		Shed: f.ends[shed], CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
 		Latency: quantilesOf(&f.latency), Service: quantilesOf(&f.service),
 	}
 }

@@ -26,6 +26,9 @@ type Request struct {
 	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
 	// timeouts from now.
 	Deadline time.Time
+	// Recall, once closed, takes the request back (NewRecalled) as long as it waits for a worker; one that a worker has
+	// goes on. nil: never.
+	Recall <-chan struct{}
 }
 
 // Reply is a worker's result. The payload is the caller's to keep.

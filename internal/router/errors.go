@@ -7,12 +7,13 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
-// Types of errors that only the router's HTTP side has; all are the caller's own (request_error).
+// Types of errors that only the router's HTTP sides have; all are the caller's own (request_error).
 const (
 	NotFound         pool.Type = "not_found"          // no such path
 	MethodNotAllowed pool.Type = "method_not_allowed" // the path wants another method
 	InvalidHeader    pool.Type = "invalid_header"     // a Workerpool-* header that can't be read
 	VersionNotServed pool.Type = "version_not_served" // Workerpool-Version asks for what no slot runs
+	NothingToTrip    pool.Type = "nothing_to_trip"    // there is no canary, or nobody to take its requests
 )
 
 // statusClientClosed is nginx's number for a caller that went away; nobody is left to read it.
@@ -40,6 +41,7 @@ var statuses = map[pool.Type]int{
 	MethodNotAllowed:      http.StatusMethodNotAllowed,
 	InvalidHeader:         http.StatusBadRequest,
 	VersionNotServed:      http.StatusConflict,
+	NothingToTrip:         http.StatusConflict,
 }
 
 // statusOf returns the HTTP status for e. A result that is too large is the worker's doing, a request the caller's.

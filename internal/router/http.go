@@ -24,6 +24,7 @@ const (
 	headerDeadline = "Workerpool-Deadline" // request: remaining time, "1.5s", "250ms", or seconds
 	headerVersion  = "Workerpool-Version"  // request: v1 or v2, for tests; reply: which one served
 	headerRevision = "Workerpool-Revision" // reply
+	headerSession  = "Workerpool-Session"  // request: the session that it belongs to; none: the anonymous one
 )
 
 const (
@@ -95,6 +96,9 @@ func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control
 		return nil, err
 	}
 	if err := readDeadline(c, req.Header.Get(headerDeadline)); err != nil {
+		return nil, err
+	}
+	if err := readSession(c, req.Header.Get(headerSession)); err != nil {
 		return nil, err
 	}
 	if req.ContentLength > int64(r.cfg.MaxPayload) {
@@ -190,6 +194,21 @@ func readDeadline(c *call, value string) error {
 	}
 	c.budget = budget
 	return nil
+}
+
+// maxSession bounds a session's id, in bytes.
+const maxSession = 256
+
+func readSession(c *call, value string) error {
+	c.session = value
+	legal := len(value) <= maxSession && utf8.ValidString(value)
+	for _, ch := range value {
+		legal = legal && unicode.IsPrint(ch) && !unicode.IsSpace(ch)
+	}
+	if legal {
+		return nil
+	}
+	return invalidHeader(headerSession, value, "use 1 to 256 bytes of printable characters without spaces, or leave it out")
 }
 
 func invalidHeader(name, value, wayOut string) *pool.Error {

@@ -24,12 +24,12 @@ func TestListeners(t *testing.T) {
 	})
 	t.Run("takes the place of a router that was killed", func(t *testing.T) {
 		path := shortDir(t) + "/pool.sock"
-		first, err := listenUnix(t.Context(), path)
+		first, err := listenUnix(t.Context(), path, 0o666)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer first.Close()
-		second, err := listenUnix(t.Context(), path)
+		second, err := listenUnix(t.Context(), path, 0o666)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,10 +31,13 @@ type pod struct {
 	tries     int                                                    // guarded by mu
 	connected bool                                                   // guarded by mu
 	changed   [2]chan struct{}                                       // guarded by mu
+	tripped   chan struct{}                                          // guarded by mu
 	reports   uint64                                                 // guarded by mu
 }
 
-func newPod() *pod { return &pod{changed: [2]chan struct{}{make(chan struct{}), make(chan struct{})}} }
+func newPod() *pod {
+	return &pod{changed: [2]chan struct{}{make(chan struct{}), make(chan struct{})}, tripped: make(chan struct{})}
+}
 
 func (p *pod) Apply(ctx context.Context, s *controlpb.Snapshot) error {
 	p.mu.Lock()
@@ -72,6 +75,19 @@ func (p *pod) Changed() [2]<-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return [2]<-chan struct{}{p.changed[0], p.changed[1]}
+}
+
+func (p *pod) Tripped() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tripped
+}
+
+func (p *pod) trip() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.tripped)
+	p.tripped = make(chan struct{})
 }
 
 func (p *pod) change(slot int) {

@@ -149,7 +149,7 @@ func (r *Router) lookAtCanary(now time.Time) {
 	}
 	st := t.canary.slot.State().Status
 	report := trip.Slot{Revision: st.Revision, Crashed: st.Crashed}
-	if st.Boot != nil {
+	if st.Boot != nil && !st.Boot.Crashing { // crashes are counted apart: a few of them are no failed start
 		report.Boot, report.Starts = st.Boot.Message, st.Boot.Attempts
 	}
 	t.canary.watch.with(func(seen *trip.Watch) { seen.Slot(report, t.weight > 0, now) })

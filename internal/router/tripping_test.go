@@ -100,6 +100,12 @@ func TestO27_CrashLoop(t *testing.T) {
 
 func TestO27_FailedStarts(t *testing.T) {
 	r := newRig(t, snapshot(1000), nil)
+	r.b.FailBoot(&pool.BootFailure{Reason: "WorkerBootFailed", Message: "killed when idle", Attempts: 3, Crashing: true})
+	r.until(func() bool { return r.slots["b"].State().Status.Boot != nil })
+	r.lookAtCanary(time.Now())
+	if st := r.status(); st.Trip != nil {
+		t.Fatalf("tripped by crashes that are few: %+v", st.Trip)
+	}
 	r.b.FailBoot(&pool.BootFailure{Reason: "WorkerBootFailed", Message: "No module named 'shop'", Attempts: 2})
 	if got := r.tripped(); got.Reason != trip.StartsFailed || !strings.Contains(got.Message, "No module named 'shop'") {
 		t.Errorf("%+v", got)

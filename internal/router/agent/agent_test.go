@@ -290,6 +290,24 @@ func TestReportsEachSecondAndAtChanges(t *testing.T) {
 	}
 }
 
+// TestO82_TripsAreReportedAtOnce: the fleet's decision waits for these, and they are rare.
+func TestO82_TripsAreReportedAtOnce(t *testing.T) {
+	s := newScene(t)
+	run(t, s.agent)
+	stream := s.next()
+	stream.send(at(1, 1))
+	stream.awaitReport()
+	const trips = 30
+	start := time.Now()
+	for range trips {
+		s.pod.trip()
+		stream.awaitReport()
+	}
+	if took := time.Since(start); took > trips*newsInterval/2 {
+		t.Errorf("%d trips, one after the other, were reported within %v: no sooner than any change", trips, took)
+	}
+}
+
 func TestO47_TokenExpiresAndCertificatesRotate(t *testing.T) {
 	s := newScene(t)
 	run(t, s.agent)

@@ -149,8 +149,8 @@ func (r *Router) lookAtCanary(now time.Time) {
 	}
 	st := t.canary.slot.State().Status
 	report := trip.Slot{Revision: st.Revision, Crashed: st.Crashed}
-	if st.Boot != nil && !st.Boot.Crashing { // crashes are counted apart: a few of them are no failed start
-		report.Boot, report.Starts = st.Boot.Message, st.Boot.Attempts
+	if st.Boot != nil {
+		report.Boot, report.Starts, report.Crashing = st.Boot.Message, st.Boot.Attempts, st.Boot.Crashing
 	}
 	t.canary.watch.with(func(seen *trip.Watch) { seen.Slot(report, t.weight > 0, now) })
 	r.judge(now)

@@ -92,6 +92,12 @@ func TestStartsFailed(t *testing.T) {
 	if reason, message := w.Verdict(noon); reason != StartsFailed || !strings.Contains(message, "No module named 'shop'") {
 		t.Errorf("%q: %s", reason, message)
 	}
+	for starts, want := range map[int]Reason{2: "", 4: "", 5: StartsFailed} { // however long that takes
+		w.Slot(Slot{Revision: "r2", Boot: "a worker exited soon after it was ready", Starts: starts, Crashing: true}, true, noon)
+		if got := reasonAt(w, noon); got != want {
+			t.Errorf("%q after %d workers that crashed at once, want %q", got, starts, want)
+		}
+	}
 	crash(w, 0, noon) // they do start
 	if reason := reasonAt(w, noon); reason != "" {
 		t.Errorf("%s once they start", reason)

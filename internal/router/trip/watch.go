@@ -27,7 +27,7 @@ type Watch struct {
 	seen    bool   // there is such a last time
 	crashes []time.Time
 	boot    string // why workers don't start; "": they do
-	starts  int    // that failed
+	starts  int    // that failed in a row
 
 	failures    int // in a row
 	lastFailure time.Time
@@ -47,7 +47,8 @@ type Slot struct {
 	Revision string // that it runs
 	Crashed  uint64 // workers, since the slot's supervisor started
 	Boot     string // why workers don't start; "": they do
-	Starts   int    // that failed
+	Starts   int    // that failed in a row
+	Crashing bool   // they do start, and crash before they have done anything
 }
 
 // Slot takes a report in. A report of another revision, or of a slot that can't be reached, says nothing. serving: the
@@ -67,7 +68,9 @@ func (w *Watch) Slot(s Slot, serving bool, now time.Time) {
 	if !serving {
 		return
 	}
-	w.boot, w.starts = s.Boot, s.Starts
+	if !s.Crashing || s.Starts > crashesAllowed(w.workers) { // workers killed while idle look alike; see crashesAllowed
+		w.boot, w.starts = s.Boot, s.Starts
+	}
 	for range min(grown, uint64(crashesAllowed(w.workers)+1)) {
 		w.crashes = append(w.crashes, now)
 	}

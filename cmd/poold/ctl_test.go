@@ -8,8 +8,8 @@ import (
 	"github.com/dspex/workerpool-operator/internal/router/trip"
 )
 
-// TestO80_WhatCtlPrints: what was done, and the way back.
-func TestO80_WhatCtlPrints(t *testing.T) {
+// TestWhatCtlPrints: what was done, and the way back.
+func TestWhatCtlPrints(t *testing.T) {
 	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 	a := router.TripAnswer{
 		Pool:   "summarizer",

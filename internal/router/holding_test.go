@@ -60,7 +60,7 @@ func TestO80_TripHolds(t *testing.T) {
 	}
 }
 
-func TestO80_AnotherRevisionEndsATrip(t *testing.T) {
+func TestAnotherRevisionEndsATrip(t *testing.T) {
 	r := newRig(t, snapshot(0), nil)
 	r.apply(at(snapshot(5000), 1, 1))
 	if _, err := r.TripByHand(""); err != nil {
@@ -94,8 +94,8 @@ func TestTripThatCanNotBeRead(t *testing.T) {
 	}
 }
 
-// TestO80_TripThatCanNotBeKeptIsInForce: a full disk stops no trip.
-func TestO80_TripThatCanNotBeKeptIsInForce(t *testing.T) {
+// TestTripThatCanNotBeKeptIsInForce: a full disk stops no trip.
+func TestTripThatCanNotBeKeptIsInForce(t *testing.T) {
 	r := newRig(t, snapshot(5000), nil)
 	if err := os.RemoveAll(r.config.StateDir); err != nil {
 		t.Fatal(err)

@@ -63,8 +63,8 @@ func TestO27_CrashLoopOfRealWorkers(t *testing.T) {
 	}
 }
 
-// TestO27_KilledWorkerIsNoLoop: somebody's kill -9, of one worker or of all that there are.
-func TestO27_KilledWorkerIsNoLoop(t *testing.T) {
+// TestKilledWorkersAreNoLoop: somebody's kill -9, of one worker or of all that there are.
+func TestKilledWorkersAreNoLoop(t *testing.T) {
 	p := newPod(t, samples(5000))
 	crashed := uint64(0)
 	for _, n := range []int{1, 2} {

@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/router/trip"
 )
 
-func TestO80_StoreKeepsTheTrip(t *testing.T) {
+func TestStoreKeepsTheTrip(t *testing.T) {
 	dir := t.TempDir()
 	store := NewStore(dir)
 	if got, err := store.LoadTrip(); got != nil || err != nil {

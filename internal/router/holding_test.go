@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,6 +75,42 @@ func TestAnotherRevisionEndsATrip(t *testing.T) {
 	r.apply(at(snapshot(5000), 1, 3))
 	if _, b := r.burst(100); b != 50 {
 		t.Errorf("when the revision that had tripped was sent again by the leader it answered %d of 100", b)
+	}
+}
+
+// TestO17_O80_NoRequestAfterATrip: while a leader raises the weight again and again, whatever begins after the trip is the
+// stable's.
+func TestO17_O80_NoRequestAfterATrip(t *testing.T) {
+	r := newRig(t, snapshot(0), nil)
+	r.apply(at(snapshot(5000), 1, 1))
+	stop, applied := make(chan struct{}), make(chan uint64)
+	go func() {
+		sequence := uint64(1)
+		for {
+			select {
+			case <-stop:
+				applied <- sequence
+				return
+			default:
+				sequence++
+				if err := r.Apply(context.Background(), at(snapshot(5000+uint32(sequence%2)*5000), 1, sequence)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	if _, b := r.burst(200); b == 0 {
+		t.Error("the canary got nothing before the trip")
+	}
+	if _, err := r.TripByHand(""); err != nil {
+		t.Fatal(err)
+	}
+	if _, b := r.burst(500); b != 0 {
+		t.Errorf("%d requests that began after the trip reached the canary", b)
+	}
+	close(stop)
+	if n := <-applied; n < 10 {
+		t.Errorf("only %d snapshots were applied meanwhile", n)
 	}
 }
 

@@ -63,6 +63,43 @@ func TestO27_CrashLoopOfRealWorkers(t *testing.T) {
 	}
 }
 
+// TestO27_WhatWaitsInARealSlotGoesToTheStable: both workers of the canary are busy when it trips, and four requests wait
+// for them.
+func TestO27_WhatWaitsInARealSlotGoesToTheStable(t *testing.T) {
+	p := newPod(t, samples(10_000))
+	const waiting = 4
+	running, waited := make(chan *answer, 2), make(chan *answer, waiting)
+	for range cap(running) {
+		go func() { running <- p.post("sleep", `{"ms": 1500}`) }()
+	}
+	p.until(func() bool { return p.slot("b").Busy == 2 })
+	for range waiting {
+		go func() { waited <- p.post("work", `{"text": "x"}`) }()
+	}
+	p.until(func() bool { return p.slot("b").Queued == waiting })
+	if code, out := p.ctl("trip"); code != 0 {
+		t.Fatalf("code %d\n%s", code, out)
+	}
+	for range waiting {
+		if a := <-waited; a.code != 200 || a.header.Get("Workerpool-Version") != "v1" {
+			t.Errorf("one that waited: %d %s by %s", a.code, a.body, a.header.Get("Workerpool-Version"))
+		}
+	}
+	if len(running) > 0 {
+		t.Error("they waited for the canary's workers")
+	}
+	for range cap(running) {
+		if a := <-running; a.code != 200 || a.header.Get("Workerpool-Version") != "v2" {
+			t.Errorf("one that ran: %d %s by %s", a.code, a.body, a.header.Get("Workerpool-Version"))
+		}
+	}
+	for _, row := range p.state().Revisions {
+		if row.Infrastructure+row.Shed > 0 {
+			t.Errorf("failures are counted: %+v", row)
+		}
+	}
+}
+
 // TestKilledWorkersAreNoLoop: somebody's kill -9, of one worker or of all that there are.
 func TestKilledWorkersAreNoLoop(t *testing.T) {
 	p := newPod(t, samples(5000))

@@ -24,11 +24,11 @@ const (
 // call is one request of the application.
 type call struct {
 	command string
-	program string // id of the program that is executed; "": none
-	session string // "": the anonymous one, which isn't sticky
 	payload []byte
 	budget  time.Duration // asked for by the caller; 0: the pool's checkout and operation timeouts
 	version pool.Version  // asked for by the caller; "": by weight
+	session string        // id; "": anonymous
+	program string        // id; "": a plain command
 	start   time.Time
 	sent    time.Time // to a slot, the last time
 }

@@ -19,7 +19,7 @@ const (
 // statusClientClosed is nginx's number for a caller that went away; nobody is left to read it.
 const statusClientClosed = 499
 
-// statuses gives each error type of a command its HTTP status; any other is a bug of ours, and 500.
+// statuses gives each error type its HTTP status; any other is a bug of ours, and 500.
 var statuses = map[pool.Type]int{
 	pool.CheckoutTimeout:  http.StatusServiceUnavailable,
 	pool.QueueFull:        http.StatusServiceUnavailable,
@@ -37,6 +37,14 @@ var statuses = map[pool.Type]int{
 	pool.Cancelled:        statusClientClosed,
 	pool.CallerError:      http.StatusBadRequest,
 	pool.UpstreamError:    http.StatusBadGateway,
+	pool.SessionNotFound:  http.StatusNotFound,
+	pool.ProgramNotFound:  http.StatusNotFound,
+	pool.DuplicateProgram: http.StatusConflict,
+	pool.VersionConflict:  http.StatusConflict,
+	pool.InvalidID:        http.StatusBadRequest,
+	pool.RecordTooLarge:   http.StatusRequestEntityTooLarge,
+	pool.StoreFull:        http.StatusInsufficientStorage,
+	pool.StoreUnavailable: http.StatusServiceUnavailable,
 	NotFound:              http.StatusNotFound,
 	MethodNotAllowed:      http.StatusMethodNotAllowed,
 	InvalidHeader:         http.StatusBadRequest,

@@ -24,7 +24,7 @@ const (
 	headerDeadline = "Workerpool-Deadline" // request: remaining time, "1.5s", "250ms", or seconds
 	headerVersion  = "Workerpool-Version"  // request: v1 or v2, for tests; reply: which one served
 	headerRevision = "Workerpool-Revision" // reply
-	headerSession  = "Workerpool-Session"  // request: the session that it belongs to; none: the anonymous one
+	headerSession  = "Workerpool-Session"  // request: id of the session that it belongs to
 )
 
 const (
@@ -66,7 +66,7 @@ func (r *Router) refuseMethod(w http.ResponseWriter, control *http.ResponseContr
 }
 
 func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control *http.ResponseController, name string) {
-	c := call{command: name, start: time.Now()}
+	c := call{command: name, session: req.Header.Get(headerSession), start: time.Now()}
 	release, err := r.read(&c, w, req, control)
 	if err != nil {
 		r.writeError(w, control, err)
@@ -98,7 +98,7 @@ func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control
 	if err := readDeadline(c, req.Header.Get(headerDeadline)); err != nil {
 		return nil, err
 	}
-	if err := readSession(c, req.Header.Get(headerSession)); err != nil {
+	if err := checkSession(c.session); err != nil {
 		return nil, err
 	}
 	if req.ContentLength > int64(r.cfg.MaxPayload) {
@@ -199,16 +199,17 @@ func readDeadline(c *call, value string) error {
 // maxSession bounds a session's id, in bytes.
 const maxSession = 256
 
-func readSession(c *call, value string) error {
-	c.session = value
-	legal := len(value) <= maxSession && utf8.ValidString(value)
-	for _, ch := range value {
+func checkSession(id string) error {
+	legal := len(id) <= maxSession && utf8.ValidString(id)
+	for _, ch := range id {
 		legal = legal && unicode.IsPrint(ch) && !unicode.IsSpace(ch)
 	}
 	if legal {
 		return nil
 	}
-	return invalidHeader(headerSession, value, "use 1 to 256 bytes of printable characters without spaces, or leave it out")
+	shown := strings.ToValidUTF8(id[:min(len(id), 100)], "?")
+	return pool.NewError(pool.RequestError, pool.InvalidID,
+		"session id %q can't be one; use 1 to %d bytes of printable characters without spaces, or leave %s out", shown, maxSession, headerSession)
 }
 
 func invalidHeader(name, value, wayOut string) *pool.Error {

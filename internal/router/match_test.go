@@ -185,7 +185,7 @@ func TestSessionHeader(t *testing.T) {
 		"not to see": {"a\u200bb", 400},
 	} {
 		a := r.post("x", "{}", "Workerpool-Session", tc.value)
-		if a.code != tc.code || tc.code == 400 && (a.failure.Type != "invalid_header" || len(a.failure.Message) > 300) {
+		if a.code != tc.code || tc.code == 400 && (a.failure.Type != "invalid_id" || len(a.failure.Message) > 300) {
 			t.Errorf("%s: %d %s", name, a.code, a.body)
 		}
 	}

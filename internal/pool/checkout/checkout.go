@@ -74,7 +74,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 	}
 	defer p.leave()
 	for first := true; ; first = false {
-		m, err := p.checkout(ctx, req.Recall, budget, submitted, first)
+		m, err := p.checkout(ctx, budget, submitted, first)
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)
 		if err != nil {
@@ -122,9 +122,7 @@ func (p *Pool) signalEmptied() {
 
 // checkout returns a member that is the caller's until Checkin. A request whose first member turned out to be dead
 // keeps its place before all others.
-func (p *Pool) checkout(
-	ctx context.Context, recall <-chan struct{}, b pool.Budget, submitted time.Time, first bool,
-) (*crew.Member, *pool.Error) {
+func (p *Pool) checkout(ctx context.Context, b pool.Budget, submitted time.Time, first bool) (*crew.Member, *pool.Error) {
 	w, m, err := p.take(submitted, first)
 	if w == nil {
 		return m, err
@@ -140,10 +138,10 @@ func (p *Pool) checkout(
 		return p.handed(m)
 	case <-timer.C:
 		return p.giveUp(w, b.WaitError(p.name))
-	case <-recall:
-		return p.giveUp(w, pool.NewRecalled(p.name))
 	case <-ctx.Done():
 		return p.giveUp(w, pool.NewCancelled(p.name))
+	case <-b.Recalled():
+		return p.giveUp(w, pool.NewRecalled(p.name))
 	}
 }
 

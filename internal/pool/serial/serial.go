@@ -126,7 +126,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		return m.RoundTrip(ctx, worker.Call{Command: req.Command, Payload: req.Payload, Deadline: budget.OperationUntil(now)})
 	}
 	for first := true; ; first = false {
-		out, err := p.turn(ctx, req.Recall, budget, &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)}, first)
+		out, err := p.turn(ctx, budget, &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)}, first)
 		if err != nil {
 			reply.Wait = time.Since(submitted)
 			return reply, err
@@ -172,9 +172,7 @@ func (p *Pool) signalEmptied() {
 
 // turn waits for the owner to run op. An operation whose first member turned out to be dead keeps its place before
 // all others.
-func (p *Pool) turn(
-	ctx context.Context, recall <-chan struct{}, b pool.Budget, op *operation, first bool,
-) (worker.Outcome, *pool.Error) {
+func (p *Pool) turn(ctx context.Context, b pool.Budget, op *operation, first bool) (worker.Outcome, *pool.Error) {
 	place, err := p.enqueue(op, first)
 	if err != nil {
 		return worker.Outcome{}, err
@@ -189,10 +187,10 @@ func (p *Pool) turn(
 		return out, nil
 	case <-timer.C:
 		return p.giveUp(place, b.WaitError(p.name))
-	case <-recall:
-		return p.giveUp(place, pool.NewRecalled(p.name))
 	case <-ctx.Done():
 		return p.giveUp(place, pool.NewCancelled(p.name))
+	case <-b.Recalled():
+		return p.giveUp(place, pool.NewRecalled(p.name))
 	}
 }
 

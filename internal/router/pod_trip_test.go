@@ -66,13 +66,13 @@ func TestO27_CrashLoopOfRealWorkers(t *testing.T) {
 // TestO27_WhatWaitsInARealSlotGoesToTheStable: both workers of the canary are busy when it trips, and four requests wait
 // for them.
 func TestO27_WhatWaitsInARealSlotGoesToTheStable(t *testing.T) {
-	p := newPod(t, samples(10_000))
+	p := newPod(t, changed(samples(10_000), func(s *controlpb.Snapshot) { s.Limits.CheckoutMs, s.Limits.OperationMs = 20_000, 20_000 }))
 	const waiting = 4
 	running, waited := make(chan *answer, 2), make(chan *answer, waiting)
 	for range cap(running) {
-		go func() { running <- p.post("sleep", `{"ms": 1500}`) }()
+		go func() { running <- p.post("sleep", `{"ms": 4000}`) }()
 	}
-	p.until(func() bool { return p.slot("b").Busy == 2 })
+	p.until(func() bool { return p.slot("b").Busy == 2 }) // a slot tells its load once a second
 	for range waiting {
 		go func() { waited <- p.post("work", `{"text": "x"}`) }()
 	}

@@ -19,6 +19,7 @@ type command struct {
 
 // commands is the table of all parts; each has a file of its name in this folder.
 var commands = map[string]command{
+	"ctl":     {"trip the canary of this pod by hand, or say what serves", runCtl},
 	"install": {"copy poold and the Python side of a worker into a folder", runInstall},
 	"pool":    {"supervise the Python workers of one slot", runPool},
 	"probe":   {"ask whether a router or a slot has started", runProbe},

@@ -39,6 +39,7 @@ const (
 	Shutdown  Kind = 9  // finish what is running, then exit 0
 	Configure Kind = 10 // router → slot: JSON slotproto.Config
 	Status    Kind = 11 // slot → router: JSON slotproto.Status
+	Recall    Kind = 14 // router → slot; id: the request to give back if no worker has it
 )
 
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.

@@ -2,16 +2,17 @@ package pool
 
 import "time"
 
-// Budget is the time that one request has: waiting and operation together.
+// Budget is the time that one request has, waiting and operation together, and what ends its waiting early.
 type Budget struct {
 	limits     Limits
 	checkoutBy time.Time // end of the wait by the pool's checkout timeout
 	end        time.Time // of everything
+	recall     <-chan struct{}
 }
 
 // NewBudget starts a request's budget.
 func NewBudget(req Request, limits Limits, now time.Time) Budget {
-	b := Budget{limits: limits, checkoutBy: now.Add(limits.Checkout), end: req.Deadline}
+	b := Budget{limits: limits, checkoutBy: now.Add(limits.Checkout), end: req.Deadline, recall: req.Recall}
 	if b.end.IsZero() {
 		b.end = b.checkoutBy.Add(limits.Operation)
 	}
@@ -33,6 +34,9 @@ func (b Budget) WaitError(pool string) *Error {
 	}
 	return NewCheckoutTimeout(pool, b.limits.Checkout)
 }
+
+// Recalled is closed when a request that no worker has taken is to be given back, with NewRecalled; nil: never.
+func (b Budget) Recalled() <-chan struct{} { return b.recall }
 
 // OperationUntil is when an operation that a worker takes at now is given up.
 func (b Budget) OperationUntil(now time.Time) time.Time {

@@ -26,6 +26,9 @@ type Request struct {
 	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
 	// timeouts from now.
 	Deadline time.Time
+	// Recall, once closed, takes the request back (NewRecalled) as long as it waits for a worker; one that a worker has
+	// goes on. nil: never.
+	Recall <-chan struct{}
 }
 
 // Reply is a worker's result. The payload is the caller's to keep.
@@ -95,9 +98,11 @@ type WorkerStats struct {
 
 // BootFailure is a state, not an event: why workers don't come up, and when the next try is.
 type BootFailure struct {
-	Reason    string    `json:"reason"`    // WorkerBootFailed
-	Message   string    `json:"message"`   // one line: what and the way out
-	Traceback string    `json:"traceback"` // of the user's module, its own frame first; bounded
-	Attempts  int       `json:"attempts"`
-	Next      time.Time `json:"next"`
+	Reason    string `json:"reason"`    // WorkerBootFailed
+	Message   string `json:"message"`   // one line: what and the way out
+	Traceback string `json:"traceback"` // of the user's module, its own frame first; bounded
+	Attempts  int    `json:"attempts"`
+	// Crashing: they do start, and end before they have done anything; Crashed counts each.
+	Crashing bool      `json:"crashing,omitempty"`
+	Next     time.Time `json:"next"`
 }

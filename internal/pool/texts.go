@@ -62,6 +62,11 @@ func NewNotAvailable(pool, why string) *Error {
 // NewShuttingDown is what requests get from a pool that is being closed.
 func NewShuttingDown(pool string) *Error { return NewNotAvailable(pool, "is shutting down; retry") }
 
+// NewRecalled ends a request that its sender took back before a worker had it.
+func NewRecalled(pool string) *Error {
+	return NewNotAvailable(pool, "gave the request back before a worker had it, as it was asked to; retry")
+}
+
 // NewBroken is what requests get at once while no worker can be started.
 func NewBroken(pool string, f *BootFailure) *Error {
 	return NewNotAvailable(pool, "has no worker, as none can be started: "+f.Message).With("attempts", f.Attempts)

@@ -63,20 +63,29 @@ func (r *Router) Position() state.Position { return state.PositionOf(r.kept.Load
 // lowerWeightLocked lowers the canary's weight at once when s gives the same canary less, or ends it: a rollback
 // must not wait for a slot. Caller must hold applying.
 func (r *Router) lowerWeightLocked(s *controlpb.Snapshot) {
+	if lowered := r.lowerWeight(s); lowered != nil {
+		r.saveLocked(lowered)
+	}
+}
+
+// lowerWeight returns the snapshot that is in force with a lower weight, nil when nothing is lowered.
+func (r *Router) lowerWeight(s *controlpb.Snapshot) *controlpb.Snapshot {
+	r.routing.Lock()
+	defer r.routing.Unlock()
 	t := r.table.Load()
 	if t == nil || t.canary == nil {
-		return
+		return nil
 	}
 	weight := weightOf(t.canary, s)
 	if weight >= t.weight {
-		return
+		return nil
 	}
 	lowered := *t
 	lowered.weight = weight
 	lowered.snapshot = proto.CloneOf(t.snapshot)
 	lowered.snapshot.CanaryWeight = weight
-	r.install(&lowered)
-	r.saveLocked(lowered.snapshot)
+	r.installLocked(&lowered)
+	return lowered.snapshot
 }
 
 // weightOf returns the share that s gives to what is the canary now.
@@ -133,18 +142,23 @@ func (r *Router) configureIdle(s *controlpb.Snapshot) {
 
 // swapLocked makes s what requests are routed by; caller must hold applying.
 func (r *Router) swapLocked(s *controlpb.Snapshot) {
+	r.routing.Lock()
+	defer r.routing.Unlock()
 	t := &table{
 		snapshot: s,
 		stable:   r.targetOf(s, s.GetStable()),
 		canary:   r.targetOf(s, s.GetCanary()),
 		weight:   s.GetCanaryWeight(),
+		match:    matchOf(s.GetMatch()),
+		sticky:   s.GetStickiness() == controlpb.Stickiness_STICKINESS_SESSION,
 		limits:   limitsOf(s),
 	}
+	r.holdTripLocked(t)
 	before := r.table.Load()
-	r.install(t)
+	r.installLocked(t)
 	if before == nil || !proto.Equal(before.snapshot, s) {
 		r.log.Info("snapshot in force", "epoch", s.GetEpoch(), "sequence", s.GetSequence(),
-			"stable", s.GetStable(), "canary", s.GetCanary(), "weight", s.GetCanaryWeight())
+			"stable", s.GetStable(), "canary", s.GetCanary(), "weight", s.GetCanaryWeight(), "tripped", t.trip != nil)
 	}
 }
 
@@ -171,8 +185,8 @@ func slotOf(s *controlpb.Snapshot, name string) *controlpb.Slot {
 	return nil
 }
 
-// install publishes t and wakes the requests that wait for a change.
-func (r *Router) install(t *table) {
+// installLocked publishes t and wakes the requests that wait for a change; caller must hold routing.
+func (r *Router) installLocked(t *table) {
 	r.table.Store(t)
 	r.news.broadcast()
 }

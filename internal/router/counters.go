@@ -19,7 +19,8 @@ const (
 	timedOut               // command_timeout, deadline_exceeded
 	infrastructure         // crashes, protocol errors, a slot that is away
 	shed                   // queue_full, checkout_timeout
-	callerError            // unknown command, invalid payload, cancelled
+	callerError            // unknown command, invalid payload, cancelled, what the handler blames on its caller
+	upstreamError          // what the handler blames on a service that it calls
 	outcomes               // their number
 )
 
@@ -39,6 +40,8 @@ func outcomeOf(err error) outcome {
 		return timedOut
 	case pool.QueueFull, pool.CheckoutTimeout:
 		return shed
+	case pool.UpstreamError:
+		return upstreamError
 	default:
 		if e.Category == pool.RequestError {
 			return callerError
@@ -47,9 +50,10 @@ func outcomeOf(err error) outcome {
 	}
 }
 
-// executed reports whether the outcome tells how fast the revision is: requests that were refused or given up
-// would hide a slow one behind quick failures.
-func (o outcome) executed() bool { return o != shed && o != callerError }
+// executed reports whether the outcome tells how fast the revision is. Requests that were refused or given up would
+// hide a slow one behind quick failures, and so would those that an upstream failed: they did run, but their time is
+// the upstream's.
+func (o outcome) executed() bool { return o != shed && o != callerError && o != upstreamError }
 
 // counters are one revision's figures, cumulative since the router started.
 type counters struct {

@@ -1,11 +1,15 @@
 package router
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/router/slottest"
 )
 
 func TestLedgerKeepsWhatServesAndServedLast(t *testing.T) {
@@ -23,4 +27,61 @@ func TestLedgerKeepsWhatServesAndServedLast(t *testing.T) {
 	if f := l.of("r2", "v2").figures(); f.requests() != 0 {
 		t.Errorf("a revision that fell out comes back with %d requests", f.requests())
 	}
+}
+
+// TestP111_Figures: every end of a request has its counter, also those that a handler blames on somebody else.
+func TestP111_Figures(t *testing.T) {
+	failure := func(category pool.Category, errorType pool.Type) slottest.Handler {
+		return func(context.Context, slottest.Call) (string, error) {
+			time.Sleep(2 * time.Millisecond)
+			e := pool.NewError(category, errorType, "told to")
+			e.Sent = true
+			return "", e
+		}
+	}
+	r := newRig(t, snapshot(0), map[string]slottest.Handler{
+		"raise":   failure(pool.CommunicationError, pool.PythonError),
+		"timeout": failure(pool.TimeoutError, pool.CommandTimeout),
+		"late":    failure(pool.TimeoutError, pool.DeadlineExceeded),
+		"crash":   failure(pool.CommunicationError, pool.PortExited),
+		"full":    failure(pool.ResourceError, pool.QueueFull),
+		"wait":    failure(pool.TimeoutError, pool.CheckoutTimeout),
+		"unknown": failure(pool.RequestError, pool.UnknownCommand),
+		"bad":     failure(pool.RequestError, pool.InvalidPayload),
+		"large":   failure(pool.CommunicationError, pool.FrameTooLarge),
+		"yours":   failure(pool.RequestError, pool.CallerError),
+		"theirs":  failure(pool.CommunicationError, pool.UpstreamError),
+	})
+	for _, command := range []string{
+		"ok", "ok", "ok", "raise", "timeout", "late", "crash", "full", "wait", "unknown", "bad", "large", "yours", "theirs", "theirs",
+	} {
+		r.post(command, "{}")
+	}
+	got := r.revisionFigures("r1")
+	want := RevisionStatus{
+		Revision: "r1", Version: "v1", Requests: 15, Errors: 1, Timeouts: 2, Infrastructure: 2, Shed: 2,
+		CallerErrors: 3, UpstreamErrors: 2,
+		Latency: got.Latency, Service: got.Service,
+	}
+	if got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	report := r.Report().GetRevisions()[0]
+	if n := sum(report.GetLatency().GetCounts()); n != 8 {
+		t.Errorf("latency of %d requests, want those that a worker ran: 8", n)
+	}
+	if n := report.GetUpstreamErrors(); n != 2 || report.GetCallerErrors() != 3 {
+		t.Errorf("the report has %d upstream's and %d caller's errors, want 2 and 3", n, report.GetCallerErrors())
+	}
+	if got.Latency.P99 < 2 || got.Service.P99 < 2 || got.Latency.P99 < got.Service.P50 {
+		t.Errorf("latency %+v, service %+v of a handler that takes 2 ms", got.Latency, got.Service)
+	}
+}
+
+func sum(counts []uint64) uint64 {
+	var n uint64
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }

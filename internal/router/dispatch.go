@@ -27,7 +27,10 @@ type call struct {
 	payload []byte
 	budget  time.Duration // asked for by the caller; 0: the pool's checkout and operation timeouts
 	version pool.Version  // asked for by the caller; "": by weight
+	session string        // id; "": anonymous
+	program string        // id; "": a plain command
 	start   time.Time
+	sent    time.Time // to a slot, the last time
 }
 
 // span holds the ends of a call: of waiting for a slot, and of the whole.
@@ -48,7 +51,7 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 	if err != nil {
 		return slotclient.Reply{}, nil, err
 	}
-	role, err := r.roleOf(t, c.version)
+	role, err := r.roleOf(t, &c)
 	if err != nil {
 		return slotclient.Reply{}, nil, err
 	}
@@ -56,13 +59,17 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 	to, err := r.await(ctx, &c, role, ends)
 	var reply slotclient.Reply
 	for attempts := 1; err == nil; {
-		reply, err = r.send(ctx, &c, to, ends.deadline)
+		reply, err = r.send(ctx, &c, role, to, ends.deadline)
 		if errors.Is(err, slotclient.ErrUnreachable) && r.pause(ctx, ends.checkout) {
 			to, err = r.await(ctx, &c, role, ends)
 			continue
 		}
 		if turnedAway(err) && ctx.Err() != nil {
 			err = gaveUp(&c)
+		}
+		if turnedAway(err) && to.watch.recalled() && role != pinned {
+			to, err = r.await(ctx, &c, role, ends) // the stable, also when that has to be waited for
+			continue
 		}
 		next := r.elsewhere(to, role, c.version)
 		if attempts >= maxAttempts || next == nil || !turnedAway(err) {
@@ -77,20 +84,28 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 	return reply, to, r.count(&c, role, to, reply, err)
 }
 
-// send runs a call on a slot, unless that has as many as it takes.
-func (r *Router) send(ctx context.Context, c *call, to *target, deadline time.Time) (slotclient.Reply, error) {
+// send runs a call on a slot, unless that has as many as it takes. What asks for the canary's version isn't taken back
+// when the canary trips.
+func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadline time.Time) (slotclient.Reply, error) {
 	defer to.inside.Add(-1)
 	if n := to.inside.Add(1); n > int64(to.places) {
 		return slotclient.Reply{}, r.full(to, int(n)-1)
 	}
-	return to.slot.Do(ctx, slotclient.Request{Command: c.command, Payload: c.payload, Deadline: deadline})
+	c.sent = time.Now()
+	request := slotclient.Request{Command: c.command, Payload: c.payload, Deadline: deadline}
+	if to.watch != nil && role != pinned {
+		request.Recall = to.watch.recall
+	}
+	return to.slot.Do(ctx, request)
 }
 
 // count records the end of a call with its revision, and returns err. Calls that asked for a version are tests:
-// they must not move the figures that a rollout is decided by.
+// they must not move the figures that a rollout is decided by, nor trip the canary.
 func (r *Router) count(c *call, role role, to *target, reply slotclient.Reply, err error) error {
 	if to != nil && role != pinned {
-		to.counters.record(outcomeOf(err), time.Since(c.start), reply.Service)
+		now := time.Now()
+		to.counters.record(outcomeOf(err), now.Sub(c.start), reply.Service)
+		r.observe(c, to, reply, err, now)
 	}
 	return err
 }
@@ -111,7 +126,7 @@ func (r *Router) elsewhere(from *target, role role, version pool.Version) *targe
 	case role == pinned:
 		return nil
 	}
-	return t.other(from)
+	return t.other(from, role)
 }
 
 // configured returns the table, waiting for the first one.
@@ -141,20 +156,6 @@ func waitFor(budget, most time.Duration) time.Duration {
 		return min(budget, most)
 	}
 	return most
-}
-
-// roleOf decides once for each call whether it is the canary's. A canary that can't take requests yet doesn't
-// count them either, so that its share is exact from its first request on.
-func (r *Router) roleOf(t *table, version pool.Version) (role, error) {
-	switch {
-	case version != "" && t.serving(version) == nil:
-		return pinned, r.versionNotServed(t, version)
-	case version != "":
-		return pinned, nil
-	case t.canaryTakes() && r.split.Next(t.weight):
-		return canary, nil
-	}
-	return stable, nil
 }
 
 // await returns the slot for the call as soon as there is one. When there is none until the call's checkout ends, it

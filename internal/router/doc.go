@@ -5,5 +5,6 @@
 // A snapshot's way: agent → apply.go (configure the slots, then swap the routing table). server.go ties config,
 // handlers, listeners and drain together.
 //
-// It does no analysis and makes no decision about weights: it never raises one by itself.
+// It does no analysis and never raises a weight by itself. The one decision of its own is to trip: to take a canary whose
+// workers crash or don't start off the pod's traffic (package trip decides, tripping.go acts, ctl.go does it by hand).
 package router

@@ -7,18 +7,19 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
-// Types of errors that only the router's HTTP side has; all are the caller's own (request_error).
+// Types of errors that only the router's HTTP sides have; all are the caller's own (request_error).
 const (
 	NotFound         pool.Type = "not_found"          // no such path
 	MethodNotAllowed pool.Type = "method_not_allowed" // the path wants another method
 	InvalidHeader    pool.Type = "invalid_header"     // a Workerpool-* header that can't be read
 	VersionNotServed pool.Type = "version_not_served" // Workerpool-Version asks for what no slot runs
+	NothingToTrip    pool.Type = "nothing_to_trip"    // there is no canary, or nobody to take its requests
 )
 
 // statusClientClosed is nginx's number for a caller that went away; nobody is left to read it.
 const statusClientClosed = 499
 
-// statuses gives each error type of a command its HTTP status; any other is a bug of ours, and 500.
+// statuses gives each error type its HTTP status; any other is a bug of ours, and 500.
 var statuses = map[pool.Type]int{
 	pool.CheckoutTimeout:  http.StatusServiceUnavailable,
 	pool.QueueFull:        http.StatusServiceUnavailable,
@@ -34,10 +35,21 @@ var statuses = map[pool.Type]int{
 	pool.UnknownCommand:   http.StatusNotFound,
 	pool.InvalidPayload:   http.StatusBadRequest,
 	pool.Cancelled:        statusClientClosed,
+	pool.CallerError:      http.StatusBadRequest,
+	pool.UpstreamError:    http.StatusBadGateway,
+	pool.SessionNotFound:  http.StatusNotFound,
+	pool.ProgramNotFound:  http.StatusNotFound,
+	pool.DuplicateProgram: http.StatusConflict,
+	pool.VersionConflict:  http.StatusConflict,
+	pool.InvalidID:        http.StatusBadRequest,
+	pool.RecordTooLarge:   http.StatusRequestEntityTooLarge,
+	pool.StoreFull:        http.StatusInsufficientStorage,
+	pool.StoreUnavailable: http.StatusServiceUnavailable,
 	NotFound:              http.StatusNotFound,
 	MethodNotAllowed:      http.StatusMethodNotAllowed,
 	InvalidHeader:         http.StatusBadRequest,
 	VersionNotServed:      http.StatusConflict,
+	NothingToTrip:         http.StatusConflict,
 }
 
 // statusOf returns the HTTP status for e. A result that is too large is the worker's doing, a request the caller's.

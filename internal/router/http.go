@@ -24,6 +24,7 @@ const (
 	headerDeadline = "Workerpool-Deadline" // request: remaining time, "1.5s", "250ms", or seconds
 	headerVersion  = "Workerpool-Version"  // request: v1 or v2, for tests; reply: which one served
 	headerRevision = "Workerpool-Revision" // reply
+	headerSession  = "Workerpool-Session"  // request: id of the session that it belongs to
 )
 
 const (
@@ -65,7 +66,7 @@ func (r *Router) refuseMethod(w http.ResponseWriter, control *http.ResponseContr
 }
 
 func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control *http.ResponseController, name string) {
-	c := call{command: name, start: time.Now()}
+	c := call{command: name, session: req.Header.Get(headerSession), start: time.Now()}
 	release, err := r.read(&c, w, req, control)
 	if err != nil {
 		r.writeError(w, control, err)
@@ -95,6 +96,9 @@ func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control
 		return nil, err
 	}
 	if err := readDeadline(c, req.Header.Get(headerDeadline)); err != nil {
+		return nil, err
+	}
+	if err := checkSession(c.session); err != nil {
 		return nil, err
 	}
 	if req.ContentLength > int64(r.cfg.MaxPayload) {
@@ -190,6 +194,22 @@ func readDeadline(c *call, value string) error {
 	}
 	c.budget = budget
 	return nil
+}
+
+// maxSession bounds a session's id, in bytes.
+const maxSession = 256
+
+func checkSession(id string) error {
+	legal := len(id) <= maxSession && utf8.ValidString(id)
+	for _, ch := range id {
+		legal = legal && unicode.IsPrint(ch) && !unicode.IsSpace(ch)
+	}
+	if legal {
+		return nil
+	}
+	shown := strings.ToValidUTF8(id[:min(len(id), 100)], "?")
+	return pool.NewError(pool.RequestError, pool.InvalidID,
+		"session id %q can't be one; use 1 to %d bytes of printable characters without spaces, or leave %s out", shown, maxSession, headerSession)
 }
 
 func invalidHeader(name, value, wayOut string) *pool.Error {

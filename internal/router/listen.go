@@ -19,7 +19,7 @@ const maxConnections = 4096
 // listen opens the application's socket and, when address isn't empty, a loopback port. Each holds no more than limit
 // connections.
 func listen(ctx context.Context, socket, address string, limit int) ([]net.Listener, error) {
-	unix, err := listenUnix(ctx, socket)
+	unix, err := listenUnix(ctx, socket, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", socket, err)
 	}
@@ -35,8 +35,8 @@ func listen(ctx context.Context, socket, address string, limit int) ([]net.Liste
 }
 
 // listenUnix makes the socket beside its path and renames it there, so that whoever sees it can connect: it takes
-// the place of a former router's, and everybody may write to it. Who can reach the folder is who may call.
-func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+// the place of a former router's. At the application's everybody may write to it: who can reach the folder may call.
+func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -47,7 +47,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(fresh, 0o666), os.Rename(fresh, path)); err != nil {
+	if err := errors.Join(os.Chmod(fresh, mode), os.Rename(fresh, path)); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return &ownedSocket{Listener: l, path: path}, nil

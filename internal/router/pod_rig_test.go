@@ -35,6 +35,11 @@ def sleep(ms: float):
     return os.getpid()
 
 @command
+def work(text: str):
+    if os.environ.get("CRASH"): os._exit(7)
+    return text
+
+@command
 def fail(text: str): raise ValueError(text)
 `
 

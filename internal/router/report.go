@@ -7,6 +7,7 @@ import (
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/histogram"
+	"github.com/dspex/workerpool-operator/internal/router/trip"
 )
 
 // Report returns what the operator is told each second: cumulative counters, and the slots as they are.
@@ -14,6 +15,7 @@ func (r *Router) Report() *controlpb.Report {
 	report := &controlpb.Report{RouterRssBytes: residentBytes()}
 	if t := r.table.Load(); t != nil {
 		report.Epoch, report.Sequence = t.snapshot.GetEpoch(), t.snapshot.GetSequence()
+		report.Trip = tripReport(t.trip)
 	}
 	for _, f := range r.ledger.figures() {
 		report.Revisions = append(report.Revisions, revisionCounters(&f))
@@ -28,7 +30,7 @@ func revisionCounters(f *figures) *controlpb.RevisionCounters {
 	return &controlpb.RevisionCounters{
 		Revision: f.revision, Version: string(f.version), Requests: f.requests(),
 		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
-		Shed: f.ends[shed], CallerErrors: f.ends[callerError],
+		Shed: f.ends[shed], CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
 		Latency: sparse(&f.latency), Service: sparse(&f.service),
 	}
 }
@@ -66,6 +68,16 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 		}
 	}
 	return out
+}
+
+func tripReport(t *trip.Trip) *controlpb.Trip {
+	if t == nil {
+		return nil
+	}
+	return &controlpb.Trip{
+		Revision: t.Revision, Reason: string(t.Reason), Message: head(t.Message, maxMessage),
+		ByHand: t.Reason == trip.ByHand, ReportOnly: t.ReportOnly, AtUnixMs: uint64(t.At.UnixMilli()),
+	}
 }
 
 // head returns at most n bytes of valid UTF-8: gRPC refuses anything else.

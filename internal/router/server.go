@@ -19,6 +19,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/router/slotclient"
 	"github.com/dspex/workerpool-operator/internal/router/split"
 	"github.com/dspex/workerpool-operator/internal/router/state"
+	"github.com/dspex/workerpool-operator/internal/router/trip"
 )
 
 // Config is what a router is started with; everything that changes later comes in snapshots.
@@ -58,13 +59,23 @@ type Router struct {
 	slots    map[string]*slotclient.Client
 	inside   map[string]*atomic.Int64 // by slot: requests that are with it
 
-	table     atomic.Pointer[table] // nil until the first snapshot is in force
+	table     atomic.Pointer[table] // nil until the first snapshot is in force; written under routing
 	news      news                  // of a new table
 	split     split.Scheduler
 	ledger    ledger
 	waiting   atomic.Int64        // requests whose slot is away
 	bodies    *semaphore.Weighted // bytes of large bodies in memory
 	connected atomic.Bool         // to the operator
+
+	// routing is held for moments, also while a snapshot waits for a slot: a trip waits for nothing. It is taken after
+	// applying.
+	routing sync.Mutex
+	watch   *watch     // guarded by routing: of the canary; nil: there was none
+	tripped *trip.Trip // guarded by routing: also while its canary is away; nil: none
+	trips   news       // of a trip that was made
+
+	keeping  sync.Mutex // one save of the trip at a time; taken before routing
+	keptTrip *trip.Trip // guarded by keeping: what is on disk
 
 	applying sync.Mutex   // one snapshot at a time
 	store    *state.Store // guarded by applying
@@ -94,6 +105,10 @@ func New(cfg Config) *Router {
 		r.log.Error("the snapshot kept on disk is of no use; starting from the pod's own and the operator's", "error", err)
 	}
 	r.kept.Store(kept)
+	if r.tripped, err = r.store.LoadTrip(); err != nil {
+		r.log.Error("the trip kept on disk is of no use; the canary gets what the snapshot gives it", "error", err)
+	}
+	r.keptTrip = r.tripped
 	return r
 }
 
@@ -113,6 +128,8 @@ func (r *Router) Run(ctx context.Context) error {
 		wg.Go(func() { slot.Run(background) })
 	}
 	wg.Go(func() { r.begin(ctx, background) })
+	wg.Go(func() { r.watchSlots(background) })
+	wg.Go(func() { r.serveControl(background) })
 
 	server := r.newServer(background)
 	failures := make(chan error, len(listeners))
@@ -181,6 +198,9 @@ func (r *Router) SetConnected(connected bool) { r.connected.Store(connected) }
 func (r *Router) Changed() [2]<-chan struct{} {
 	return [2]<-chan struct{}{r.slots[state.SlotA].Changed(), r.slots[state.SlotB].Changed()}
 }
+
+// Tripped returns a channel that is closed at the next trip.
+func (r *Router) Tripped() <-chan struct{} { return r.trips.next() }
 
 // defaultDrain bounds the drain of a router that has no configuration.
 const defaultDrain = 30 * time.Second

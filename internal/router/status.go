@@ -7,6 +7,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/histogram"
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/router/state"
+	"github.com/dspex/workerpool-operator/internal/router/trip"
 )
 
 // Status is what GET /v1/status shows: to people, to `poold probe`, to tests. It holds no environment of a worker
@@ -24,12 +25,25 @@ type Status struct {
 	Sequence     uint64  `json:"sequence"`
 	Stable       string  `json:"stable,omitempty"` // name of the slot
 	Canary       string  `json:"canary,omitempty"`
-	CanaryWeight float64 `json:"canaryWeight"` // percent
+	CanaryWeight float64 `json:"canaryWeight"` // percent that it gets: 0 while it is tripped
+	GivenWeight  float64 `json:"givenWeight"`  // percent that the snapshot gives it
+	// Trip is why it gets nothing, or would if trips were acted on; nil: it didn't trip.
+	Trip *TripStatus `json:"trip,omitempty"`
 
 	Waiting   int64            `json:"waiting"` // requests whose slot is away
 	RSS       uint64           `json:"rssBytes"`
 	Slots     []SlotStatus     `json:"slots"`
 	Revisions []RevisionStatus `json:"revisions"`
+}
+
+// TripStatus is the router's own decision against the canary.
+type TripStatus struct {
+	Revision   string      `json:"revision"`
+	Reason     trip.Reason `json:"reason"`
+	Message    string      `json:"message"`
+	ByHand     bool        `json:"byHand"`
+	ReportOnly bool        `json:"reportOnly"` // the traffic was left alone
+	At         time.Time   `json:"at"`
 }
 
 // SlotStatus is one slot as the router knows it.
@@ -65,6 +79,7 @@ type RevisionStatus struct {
 	Infrastructure uint64       `json:"infrastructure"`
 	Shed           uint64       `json:"shed"`
 	CallerErrors   uint64       `json:"callerErrors"`
+	UpstreamErrors uint64       `json:"upstreamErrors"`
 	Latency        Quantiles    `json:"latencyMs"` // as the application sees it
 	Service        Quantiles    `json:"serviceMs"` // inside the worker
 }
@@ -85,7 +100,8 @@ func (r *Router) status() Status {
 		st.Configured = true
 		st.Epoch, st.Sequence = t.snapshot.GetEpoch(), t.snapshot.GetSequence()
 		st.Stable, st.Canary = t.snapshot.GetStable(), t.snapshot.GetCanary()
-		st.CanaryWeight = float64(t.weight) / 100
+		st.CanaryWeight, st.GivenWeight = percent(t.weight), percent(t.snapshot.GetCanaryWeight())
+		st.Trip = tripStatus(t.trip)
 	}
 	for _, name := range slotNames {
 		st.Slots = append(st.Slots, r.slotStatus(name))
@@ -94,6 +110,18 @@ func (r *Router) status() Status {
 		st.Revisions = append(st.Revisions, revisionStatus(&f))
 	}
 	return st
+}
+
+// percent of a weight.
+func percent(weight uint32) float64 { return float64(weight) / 100 }
+
+func tripStatus(t *trip.Trip) *TripStatus {
+	if t == nil {
+		return nil
+	}
+	return &TripStatus{
+		Revision: t.Revision, Reason: t.Reason, Message: t.Message, ByHand: t.Reason == trip.ByHand, ReportOnly: t.ReportOnly, At: t.At,
+	}
 }
 
 var slotNames = [...]string{state.SlotA, state.SlotB}
@@ -117,7 +145,7 @@ func revisionStatus(f *figures) RevisionStatus {
 	return RevisionStatus{
 		Revision: f.revision, Version: f.version, Requests: f.requests(),
 		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
-		Shed: f.ends[shed], CallerErrors: f.ends[callerError],
+		Shed: f.ends[shed], CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
 		Latency: quantilesOf(&f.latency), Service: quantilesOf(&f.service),
 	}
 }

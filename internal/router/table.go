@@ -7,6 +7,8 @@ import (
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/router/slotclient"
+	"github.com/dspex/workerpool-operator/internal/router/split"
+	"github.com/dspex/workerpool-operator/internal/router/trip"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
 
@@ -19,6 +21,7 @@ type target struct {
 	workers  int           // that the slot may have: size and overflow
 	places   int           // for requests in the slot, see placesOf
 	inside   *atomic.Int64 // requests that are with the slot now, of any revision; shared by the slot's targets
+	watch    *watch        // of what is the canary; nil: it isn't
 }
 
 // maxPlaces is the most requests that one slot is sent at a time. Each needs a connection of its own, and the slot
@@ -36,8 +39,11 @@ func (t *target) ready() bool { return t.slot.Serving() && t.slot.Ready(t.revisi
 type table struct {
 	snapshot *controlpb.Snapshot
 	stable   *target
-	canary   *target // nil: none
-	weight   uint32  // of the canary, in 1/split.Whole
+	canary   *target    // nil: none
+	weight   uint32     // of the canary, in 1/split.Whole; 0 while it is tripped, whatever the snapshot says
+	trip     *trip.Trip // against what is the canary; nil: none
+	match    *match
+	sticky   bool // sessions keep to one revision
 	limits   limits
 }
 
@@ -69,13 +75,14 @@ type role int
 const (
 	stable role = iota
 	canary
+	kept   // by the stable, which it waits for: it doesn't match, or its session is the stable's
 	pinned // it asked for a version
 )
 
 // pick returns the slot that a request of that role goes to now, nil when it has to wait: pick says only what is
 // sure. A canary that has no worker up yet leaves its requests to the stable, a stable that is away leaves its own
 // to the canary as long as that has a weight; a stable that was never up is waited for, because the canary must not
-// get a whole pod's traffic in the moment before its stable has started.
+// get a whole pod's traffic in the moment before its stable has started. What is kept by the stable waits for it.
 func (t *table) pick(r role, version pool.Version) *target {
 	switch {
 	case r == pinned:
@@ -87,7 +94,7 @@ func (t *table) pick(r role, version pool.Version) *target {
 		return t.canary
 	case t.stable.slot.Serving():
 		return t.stable
-	case t.canaryTakes() && t.stable.slot.HasBeenReady(t.stable.revision):
+	case t.canaryTakesOver(r) && t.stable.slot.HasBeenReady(t.stable.revision):
 		return t.canary
 	}
 	return nil
@@ -95,6 +102,12 @@ func (t *table) pick(r role, version pool.Version) *target {
 
 // canaryTakes reports whether the canary may get requests, and can.
 func (t *table) canaryTakes() bool { return t.canary != nil && t.weight > 0 && t.canary.ready() }
+
+// canaryTakesOver reports whether the canary may get a request of that role in the stable's place. At the whole weight
+// the stable is about to go, and nothing is kept by it any more.
+func (t *table) canaryTakesOver(r role) bool {
+	return t.canaryTakes() && (r != kept || t.weight >= split.Whole)
+}
 
 // is reports whether two targets, maybe of different tables, are the same slot with the same revision.
 func (t *target) is(o *target) bool {
@@ -104,12 +117,13 @@ func (t *target) is(o *target) bool {
 // names reports whether requests are sent to that target.
 func (t *table) names(to *target) bool { return to.is(t.stable) || to.is(t.canary) }
 
-// other returns where a request may go that its slot turned away unstarted, nil when it may go nowhere else.
-func (t *table) other(refused *target) *target {
+// other returns where a request of that role may go that its slot turned away unstarted, nil when it may go nowhere
+// else.
+func (t *table) other(refused *target, r role) *target {
 	switch {
 	case refused.is(t.canary) && t.stable.slot.Serving():
 		return t.stable
-	case refused.is(t.stable) && t.canaryTakes():
+	case refused.is(t.stable) && t.canaryTakesOver(r):
 		return t.canary
 	}
 	return nil

@@ -17,7 +17,7 @@ const (
 	statusGap = 20 * time.Millisecond
 )
 
-// control takes Configure and Cancel, and pushes Status, until the connection ends.
+// control takes Configure, Cancel and Recall, and pushes Status, until the connection ends.
 func (s *Server) control(ctx context.Context, p *peer) error {
 	answers := make(chan *frame.Frame)
 	ended := make(chan struct{})
@@ -48,6 +48,9 @@ func (s *Server) readControl(ctx context.Context, p *peer, answers chan<- *frame
 			answer, err = s.configure(ctx, &f)
 		case frame.Cancel:
 			s.instances.cancel(p.Instance, f.ID)
+			continue
+		case frame.Recall:
+			s.instances.recall(p.Instance, f.ID)
 			continue
 		case frame.Ping:
 			answer = &frame.Frame{Kind: frame.Pong, ID: f.ID}

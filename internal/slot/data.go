@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/frame"
@@ -47,8 +48,9 @@ func (s *Server) refuse(p *peer, reason error) error {
 func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame) (*frame.Frame, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer s.instances.begin(p.Instance, f.ID, cancel)()
-	req := pool.Request{ID: f.ID, Command: string(f.Meta), Payload: f.Payload}
+	recall := make(chan struct{})
+	defer s.instances.begin(p.Instance, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})()
+	req := pool.Request{ID: f.ID, Command: string(f.Meta), Payload: f.Payload, Recall: recall}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
 	}

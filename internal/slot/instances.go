@@ -1,14 +1,12 @@
 package slot
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
-// maxEarly bounds the cancels that a router's instance may have sent before their requests were read.
+// maxEarly bounds the cancels and recalls that a router's instance may have sent before their requests were read.
 const maxEarly = 1024
 
-// instances knows the running requests of each router process, so that its control connection can cancel them.
+// instances knows the running requests of each router process, so that its control connection can cancel them or
+// call them back.
 type instances struct {
 	mu     sync.Mutex
 	byName map[string]*instance // guarded by mu, and all that it holds
@@ -17,12 +15,22 @@ type instances struct {
 type instance struct {
 	connections int
 	controls    int
-	requests    map[uint64]context.CancelFunc
-	// early holds cancels that came before their request: the two travel on different connections. An id is
-	// never used twice by an instance, so one that stays here does no harm.
-	early map[uint64]struct{}
+	requests    map[uint64]stops
+	// early holds what came before its request: the two travel on different connections. An id is never used twice
+	// by an instance, so one that stays here does no harm.
+	early map[uint64]stop
 	order []uint64
 }
+
+// stops end a running request: cancel whatever it does, recall only while it waits for a worker. Neither blocks; each
+// may be called again.
+type stops struct{ cancel, recall func() }
+
+// stop chooses one of stops.
+type stop func(stops)
+
+func toCancel(s stops) { s.cancel() }
+func toRecall(s stops) { s.recall() }
 
 func newInstances() *instances { return &instances{byName: map[string]*instance{}} }
 
@@ -33,7 +41,7 @@ func (is *instances) join(name string, control bool) (leave func()) {
 	defer is.mu.Unlock()
 	i := is.byName[name]
 	if i == nil {
-		i = &instance{requests: map[uint64]context.CancelFunc{}, early: map[uint64]struct{}{}}
+		i = &instance{requests: map[uint64]stops{}, early: map[uint64]stop{}}
 		is.byName[name] = i
 	}
 	i.connections++
@@ -48,8 +56,8 @@ func (is *instances) leave(name string, i *instance, control bool) {
 	defer is.mu.Unlock()
 	if control {
 		if i.controls--; i.controls == 0 {
-			for _, cancel := range i.requests {
-				cancel()
+			for _, running := range i.requests {
+				running.cancel()
 			}
 		}
 	}
@@ -58,15 +66,15 @@ func (is *instances) leave(name string, i *instance, control bool) {
 	}
 }
 
-// begin notes a running request; the caller must call end. A cancel that came earlier takes effect now.
-func (is *instances) begin(name string, id uint64, cancel context.CancelFunc) (end func()) {
+// begin notes a running request; the caller must call end. What came earlier for it takes effect now.
+func (is *instances) begin(name string, id uint64, s stops) (end func()) {
 	is.mu.Lock()
 	defer is.mu.Unlock()
 	i := is.byName[name]
-	if _, early := i.early[id]; early {
-		cancel()
+	if stop, early := i.early[id]; early {
+		stop(s)
 	}
-	i.requests[id] = cancel
+	i.requests[id] = s
 	return func() {
 		is.mu.Lock()
 		defer is.mu.Unlock()
@@ -75,18 +83,23 @@ func (is *instances) begin(name string, id uint64, cancel context.CancelFunc) (e
 }
 
 // cancel cancels a request of the instance, also one that hasn't been read yet.
-func (is *instances) cancel(name string, id uint64) {
+func (is *instances) cancel(name string, id uint64) { is.stop(name, id, toCancel) }
+
+// recall takes a request of the instance back if no worker has it, also one that hasn't been read yet.
+func (is *instances) recall(name string, id uint64) { is.stop(name, id, toRecall) }
+
+func (is *instances) stop(name string, id uint64, how stop) {
 	is.mu.Lock()
 	defer is.mu.Unlock()
 	i := is.byName[name]
-	if cancel, running := i.requests[id]; running {
-		cancel()
+	if s, running := i.requests[id]; running {
+		how(s)
 		return
 	}
 	if len(i.order) == maxEarly {
 		delete(i.early, i.order[0])
 		i.order = i.order[1:]
 	}
-	i.early[id] = struct{}{}
+	i.early[id] = how
 	i.order = append(i.order, id)
 }

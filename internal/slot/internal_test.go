@@ -1,7 +1,7 @@
 package slot
 
 import (
-	"context"
+	"slices"
 	"testing"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -33,20 +33,24 @@ func TestOverflowShrinksFirst(t *testing.T) {
 	}
 }
 
-func TestCancelBeforeItsRequest(t *testing.T) {
+func TestCancelOrRecallBeforeItsRequest(t *testing.T) {
 	is := newInstances()
 	leave := is.join("i", true)
 	defer leave()
 	is.cancel("i", 7)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	defer is.begin("i", 8, cancel)()
-	if ctx.Err() != nil {
-		t.Fatal("another request was cancelled")
+	is.recall("i", 9)
+	var got []string
+	note := func(request string) stops {
+		return stops{
+			cancel: func() { got = append(got, request+" cancelled") }, recall: func() { got = append(got, request+" recalled") },
+		}
 	}
-	defer is.begin("i", 7, cancel)()
-	if ctx.Err() == nil {
-		t.Error("a cancel that was read before its request had no effect")
+	for id, name := range map[uint64]string{7: "7", 8: "8", 9: "9"} {
+		defer is.begin("i", id, note(name))()
+	}
+	slices.Sort(got)
+	if want := []string{"7 cancelled", "9 recalled"}; !slices.Equal(got, want) {
+		t.Errorf("%v; want %v", got, want)
 	}
 }
 

@@ -35,6 +35,31 @@ func TestP29_CancelOverTheControlConnection(t *testing.T) {
 	}
 }
 
+// TestRecallOverTheControlConnection: what waits comes back unsent, what a worker has goes on.
+func TestRecallOverTheControlConnection(t *testing.T) {
+	r := newRig(t, nil)
+	control, first, second := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i"), r.connect(slotproto.Data, "i")
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	running := first.begin("sleep", args{"ms": 500, "value": "kept"})
+	r.awaitBusy(1)
+	second.id = running // ids are an instance's
+	waiting := second.begin("echo", args{"value": 1})
+	for _, id := range []uint64{running, waiting} {
+		control.send(frame.Frame{Kind: frame.Recall, ID: id})
+	}
+	_, err := second.reply(waiting)
+	wants(t, err, pool.NotAvailable)
+	if err != nil && err.Sent {
+		t.Error("it came back as sent")
+	}
+	if got, err := first.reply(running); err != nil || got != `"kept"` {
+		t.Errorf("the one that a worker had: %s, %v", got, err)
+	}
+}
+
 func TestP29_EndOfTheControlConnectionCancels(t *testing.T) {
 	r := newRig(t, nil)
 	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")

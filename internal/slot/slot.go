@@ -57,6 +57,11 @@ func (s *Slot) Do(ctx context.Context, req pool.Request) (pool.Reply, *pool.Erro
 		return pool.Reply{}, err.With("slot", s.opt.Name)
 	}
 	defer e.leave()
+	select {
+	case <-req.Recall: // it came before the request did
+		return pool.Reply{}, pool.NewRecalled(poolName(e.config)).With("slot", s.opt.Name)
+	default:
+	}
 	reply, failure := e.pool.Do(ctx, req)
 	if failure != nil {
 		return reply, asPoolError(failure).With("slot", s.opt.Name)

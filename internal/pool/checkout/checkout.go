@@ -140,6 +140,8 @@ func (p *Pool) checkout(ctx context.Context, b pool.Budget, submitted time.Time,
 		return p.giveUp(w, b.WaitError(p.name))
 	case <-ctx.Done():
 		return p.giveUp(w, pool.NewCancelled(p.name))
+	case <-b.Recalled():
+		return p.giveUp(w, pool.NewRecalled(p.name))
 	}
 }
 

@@ -53,7 +53,7 @@ func (b *bootLog) failed(err worker.BootError, ready bool, started, now time.Tim
 	if b.alike >= 2 || b.rounds >= unlikeFailures {
 		b.report = &pool.BootFailure{
 			Reason: reasonBootFailed, Message: err.Message, Traceback: head(err.Traceback, maxTraceback),
-			Attempts: b.attempts, Next: b.notBefore,
+			Attempts: b.attempts, Next: b.notBefore, Crashing: ready,
 		}
 	}
 }

@@ -68,6 +68,39 @@ var crowds = map[string]story{
 		}
 	},
 
+	"TestRecallTakesBackWhatWaits": func(b *bench) {
+		s, release, order := b.gated(1)
+		recall, ends := make(chan struct{}), make(chan *pool.Error, 3)
+		begin := func(payload byte) {
+			_, err := s.Do(b.Context(), pool.Request{Command: "x", Payload: []byte{payload}, Recall: recall})
+			if err == nil {
+				ends <- nil
+				return
+			}
+			ends <- s.fourParts(err)
+		}
+		go begin(0)
+		s.await("one running", func(st pool.Stats) bool { return st.Busy == 1 })
+		go begin(1)
+		go begin(2)
+		s.await("two queued", func(st pool.Stats) bool { return st.Queued == 2 })
+		close(recall)
+		for range 2 {
+			err := <-ends
+			s.wants(err, pool.ResourceError, pool.NotAvailable)
+			if err != nil && err.Sent {
+				b.Error("a request that no worker had says that it was sent")
+			}
+		}
+		close(release)
+		if err := <-ends; err != nil {
+			b.Errorf("the one that a worker had: %v, want its result", err)
+		}
+		if len(*order) != 1 || (*order)[0] != 0 {
+			b.Errorf("workers got %v, want the first request alone", *order)
+		}
+	},
+
 	"TestP25_GivingUpAtHandOver": func(b *bench) {
 		b.limits.Size = 2
 		sc := &script{run: func(context.Context, []byte) []byte { time.Sleep(50 * time.Microsecond); return nil }}

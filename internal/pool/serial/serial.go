@@ -189,6 +189,8 @@ func (p *Pool) turn(ctx context.Context, b pool.Budget, op *operation, first boo
 		return p.giveUp(place, b.WaitError(p.name))
 	case <-ctx.Done():
 		return p.giveUp(place, pool.NewCancelled(p.name))
+	case <-b.Recalled():
+		return p.giveUp(place, pool.NewRecalled(p.name))
 	}
 }
 

@@ -25,6 +25,8 @@ type Pod interface {
 	Report() *controlpb.Report
 	// Changed returns channels that are closed when a report would tell something new about a slot.
 	Changed() [2]<-chan struct{}
+	// Tripped returns a channel that is closed when the canary trips, which is reported at once.
+	Tripped() <-chan struct{}
 	// SetConnected is called when the operator has accepted the stream, and when it has ended.
 	SetConnected(connected bool)
 }

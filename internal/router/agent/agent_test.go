@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -31,10 +30,13 @@ type pod struct {
 	tries     int                                                    // guarded by mu
 	connected bool                                                   // guarded by mu
 	changed   [2]chan struct{}                                       // guarded by mu
+	tripped   chan struct{}                                          // guarded by mu
 	reports   uint64                                                 // guarded by mu
 }
 
-func newPod() *pod { return &pod{changed: [2]chan struct{}{make(chan struct{}), make(chan struct{})}} }
+func newPod() *pod {
+	return &pod{changed: [2]chan struct{}{make(chan struct{}), make(chan struct{})}, tripped: make(chan struct{})}
+}
 
 func (p *pod) Apply(ctx context.Context, s *controlpb.Snapshot) error {
 	p.mu.Lock()
@@ -72,6 +74,19 @@ func (p *pod) Changed() [2]<-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return [2]<-chan struct{}{p.changed[0], p.changed[1]}
+}
+
+func (p *pod) Tripped() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tripped
+}
+
+func (p *pod) trip() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.tripped)
+	p.tripped = make(chan struct{})
 }
 
 func (p *pod) change(slot int) {
@@ -249,31 +264,6 @@ func TestNewerSnapshotDoesNotWaitForTheOneBefore(t *testing.T) {
 	})
 }
 
-func TestReportsEachSecondAndAtChanges(t *testing.T) {
-	s := newScene(t)
-	run(t, s.agent)
-	stream := s.next()
-	stream.send(at(1, 1))
-	first := stream.awaitReport().GetRouterRssBytes()
-	start := time.Now()
-	for i := range uint64(3) {
-		if next := stream.awaitReport().GetRouterRssBytes(); next != first+i+1 {
-			t.Errorf("report %d after %d", next, first+i)
-		}
-	}
-	if took := time.Since(start); took < reportInterval {
-		t.Errorf("three reports within %v of nothing new", took)
-	}
-	start = time.Now()
-	for i := range 6 {
-		s.pod.change(i % 2)
-		stream.awaitReport()
-	}
-	if took := time.Since(start); took > 4*reportInterval {
-		t.Errorf("six changes, one after the other, were reported within %v: no sooner than without", took)
-	}
-}
-
 func TestO47_TokenExpiresAndCertificatesRotate(t *testing.T) {
 	s := newScene(t)
 	run(t, s.agent)
@@ -348,25 +338,6 @@ func TestStrangersAreNotTrusted(t *testing.T) {
 	}
 }
 
-func TestTheLastReportArrives(t *testing.T) {
-	s := newScene(t)
-	stop := run(t, s.agent)
-	stream := s.next()
-	stream.send(at(1, 1))
-	stream.awaitAck(1, 1)
-	stop()
-	<-stream.gone
-	var last *controlpb.Report
-	for len(stream.in) > 0 {
-		if r := (<-stream.in).GetReport(); r != nil {
-			last = r
-		}
-	}
-	if last.GetRouterRssBytes() != s.pod.reports {
-		t.Errorf("the last report that came is %v, the last that was made is number %d", last, s.pod.reports)
-	}
-}
-
 func TestEndsWhileTheOperatorHangs(t *testing.T) {
 	s := newScene(t)
 	stop := run(t, s.agent)
@@ -375,67 +346,5 @@ func TestEndsWhileTheOperatorHangs(t *testing.T) {
 	stop()
 	if took := time.Since(start); took > 5*farewellTimeout {
 		t.Errorf("the end took %v", took)
-	}
-}
-
-// TestOfferSupersedesOnlyWhatCameBefore: the applier takes a snapshot at any moment of an offer, and the offer must not
-// end the apply of its own snapshot.
-func TestOfferSupersedesOnlyWhatCameBefore(t *testing.T) {
-	a := New(Options{Pod: newPod(), Logger: slog.New(slog.DiscardHandler)})
-	a.offer(at(1, 1))
-	a.offer(at(1, 2)) // before anything was taken: it takes the first one's place
-	first, s := a.take(t.Context())
-	if s.GetSequence() != 2 || first.Err() != nil {
-		t.Errorf("took %v, %v", s, first.Err())
-	}
-	a.offer(at(1, 3)) // while the second is applied
-	if first.Err() == nil {
-		t.Error("the second goes on though there is a third")
-	}
-	a.release()
-	second, s := a.take(t.Context())
-	if s.GetSequence() != 3 || second.Err() != nil {
-		t.Errorf("took %v, %v", s, second.Err())
-	}
-	a.release()
-	if _, s := a.take(t.Context()); s != nil {
-		t.Errorf("took %v a second time", s)
-	}
-	a.release()
-}
-
-// TestNoOfferIsLost offers snapshots while appliers are anywhere: the last one always gets through. Many agents at
-// once make the scheduler interrupt them everywhere.
-func TestNoOfferIsLost(t *testing.T) {
-	limit := time.After(time.Minute)
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() { offerMany(t, 1000, limit) })
-	}
-	wg.Wait()
-}
-
-func offerMany(t *testing.T, n uint64, limit <-chan time.Time) {
-	p := newPod()
-	p.script(func(ctx context.Context, _ *controlpb.Snapshot) error {
-		runtime.Gosched()
-		return ctx.Err()
-	})
-	a := New(Options{Pod: p, Logger: slog.New(slog.DiscardHandler)})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); a.applyAll(ctx) }()
-	defer func() { cancel(); <-done }()
-	for i := range n {
-		a.offer(at(1, i+1))
-		for acked := i%2 == 0; !acked; { // every other time, see it through
-			select {
-			case m := <-a.verdicts:
-				acked = m.GetAck().GetSequence() == i+1
-			case <-limit:
-				t.Errorf("snapshot %d was neither applied nor refused", i+1)
-				return
-			}
-		}
 	}
 }

@@ -121,7 +121,7 @@ func (a *Agent) converse(
 ) (accepted bool, _ error) {
 	tick := time.NewTicker(reportInterval)
 	defer tick.Stop()
-	changed := a.opts.Pod.Changed()
+	changed, tripped := a.opts.Pod.Changed(), a.opts.Pod.Tripped()
 	var quiet <-chan time.Time // runs between a change and its report
 	for {
 		var message *controlpb.AgentMessage
@@ -141,6 +141,9 @@ func (a *Agent) converse(
 		case <-changed[1]:
 			changed, quiet = [2]<-chan struct{}{}, time.After(newsInterval)
 			continue
+		case <-tripped:
+			tripped = a.opts.Pod.Tripped()
+			message = a.report()
 		case <-quiet:
 			changed, quiet = a.opts.Pod.Changed(), nil
 			message = a.report()

@@ -32,16 +32,17 @@ type Client struct {
 	ids  atomic.Uint64 // last request id used
 
 	mu      sync.Mutex
-	desired config            // guarded by mu
-	taken   uint64            // guarded by mu: number of the newest config that the slot accepted, ever
-	refusal refusal           // guarded by mu
-	session *session          // guarded by mu: nil while there is no control connection
-	lastErr error             // guarded by mu: why there is none
-	status  *slotproto.Status // guarded by mu: from the session, nil before its first
-	ready   string            // guarded by mu: the revision that had a worker able to serve, in this session
-	been    string            // guarded by mu: the same, in this session or an earlier one
-	idle    []*dataConn       // guarded by mu: of the current session, the most recently used last
-	changed chan struct{}     // guarded by mu: closed and replaced by broadcast
+	desired config                     // guarded by mu
+	taken   uint64                     // guarded by mu: number of the newest config that the slot accepted, ever
+	refusal refusal                    // guarded by mu
+	session *session                   // guarded by mu: nil while there is no control connection
+	lastErr error                      // guarded by mu: why there is none
+	status  *slotproto.Status          // guarded by mu: from the session, nil before its first
+	ready   string                     // guarded by mu: the revision that had a worker able to serve, in this session
+	been    string                     // guarded by mu: the same, in this session or an earlier one
+	running map[uint64]<-chan struct{} // guarded by mu: the Recall of each request that is being run and has one
+	idle    []*dataConn                // guarded by mu: of the current session, the most recently used last
+	changed chan struct{}              // guarded by mu: closed and replaced by broadcast
 }
 
 // config is a desired configuration as it goes over the wire; number 0 means that none was given yet.
@@ -61,7 +62,7 @@ func New(opts Options) *Client {
 		opts.MaxPayload = frame.DefaultMaxPayload
 	}
 	opts.Logger = opts.Logger.With("slot", opts.Name)
-	return &Client{opts: opts, changed: make(chan struct{})}
+	return &Client{opts: opts, changed: make(chan struct{}), running: map[uint64]<-chan struct{}{}}
 }
 
 // Name returns the slot's name.
@@ -219,12 +220,13 @@ type shape struct {
 	capped                  bool
 	boot                    string
 	attempts                int
+	crashed                 uint64
 }
 
 func shapeOf(st slotproto.Status) shape {
 	s := shape{
 		revision: st.Revision, version: string(st.Version), desired: st.Desired, starting: st.Starting,
-		live: st.Ready + st.Busy, overflow: st.Overflow, maxWorkers: st.MaxWorkers, capped: st.Capped,
+		live: st.Ready + st.Busy, overflow: st.Overflow, maxWorkers: st.MaxWorkers, capped: st.Capped, crashed: st.Crashed,
 	}
 	if st.Boot != nil {
 		s.boot, s.attempts = st.Boot.Message, st.Boot.Attempts

@@ -35,6 +35,8 @@ type Request struct {
 	Command  string
 	Payload  []byte
 	Deadline time.Time // of the whole: waiting and operation; must be set
+	// Recall, once closed, makes Client.Recall take the request back. nil: never.
+	Recall <-chan struct{}
 }
 
 // Reply is a result. The payload is the caller's to keep.
@@ -70,6 +72,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 		return Reply{}, c.notOpened(ctx, req, err)
 	}
 	id := c.ids.Add(1)
+	defer c.recallable(id, req.Recall)()
 	stop := context.AfterFunc(ctx, func() { _ = conn.nc.SetDeadline(time.Unix(1, 0)) })
 	reply, clean, err := c.exchange(ctx, conn, id, req)
 	if e := (*pool.Error)(nil); errors.As(err, &e) && e.Type == pool.Cancelled && ctx.Err() == nil {
@@ -93,6 +96,9 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 	err := conn.nc.SetDeadline(req.Deadline.Add(replyGrace))
 	if ctx.Err() != nil { // its cancel may have come before the line above
 		return Reply{}, true, c.cancelled(req, false)
+	}
+	if recalled(req.Recall) { // before Recall could know of it
+		return Reply{}, true, c.recalled()
 	}
 	if err == nil {
 		err = conn.w.Write(&frame.Frame{

@@ -27,6 +27,8 @@ type Call struct {
 	Budget  time.Duration
 	// Revision that the slot was configured with when the call came.
 	Revision string
+	// Recalled is closed when the router takes the request back; a Handler that plays a queue looks at it.
+	Recalled <-chan struct{}
 }
 
 // Handler answers a call. Its ctx ends when the router cancels the request or its control connection ends. An error
@@ -52,6 +54,9 @@ type Slot struct {
 	listener   net.Listener                  // guarded by mu
 	conns      map[net.Conn]*control         // guarded by mu: nil for data connections
 	running    map[uint64]context.CancelFunc // guarded by mu
+	recalls    map[uint64]context.CancelFunc // guarded by mu: ends what stands behind Call.Recalled
+	crashed    uint64                        // guarded by mu: as the status says
+	boot       *pool.BootFailure             // guarded by mu: as the status says
 	opened     int                           // guarded by mu: data connections ever
 	wg         sync.WaitGroup
 	configured chan slotproto.Config
@@ -74,7 +79,7 @@ func New(t testing.TB, dir, name string, handler Handler) *Slot {
 	t.Helper()
 	s := &Slot{
 		Name: name, Socket: filepath.Join(dir, name, "pool.sock"), t: t, handler: handler,
-		conns: map[net.Conn]*control{}, running: map[uint64]context.CancelFunc{},
+		conns: map[net.Conn]*control{}, running: map[uint64]context.CancelFunc{}, recalls: map[uint64]context.CancelFunc{},
 		configured: make(chan slotproto.Config, 64),
 	}
 	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o755); err != nil {
@@ -93,7 +98,7 @@ func (s *Slot) Start() {
 		s.t.Fatal(err)
 	}
 	s.mu.Lock()
-	s.listener = l
+	s.listener, s.crashed = l, 0
 	s.mu.Unlock()
 	ended := make(chan struct{})
 	s.wg.Go(func() { s.accept(l); close(ended) })
@@ -151,24 +156,6 @@ func (s *Slot) Opened() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.opened
-}
-
-// Refuse makes the slot refuse its next configurations with e; nil: accept again.
-func (s *Slot) Refuse(e *pool.Error) { s.set(func() { s.refuse = e }) }
-
-// Deaf makes the slot leave configurations unanswered.
-func (s *Slot) Deaf(deaf bool) { s.set(func() { s.deaf = deaf }) }
-
-// Mute leaves data connections without a greeting, and tells arrived of each; nil: greet again.
-func (s *Slot) Mute(arrived chan struct{}) { s.set(func() { s.mute = arrived }) }
-
-// Raw lets answer write what it likes to the data connection in place of the handler's reply.
-func (s *Slot) Raw(answer func(conn net.Conn, call Call)) { s.set(func() { s.raw = answer }) }
-
-// Unready makes the slot report no worker able to serve (or, with false, all of them), and tells the router.
-func (s *Slot) Unready(unready bool) {
-	s.set(func() { s.unready = unready })
-	s.Report()
 }
 
 func (s *Slot) set(change func()) {
@@ -268,6 +255,12 @@ func (s *Slot) serveControl(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 					cancel()
 				}
 			})
+		case frame.Recall:
+			s.set(func() {
+				if recall := s.recalls[f.ID]; recall != nil {
+					recall()
+				}
+			})
 		default:
 			s.t.Errorf("slot %s: a frame of kind %d on a control connection", s.Name, f.Kind)
 		}
@@ -306,8 +299,9 @@ func (s *Slot) lastConfigLocked() slotproto.Config {
 }
 
 func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
-	st := slotproto.Status{Slot: s.Name, RSS: 1 << 20}
+	st := slotproto.Status{Slot: s.Name, RSS: 1 << 20, Crashed: s.crashed}
 	if cfg.Worker != nil {
+		st.Boot = s.boot
 		st.Revision, st.Version, st.Desired = cfg.Revision, cfg.Version, cfg.Size
 		st.Ready = cfg.Size
 		if s.unready {
@@ -350,8 +344,11 @@ func (s *Slot) serveData(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 func (s *Slot) run(call Call) *frame.Frame {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
-	s.set(func() { s.running[call.ID] = cancel })
-	defer s.set(func() { delete(s.running, call.ID) })
+	recalled, recall := context.WithCancel(ctx)
+	defer recall()
+	call.Recalled = recalled.Done()
+	s.set(func() { s.running[call.ID], s.recalls[call.ID] = cancel, recall })
+	defer s.set(func() { delete(s.running, call.ID); delete(s.recalls, call.ID) })
 	start := time.Now()
 	result, err := "", error(pool.NewError(pool.ResourceError, pool.NotAvailable, "slot %s is idle", s.Name))
 	if call.Revision != "" {

@@ -71,7 +71,41 @@ func Validate(s *controlpb.Snapshot) error {
 	if byName[s.GetStable()].GetRevision() == nil {
 		return refuse("its stable is slot %q, which has no revision", s.GetStable())
 	}
-	return validateCanary(s, byName[s.GetCanary()])
+	if err := validateCanary(s, byName[s.GetCanary()]); err != nil {
+		return err
+	}
+	return validateRules(s)
+}
+
+// Bounds of what a snapshot says beside slots; the API's are the same or below.
+const (
+	maxMatches     = 100 // commands, and as many programs
+	maxMatchLength = 256 // bytes of a command's or program's name
+	maxTokenLength = 256
+)
+
+// validateRules bounds match, stickiness and the trip's token.
+func validateRules(s *controlpb.Snapshot) error {
+	for what, names := range map[string][]string{"commands": s.GetMatch().GetCommands(), "programs": s.GetMatch().GetPrograms()} {
+		if len(names) > maxMatches {
+			return refuse("its match has %d %s, at most %d", len(names), what, maxMatches)
+		}
+		for _, name := range names {
+			if name == "" || len(name) > maxMatchLength {
+				return refuse("its match has a name of %d bytes among the %s, wanted 1 to %d", len(name), what, maxMatchLength)
+			}
+		}
+	}
+	if m := s.GetMatch(); m != nil && len(m.GetCommands())+len(m.GetPrograms()) == 0 {
+		return refuse("its match names nothing; without one everything matches")
+	}
+	if _, known := controlpb.Stickiness_name[int32(s.GetStickiness())]; !known {
+		return refuse("its stickiness %d is of a later version", s.GetStickiness())
+	}
+	if n := len(s.GetTrip().GetToken()); n > maxTokenLength {
+		return refuse("its trip token has %d bytes, at most %d", n, maxTokenLength)
+	}
+	return nil
 }
 
 func validateCanary(s *controlpb.Snapshot, canary *controlpb.Slot) error {

@@ -74,7 +74,20 @@ func TestValidate(t *testing.T) {
 		"weight over 100 %":     {func(s *controlpb.Snapshot) { s.CanaryWeight = 10_001 }, "at most 10000"},
 		"unknown version":       {func(s *controlpb.Snapshot) { s.Slots[1].Revision.Version = "v3" }, `"v3" is neither v1 nor v2`},
 		"size 0":                {func(s *controlpb.Snapshot) { s.Slots[0].Size = 0 }, "slot a: size is 0"},
-		"no module":             {func(s *controlpb.Snapshot) { s.Slots[0].Revision.Module = "" }, "no hash or no module"},
+		"match":                 {matching("summarize"), ""},
+		"match of nothing":      {matching(), "names nothing"},
+		"match of a nobody":     {matching(""), "a name of 0 bytes among the commands"},
+		"match of a long name":  {matching(strings.Repeat("n", 257)), "a name of 257 bytes"},
+		"match of too many":     {matching(make([]string, 101)...), "101 commands, at most 100"},
+		"too many programs": {func(s *controlpb.Snapshot) {
+			s.Match = &controlpb.Match{Programs: make([]string, 101)}
+		}, "101 programs, at most 100"},
+		"unknown stickiness": {func(s *controlpb.Snapshot) { s.Stickiness = 7 }, "stickiness 7"},
+		"sticky sessions":    {func(s *controlpb.Snapshot) { s.Stickiness = controlpb.Stickiness_STICKINESS_SESSION }, ""},
+		"token": {func(s *controlpb.Snapshot) {
+			s.Trip = &controlpb.TripRule{Token: strings.Repeat("t", 257)}
+		}, "trip token has 257 bytes"},
+		"no module": {func(s *controlpb.Snapshot) { s.Slots[0].Revision.Module = "" }, "no hash or no module"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := valid()
@@ -88,6 +101,10 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
+}
+
+func matching(commands ...string) func(*controlpb.Snapshot) {
+	return func(s *controlpb.Snapshot) { s.Match = &controlpb.Match{Commands: commands} }
 }
 
 func TestParseBootstrap(t *testing.T) {

@@ -19,15 +19,15 @@ import (
 // environment of the workers.
 const fileName = "snapshot"
 
-// tempPattern is what a snapshot is called while it is being written.
-const tempPattern = fileName + ".*.tmp"
+// tempPattern is what any file of a Store is called, after its own name, while it is being written.
+const tempPattern = ".*.tmp"
 
 // magic opens the file; its number changes with the layout: magic, CRC-32C of the rest, the snapshot's protobuf.
 var magic = []byte("workerpool-snapshot 1\n")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Store keeps one snapshot in a folder. Not safe for concurrent use.
+// Store keeps one snapshot, and one trip, in a folder. Each of them is for one goroutine at a time.
 type Store struct{ dir string }
 
 // NewStore keeps its snapshot in dir; with "" it keeps nothing.
@@ -42,15 +42,33 @@ func (st *Store) Save(s *controlpb.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("encode snapshot: %w", err)
 	}
-	text := binary.BigEndian.AppendUint32(bytes.Clone(magic), crc32.Checksum(body, castagnoli))
-	if err := st.replace(append(text, body...)); err != nil {
+	if err := st.replace(fileName, seal(magic, body)); err != nil {
 		return fmt.Errorf("keep the snapshot in %s: %w", st.dir, err)
 	}
 	return nil
 }
 
-func (st *Store) replace(text []byte) error {
-	f, err := os.CreateTemp(st.dir, tempPattern) // mode 0600
+// seal makes a file's text: its opening, the body's checksum, the body.
+func seal(opening, body []byte) []byte {
+	text := binary.BigEndian.AppendUint32(bytes.Clone(opening), crc32.Checksum(body, castagnoli))
+	return append(text, body...)
+}
+
+// unseal returns the body; what says what the file holds, for errors.
+func unseal(what string, opening, text []byte) ([]byte, error) {
+	rest, ok := bytes.CutPrefix(text, opening)
+	if !ok || len(rest) < 4 {
+		return nil, fmt.Errorf("its %d bytes don't begin like a %s", len(text), what)
+	}
+	body := rest[4:]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(rest) {
+		return nil, fmt.Errorf("its %d bytes are torn or corrupt: the checksum differs", len(text))
+	}
+	return body, nil
+}
+
+func (st *Store) replace(name string, text []byte) error {
+	f, err := os.CreateTemp(st.dir, name+tempPattern) // mode 0600
 	if err != nil {
 		return err
 	}
@@ -60,7 +78,7 @@ func (st *Store) replace(text []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), filepath.Join(st.dir, fileName)); err != nil {
+	if err := os.Rename(f.Name(), filepath.Join(st.dir, name)); err != nil {
 		return err
 	}
 	return syncDir(st.dir)
@@ -82,37 +100,40 @@ func (st *Store) Load() (*controlpb.Snapshot, error) {
 		return nil, nil
 	}
 	st.sweep()
-	path := filepath.Join(st.dir, fileName)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	text, err := st.read(fileName)
+	if text == nil || err != nil {
 		return nil, err
 	}
 	s, err := decode(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(st.dir, fileName), err)
 	}
 	return s, nil
 }
 
+// read returns nil when there is no such file.
+func (st *Store) read(name string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(st.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
 // sweep removes leftovers. One that can't be removed does no harm but take its room.
 func (st *Store) sweep() {
-	names, _ := fs.Glob(os.DirFS(st.dir), tempPattern) // the pattern is well-formed
-	for _, name := range names {
-		_ = os.Remove(filepath.Join(st.dir, name))
+	for _, file := range []string{fileName, tripFile} {
+		names, _ := fs.Glob(os.DirFS(st.dir), file+tempPattern) // the pattern is well-formed
+		for _, name := range names {
+			_ = os.Remove(filepath.Join(st.dir, name))
+		}
 	}
 }
 
 func decode(text []byte) (*controlpb.Snapshot, error) {
-	rest, ok := bytes.CutPrefix(text, magic)
-	if !ok || len(rest) < 4 {
-		return nil, fmt.Errorf("its %d bytes don't begin like a snapshot", len(text))
-	}
-	body := rest[4:]
-	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(rest) {
-		return nil, fmt.Errorf("its %d bytes are torn or corrupt: the checksum differs", len(text))
+	body, err := unseal("snapshot", magic, text)
+	if err != nil {
+		return nil, err
 	}
 	var s controlpb.Snapshot
 	if err := proto.Unmarshal(body, &s); err != nil {

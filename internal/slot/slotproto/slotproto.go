@@ -9,7 +9,7 @@ import (
 )
 
 // Hello opens a connection. On a data connection the router sends one Request at a time and reads its reply; the
-// control connection carries Configure, Cancel (both ways of a request's id) and Status. When the control
+// control connection carries Configure, Cancel and Recall (of a request's id) and Status. When the control
 // connection ends, every request of that router instance is cancelled.
 type Hello struct {
 	Role     Role   `json:"role"`

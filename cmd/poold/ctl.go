@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/router"
+)
+
+// controlSocket is where the router in a pod serves people; only its own container sees it.
+const controlSocket = "/run/workerpool/state/" + router.ControlSocket
+
+// ctlTimeout bounds one question: the router answers at once, and writes one small file.
+const ctlTimeout = 10 * time.Second
+
+const ctlUsage = "usage: poold ctl trip [--reason TEXT] | status      (in the router's container; no operator is needed)\n" +
+	"  trip:   takes the canary off this pod's traffic until the WorkerPool gets another retry token\n" +
+	"  status: what serves here, with which weight, and whether it tripped\n" +
+	"exit codes: 0; 1 there is nothing to trip; 2 wrong usage, or the router can't be reached"
+
+// ctlCommands are what can be asked; each returns what to print.
+var ctlCommands = map[string]func(ctx context.Context, socket, reason string) (string, error){
+	"trip":   ctlTrip,
+	"status": ctlStatus,
+}
+
+// runCtl is `poold ctl trip|status`.
+func runCtl(args []string) int {
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
+	}
+	ask, known := ctlCommands[name]
+	if !known {
+		fmt.Fprintln(os.Stderr, ctlUsage)
+		return 2
+	}
+	flags := flag.NewFlagSet("poold ctl "+name, flag.ContinueOnError)
+	socket := flags.String("socket", controlSocket, "`path` of the router's control socket")
+	reason := new(string)
+	if name == "trip" {
+		flags.StringVar(reason, "reason", "", "`text` that goes into status, reports and the log")
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return usageCode(err)
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "poold ctl %s: unexpected argument %q\n%s\n", name, flags.Arg(0), ctlUsage)
+		return 2
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ctlTimeout)
+	defer cancel()
+	text, err := ask(ctx, *socket, *reason)
+	return ctlResult(name, text, err)
+}
+
+// ctlResult prints and chooses the exit code.
+func ctlResult(name, text string, err error) int {
+	var refused *pool.Error
+	switch {
+	case errors.As(err, &refused):
+		fmt.Fprintf(os.Stderr, "poold ctl %s: %s\n", name, refused.Message)
+		return 1
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "poold ctl %s: %v\n", name, err)
+		return 2
+	}
+	fmt.Print(text)
+	return 0
+}
+
+// ctlAsk sends one request to the router. An error that is a *pool.Error is the router's own.
+func ctlAsk(ctx context.Context, socket, method, path, body string, answer any) error {
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://router"+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return fmt.Errorf("the router can't be reached; this has to run in its container (-c pool-router), and it has to be up: %w", err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("the router's answer broke off: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return ctlError(response.Status, text)
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("the router's answer can't be read: %w", err)
+	}
+	return nil
+}
+
+func ctlError(status string, text []byte) error {
+	var envelope struct {
+		Error *pool.Error `json:"error"`
+	}
+	if err := json.Unmarshal(text, &envelope); err != nil || envelope.Error == nil {
+		return fmt.Errorf("the router answers with HTTP %s", status)
+	}
+	return envelope.Error
+}
+
+func ctlTrip(ctx context.Context, socket, reason string) (string, error) {
+	var answer router.TripAnswer
+	if err := ctlAsk(ctx, socket, http.MethodPost, router.TripPath, reason, &answer); err != nil {
+		return "", err
+	}
+	return tripText(&answer), nil
+}
+
+func tripText(a *router.TripAnswer) string {
+	did := fmt.Sprintf("%s goes from %s to 0 %% of this pod's requests; %s serves them.", named(a.Canary), percent(a.Before), named(a.Stable))
+	if a.Already {
+		did = fmt.Sprintf("%s gets nothing in this pod already, since %s: %s (%s).",
+			named(a.Canary), a.Trip.At.UTC().Format(time.RFC3339), a.Trip.Reason, a.Trip.Message)
+	}
+	return fmt.Sprintf("pool %s: %s\nThat holds, also when the router restarts, until the WorkerPool gets another retry token:\n"+
+		"  kubectl annotate workerpool %s %s=\"$(date +%%s)\" --overwrite\n", a.Pool, did, a.Pool, retryAnnotation)
+}
+
+// retryAnnotation is the API's; this binary doesn't know the API.
+const retryAnnotation = "pool.dspex.dev/retry"
+
+func named(s router.ServedBy) string {
+	return fmt.Sprintf("%s (revision %s, slot %s)", s.Version, s.Revision, s.Slot)
+}
+
+func percent(p float64) string { return fmt.Sprintf("%g %%", p) }
+
+func ctlStatus(ctx context.Context, socket, _ string) (string, error) {
+	var status router.Status
+	if err := ctlAsk(ctx, socket, http.MethodGet, "/v1/status", "", &status); err != nil {
+		return "", err
+	}
+	return statusText(&status), nil
+}
+
+// statusText is for a person at three in the morning; GET /v1/status has the rest.
+func statusText(s *router.Status) string {
+	var b strings.Builder
+	operator := "not connected"
+	if s.Operator {
+		operator = "connected"
+	}
+	_, _ = fmt.Fprintf(&b, "pool %s, operator %s, epoch %d, sequence %d\n", s.Pool, operator, s.Epoch, s.Sequence)
+	if !s.Configured {
+		b.WriteString("no configuration is in force yet\n")
+	}
+	for _, slot := range s.Slots {
+		_, _ = fmt.Fprintf(&b, "slot %s  %-28s  %s\n", slot.Name, roleText(s, slot.Name), slotText(&slot))
+	}
+	if t := s.Trip; t != nil {
+		effect := "tripped"
+		if t.ReportOnly {
+			effect = "would have tripped, and is only said to"
+		}
+		_, _ = fmt.Fprintf(&b, "%s %s at %s: %s, %s\n", t.Revision, effect, t.At.UTC().Format(time.RFC3339), t.Reason, t.Message)
+	}
+	return b.String()
+}
+
+func roleText(s *router.Status, slot string) string {
+	switch {
+	case slot == s.Stable:
+		return "stable"
+	case slot == s.Canary && s.CanaryWeight != s.GivenWeight:
+		return fmt.Sprintf("canary, %s in place of %s", percent(s.CanaryWeight), percent(s.GivenWeight))
+	case slot == s.Canary:
+		return "canary, " + percent(s.CanaryWeight)
+	}
+	return "idle"
+}
+
+func slotText(s *router.SlotStatus) string {
+	switch {
+	case !s.Reachable:
+		return "not reachable: " + s.Problem
+	case s.Revision == "":
+		return "no workers"
+	}
+	text := fmt.Sprintf("%s, revision %s: %d of %d workers serve, %d crashed", s.Version, s.Revision, s.Ready+s.Busy, s.Desired, s.Crashed)
+	if s.Boot != "" {
+		text += "; they don't start: " + s.Boot
+	}
+	return text
+}

@@ -1,0 +1,65 @@
+package router
+
+import (
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/router/split"
+)
+
+// match names what may go to the canary; nil: everything.
+type match struct{ commands, programs map[string]bool }
+
+func matchOf(m *controlpb.Match) *match {
+	if m == nil {
+		return nil
+	}
+	return &match{commands: setOf(m.GetCommands()), programs: setOf(m.GetPrograms())}
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+// allows reports whether a call may go to the canary: by the id of the program that it executes, else by its command.
+func (m *match) allows(c *call) bool {
+	switch {
+	case m == nil:
+		return true
+	case c.program != "":
+		return m.programs[c.program]
+	}
+	return m.commands[c.command]
+}
+
+// roleOf decides once for each call whether it is the canary's. A canary that can't take requests yet doesn't count
+// them either, so that its share is exact from its first request on; nor do requests count that don't match, or whose
+// session decides for them.
+func (r *Router) roleOf(t *table, c *call) (role, error) {
+	switch {
+	case c.version != "" && t.serving(c.version) == nil:
+		return pinned, r.versionNotServed(t, c.version)
+	case c.version != "":
+		return pinned, nil
+	case t.canary == nil:
+		return stable, nil
+	case t.weight < split.Whole && !t.match.allows(c):
+		return kept, nil
+	case t.sticky && c.session != "":
+		return t.roleOfSession(c.session), nil
+	case t.canaryTakes() && r.split.Next(t.weight):
+		return canary, nil
+	}
+	return stable, nil
+}
+
+// roleOfSession never sends a session of the stable's to the canary, however long the stable is away. A session of the
+// canary's is served by the stable while the canary can't.
+func (t *table) roleOfSession(session string) role {
+	if split.Sticky(session, t.canary.revision, t.weight) {
+		return canary
+	}
+	return kept
+}

@@ -1,0 +1,37 @@
+package slottest
+
+import (
+	"net"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// Refuse makes the slot refuse its next configurations with e; nil: accept again.
+func (s *Slot) Refuse(e *pool.Error) { s.set(func() { s.refuse = e }) }
+
+// Deaf makes the slot leave configurations unanswered.
+func (s *Slot) Deaf(deaf bool) { s.set(func() { s.deaf = deaf }) }
+
+// Mute leaves data connections without a greeting, and tells arrived of each; nil: greet again.
+func (s *Slot) Mute(arrived chan struct{}) { s.set(func() { s.mute = arrived }) }
+
+// Raw lets answer write what it likes to the data connection in place of the handler's reply.
+func (s *Slot) Raw(answer func(conn net.Conn, call Call)) { s.set(func() { s.raw = answer }) }
+
+// Unready makes the slot report no worker able to serve (or, with false, all of them), and tells the router.
+func (s *Slot) Unready(unready bool) {
+	s.set(func() { s.unready = unready })
+	s.Report()
+}
+
+// Crash makes the slot report that n more workers crashed, each replaced at once.
+func (s *Slot) Crash(n int) {
+	s.set(func() { s.crashed += uint64(n) })
+	s.Report()
+}
+
+// FailBoot makes the slot report that workers can't be started, or with nil that they can, and tells the router.
+func (s *Slot) FailBoot(boot *pool.BootFailure) {
+	s.set(func() { s.boot = boot })
+	s.Report()
+}

@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       FlagSent or 0; a receiver refuses flags it doesn't know
+//	5       1     flags       FlagSent, FlagProgram or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -39,12 +39,17 @@ const (
 	Shutdown  Kind = 9  // finish what is running, then exit 0
 	Configure Kind = 10 // router → slot: JSON slotproto.Config
 	Status    Kind = 11 // slot → router: JSON slotproto.Status
+	Program   Kind = 12 // meta: hash; payload: arguments that Requests with FlagProgram name by it
+	Forget    Kind = 13 // meta: hash of a Program that no Request will name any more
 )
 
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.
 const FlagSent uint8 = 1 << 0
 
-const knownFlags = FlagSent
+// FlagProgram in a Request: its meta ends with the hash of a Program, see ProgramMeta.
+const FlagProgram uint8 = 1 << 1
+
+const knownFlags = FlagSent | FlagProgram
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28
@@ -97,7 +102,7 @@ func appendHeader(dst []byte, f *Frame) []byte {
 	return binary.BigEndian.AppendUint64(dst, uint64(max(f.Budget, 0)/time.Microsecond))
 }
 
-// Writer encodes frames into one buffer and writes each with a single Write. Not safe for concurrent use.
+// Writer encodes frames into one buffer, which it writes with a single Write. Not safe for concurrent use.
 type Writer struct {
 	w   io.Writer
 	buf []byte
@@ -110,13 +115,16 @@ func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 // must not pin its size for the life of a connection.
 const keepBuffer = 256 << 10
 
-// Write sends f whole. A short write leaves the stream out of step: close it.
-func (w *Writer) Write(f *Frame) error {
-	buf, err := Append(w.buf[:0], f)
-	if err != nil {
-		return err
+// Write sends frames whole, in their order. A short write leaves the stream out of step: close it.
+func (w *Writer) Write(frames ...*Frame) error {
+	buf := w.buf[:0]
+	for _, f := range frames {
+		var err error
+		if buf, err = Append(buf, f); err != nil {
+			return err
+		}
 	}
-	_, err = w.w.Write(buf)
+	_, err := w.w.Write(buf)
 	if cap(buf) <= keepBuffer {
 		w.buf = buf
 	} else {

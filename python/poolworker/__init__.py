@@ -9,6 +9,7 @@
 """
 
 from poolworker.commands import command
+from poolworker.errors import CallerError, UpstreamError
 from poolworker.worker import worker_id
 
-__all__ = ["command", "worker_id"]
+__all__ = ["CallerError", "UpstreamError", "command", "worker_id"]

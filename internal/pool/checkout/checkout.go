@@ -80,7 +80,9 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		if err != nil {
 			return reply, err
 		}
-		out := m.RoundTrip(ctx, worker.Call{Command: req.Command, Payload: req.Payload, Deadline: budget.OperationUntil(now)})
+		out := m.RoundTrip(ctx, worker.Call{
+			Command: req.Command, Payload: req.Payload, Program: req.Program, Deadline: budget.OperationUntil(now),
+		})
 		p.crew.Checkin(m, out.Discard)
 		if out.Retriable() {
 			continue

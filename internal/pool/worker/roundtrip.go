@@ -17,7 +17,8 @@ import (
 type Call struct {
 	Command  string
 	Payload  []byte
-	Deadline time.Time // required: the worker is given up at it
+	Program  *pool.Program // nil: a plain command
+	Deadline time.Time     // required: the worker is given up at it
 }
 
 // Outcome is how a Call ended.
@@ -63,10 +64,10 @@ func (w *Worker) refuse(ctx context.Context, c *Call, now time.Time) *Outcome {
 		return &Outcome{Err: w.name(pool.NewCancelled(w.spec.Pool))}
 	case !c.Deadline.After(now):
 		return &Outcome{Err: pool.NewDeadlineExceeded(w.spec.Pool)}
-	case len(c.Payload) > w.maxPayload() || len(c.Command) > frame.MaxMeta:
+	case c.tooLarge(w.maxPayload()):
 		return &Outcome{Err: pool.NewError(pool.RequestError, pool.FrameTooLarge,
 			"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
-			len(c.Payload)+len(c.Command), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
+			c.size(), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
 	case w.exited():
 		return &Outcome{Err: w.exitError(c.Command, 0), Discard: ReasonExited}
 	case w.hasUnread():
@@ -89,7 +90,12 @@ func (w *Worker) exchange(c *Call, start time.Time, f *frame.Frame) error {
 		Kind: frame.Request, Generation: w.generation, ID: w.sequence, Budget: c.Deadline.Sub(start),
 		Meta: []byte(c.Command), Payload: c.Payload,
 	}
-	if err := w.writer.Write(&request); err != nil {
+	var ahead []*frame.Frame
+	if c.Program != nil {
+		request.Flags, request.Meta = frame.FlagProgram, frame.ProgramMeta(c.Command, c.Program.Hash)
+		ahead = w.introduce(c.Program)
+	}
+	if err := w.writer.Write(append(ahead, &request)...); err != nil {
 		return err
 	}
 	return w.reader.Read(f)

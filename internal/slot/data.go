@@ -10,8 +10,9 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
-// data serves one request at a time until the connection ends.
+// data serves one request at a time until the connection ends. A request's program may come just ahead of it.
 func (s *Server) data(ctx context.Context, p *peer) error {
+	var ahead *pool.Program
 	for {
 		var f frame.Frame
 		if err := p.reader.Read(&f); err != nil {
@@ -20,13 +21,19 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			}
 			return err
 		}
-		if f.Kind != frame.Request || f.Flags != 0 {
+		if f.Kind == frame.Program && f.Flags == 0 {
+			p.reader.Own(&f)
+			ahead = s.programs.keep(string(f.Meta), f.Payload)
+			continue
+		}
+		if f.Kind != frame.Request || f.Flags&^frame.FlagProgram != 0 {
 			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
 		}
-		reply, err := s.serve(ctx, p, &f)
+		reply, err := s.serve(ctx, p, &f, ahead)
 		if err != nil {
 			return err
 		}
+		ahead = nil
 		if err := p.send(reply); err != nil {
 			return err
 		}
@@ -43,12 +50,18 @@ func (s *Server) refuse(p *peer, reason error) error {
 	return p.send(f)
 }
 
-// serve runs one request and returns its answer.
-func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame) (*frame.Frame, error) {
+// serve runs one request and returns its answer. ahead: the program that came ahead of it; nil: none did.
+func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool.Program) (*frame.Frame, error) {
+	command, hash := f.Call()
+	program, held := s.programs.find(hash, ahead)
+	if !held {
+		return errorFrame(f.ID, pool.NewError(pool.SystemError, pool.ProgramNotHeld,
+			"slot %s doesn't hold the program that the request names", s.slot.opt.Name).With("slot", s.slot.opt.Name), 0)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer s.instances.begin(p.Instance, f.ID, cancel)()
-	req := pool.Request{ID: f.ID, Command: string(f.Meta), Payload: f.Payload}
+	req := pool.Request{ID: f.ID, Command: command, Payload: f.Payload, Program: program}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
 	}

@@ -34,7 +34,8 @@ const (
 type Request struct {
 	Command  string
 	Payload  []byte
-	Deadline time.Time // of the whole: waiting and operation; must be set
+	Program  *pool.Program // nil: a plain command
+	Deadline time.Time     // of the whole: waiting and operation; must be set
 }
 
 // Reply is a result. The payload is the caller's to keep.
@@ -71,7 +72,11 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	}
 	id := c.ids.Add(1)
 	stop := context.AfterFunc(ctx, func() { _ = conn.nc.SetDeadline(time.Unix(1, 0)) })
-	reply, clean, err := c.exchange(ctx, conn, id, req)
+	reply, clean, err := c.exchange(ctx, conn, id, req, c.ahead(conn.session, req.Program))
+	if clean && notHeld(err) {
+		id = c.ids.Add(1)
+		reply, clean, err = c.exchange(ctx, conn, id, req, introduce(req.Program))
+	}
 	if e := (*pool.Error)(nil); errors.As(err, &e) && e.Type == pool.Cancelled && ctx.Err() == nil {
 		err = c.abandoned(req, e.Sent)
 	}
@@ -83,9 +88,9 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	return reply, err
 }
 
-// exchange writes the request and reads its reply. Clean: the stream is in step, and the connection can be used
-// again. Otherwise the slot may still be at work on the request.
-func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Request) (_ Reply, clean bool, _ error) {
+// exchange writes the request, after what goes ahead of it, and reads its reply. Clean: the stream is in step, and the
+// connection can be used again. Otherwise the slot may still be at work on the request.
+func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Request, ahead []*frame.Frame) (_ Reply, clean bool, _ error) {
 	remaining := time.Until(req.Deadline)
 	if remaining <= 0 {
 		return Reply{}, true, c.tooLate(req)
@@ -95,9 +100,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 		return Reply{}, true, c.cancelled(req, false)
 	}
 	if err == nil {
-		err = conn.w.Write(&frame.Frame{
-			Kind: frame.Request, ID: id, Budget: max(remaining, leastBudget), Meta: []byte(req.Command), Payload: req.Payload,
-		})
+		err = conn.w.Write(append(ahead, requestFrame(&req, id, remaining))...)
 	}
 	if err != nil {
 		return Reply{}, false, c.writeFailed(ctx, req, err)
@@ -114,6 +117,16 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 		f.Payload = bytes.Clone(f.Payload)
 	}
 	return c.decode(&f, id, clean)
+}
+
+func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
+	f := &frame.Frame{
+		Kind: frame.Request, ID: id, Budget: max(remaining, leastBudget), Meta: []byte(req.Command), Payload: req.Payload,
+	}
+	if req.Program != nil {
+		f.Flags, f.Meta = frame.FlagProgram, frame.ProgramMeta(req.Command, req.Program.Hash)
+	}
+	return f
 }
 
 // decode judges a reply. A frame that bears another id, or is followed by more, leaves the stream out of step.

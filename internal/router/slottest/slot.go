@@ -25,6 +25,8 @@ type Call struct {
 	Command string
 	Payload string
 	Budget  time.Duration
+	Program string // hash of the program; "": a plain command
+	Fixed   string // its body
 	// Revision that the slot was configured with when the call came.
 	Revision string
 }
@@ -53,6 +55,9 @@ type Slot struct {
 	conns      map[net.Conn]*control         // guarded by mu: nil for data connections
 	running    map[uint64]context.CancelFunc // guarded by mu
 	opened     int                           // guarded by mu: data connections ever
+	programs   map[string]string             // guarded by mu: bodies by hash, of this life of the container
+	bodies     int                           // guarded by mu: programs that were sent, ever
+	commands   []string                      // guarded by mu: what the status tells
 	wg         sync.WaitGroup
 	configured chan slotproto.Config
 }
@@ -94,6 +99,7 @@ func (s *Slot) Start() {
 	}
 	s.mu.Lock()
 	s.listener = l
+	s.programs = map[string]string{}
 	s.mu.Unlock()
 	ended := make(chan struct{})
 	s.wg.Go(func() { s.accept(l); close(ended) })
@@ -155,6 +161,22 @@ func (s *Slot) Opened() int {
 
 // Refuse makes the slot refuse its next configurations with e; nil: accept again.
 func (s *Slot) Refuse(e *pool.Error) { s.set(func() { s.refuse = e }) }
+
+// Forget drops the programs that were sent, as a slot does that holds too many.
+func (s *Slot) Forget() { s.set(func() { clear(s.programs) }) }
+
+// Bodies returns how many programs were ever sent.
+func (s *Slot) Bodies() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bodies
+}
+
+// Knows makes the slot's workers report these commands, and tells the router.
+func (s *Slot) Knows(commands ...string) {
+	s.set(func() { s.commands = commands })
+	s.Report()
+}
 
 // Deaf makes the slot leave configurations unanswered.
 func (s *Slot) Deaf(deaf bool) { s.set(func() { s.deaf = deaf }) }
@@ -313,6 +335,7 @@ func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 		if s.unready {
 			st.Ready, st.Starting = 0, cfg.Size
 		}
+		st.Commands = s.commands
 	}
 	return st
 }
@@ -327,14 +350,29 @@ func (s *Slot) serveData(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 			}
 			return
 		}
+		if f.Kind == frame.Program {
+			s.set(func() { s.programs[string(f.Meta)] = string(f.Payload); s.bodies++ })
+			continue
+		}
+		command, hash := f.Call()
 		s.mu.Lock()
+		fixed, held := s.programs[hash]
 		call := Call{
-			ID: f.ID, Command: string(f.Meta), Payload: string(f.Payload), Budget: f.Budget,
+			ID: f.ID, Command: command, Payload: string(f.Payload), Budget: f.Budget, Program: hash, Fixed: fixed,
 			Revision: s.lastConfigLocked().Revision,
 		}
-		s.calls = append(s.calls, call)
+		if held = held || hash == ""; held {
+			s.calls = append(s.calls, call)
+		}
 		raw := s.raw
 		s.mu.Unlock()
+		if !held {
+			e := pool.NewError(pool.SystemError, pool.ProgramNotHeld, "slot %s doesn't hold it", s.Name)
+			if w.Write(&frame.Frame{Kind: frame.Error, ID: f.ID, Payload: encode(e)}) != nil {
+				return
+			}
+			continue
+		}
 		if raw != nil {
 			raw(conn, call)
 			continue

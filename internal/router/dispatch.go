@@ -27,6 +27,9 @@ type call struct {
 	payload []byte
 	budget  time.Duration // asked for by the caller; 0: the pool's checkout and operation timeouts
 	version pool.Version  // asked for by the caller; "": by weight
+	session string        // id; "": anonymous
+	program string        // id; "": a plain command
+	fixed   *pool.Program // what the program's inputs add to payload; nil for a plain command
 	start   time.Time
 }
 
@@ -83,7 +86,7 @@ func (r *Router) send(ctx context.Context, c *call, to *target, deadline time.Ti
 	if n := to.inside.Add(1); n > int64(to.places) {
 		return slotclient.Reply{}, r.full(to, int(n)-1)
 	}
-	return to.slot.Do(ctx, slotclient.Request{Command: c.command, Payload: c.payload, Deadline: deadline})
+	return to.slot.Do(ctx, slotclient.Request{Command: c.command, Payload: c.payload, Program: c.fixed, Deadline: deadline})
 }
 
 // count records the end of a call with its revision, and returns err. Calls that asked for a version are tests:

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -18,7 +19,7 @@ const (
 // statusClientClosed is nginx's number for a caller that went away; nobody is left to read it.
 const statusClientClosed = 499
 
-// statuses gives each error type of a command its HTTP status; any other is a bug of ours, and 500.
+// statuses gives each error type its HTTP status; any other is a bug of ours, and 500.
 var statuses = map[pool.Type]int{
 	pool.CheckoutTimeout:  http.StatusServiceUnavailable,
 	pool.QueueFull:        http.StatusServiceUnavailable,
@@ -34,6 +35,16 @@ var statuses = map[pool.Type]int{
 	pool.UnknownCommand:   http.StatusNotFound,
 	pool.InvalidPayload:   http.StatusBadRequest,
 	pool.Cancelled:        statusClientClosed,
+	pool.CallerError:      http.StatusBadRequest,
+	pool.UpstreamError:    http.StatusBadGateway,
+	pool.SessionNotFound:  http.StatusNotFound,
+	pool.ProgramNotFound:  http.StatusNotFound,
+	pool.DuplicateProgram: http.StatusConflict,
+	pool.VersionConflict:  http.StatusConflict,
+	pool.InvalidID:        http.StatusBadRequest,
+	pool.RecordTooLarge:   http.StatusRequestEntityTooLarge,
+	pool.StoreFull:        http.StatusInsufficientStorage,
+	pool.StoreUnavailable: http.StatusServiceUnavailable,
 	NotFound:              http.StatusNotFound,
 	MethodNotAllowed:      http.StatusMethodNotAllowed,
 	InvalidHeader:         http.StatusBadRequest,
@@ -49,6 +60,24 @@ func statusOf(e *pool.Error) int {
 		return status
 	}
 	return http.StatusInternalServerError
+}
+
+// errNotOpened is why a router that doesn't run yet has no store.
+var errNotOpened = errors.New("it isn't open yet")
+
+// nothingKept: a router without a state folder.
+func nothingKept() *pool.Error {
+	return pool.NewError(pool.ResourceError, pool.StoreUnavailable,
+		"this router keeps no programs and sessions: it was started without a folder for them; give --state-dir")
+}
+
+// asPoolError: whatever isn't a *pool.Error is a bug of ours.
+func asPoolError(err error) *pool.Error {
+	var e *pool.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return pool.NewError(pool.SystemError, pool.Internal, "%v", err)
 }
 
 // named adds the pool's name to an error's context.

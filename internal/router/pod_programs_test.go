@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ type shown struct {
 // shows executes program p1 of session s1 and checks what its handler got; it returns the worker's pid.
 func (p *podProcesses) shows(version, path string) int {
 	p.t.Helper()
-	a := p.do(200, "POST", path, `{"text": "now"}`, "Workerpool-Version", version)
+	a := p.do(200, "POST", path, `{"text": "now", "ms": 20}`, "Workerpool-Version", version)
 	got := read[shown](p.t, a)
 	if len(got.Items) != 1 || got.Items[0] != "kept" || len(got.Rest) != 2 || got.Rest["text"] != "now" || got.Rest["words"] != 5.0 {
 		p.t.Errorf("%s: %s", version, a.body)
@@ -74,14 +75,22 @@ func (p *podProcesses) killWorkers(t *testing.T) {
 	p.awaitWorkers(samples(0))
 }
 
-// eachWorker runs until every worker of the pod has been the one. Under V2 idle workers take turns; V1 has its standby.
+// eachWorker runs until every worker of the pod has been the one: V1's take turns, V2's are busy at the same time.
 func (p *podProcesses) eachWorker(t *testing.T, run func(version string) int, served map[int]bool) {
 	t.Helper()
 	wanted := p.pythons()
 	p.until(func() bool {
-		for _, version := range []string{"v1", "v2"} {
-			served[run(version)] = true
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for _, version := range []string{"v1", "v2", "v2"} {
+			wg.Go(func() {
+				pid := run(version)
+				mu.Lock()
+				defer mu.Unlock()
+				served[pid] = true
+			})
 		}
+		wg.Wait()
 		for _, pid := range wanted {
 			if !served[pid] {
 				return false
@@ -254,7 +263,7 @@ func TestFullDisk(t *testing.T) {
 		t.Skipf("no tmpfs can be mounted here: %v", err)
 	}
 	p := newPodWith(t, samples(0), func(p *podProcesses) {
-		p.wrapper = []string{"unshare", "-rm", "sh", "-c", `mount -t tmpfs -o size=1m none "$0" && exec "$@"`, p.dir + "/state"}
+		p.wrapper = []string{"unshare", "-rm", "sh", "-c", `mount -t tmpfs -o size=1m none "$0" && head -c 200000 /dev/zero >"$0/somebody-elses" && exec "$@"`, p.dir + "/state"}
 	})
 	kept, full := 0, &answer{}
 	for ; kept < 100; kept++ {
@@ -271,6 +280,11 @@ func TestFullDisk(t *testing.T) {
 		p.do(200, "POST", fmt.Sprintf("/v1/programs/p%d/execute?session=s%d", i, i), `{"text": "small"}`)
 	}
 	p.do(200, "POST", "/v1/commands/echo", `{"text": "a command"}`, headerSession, "another")
+	// With room on the disk again things can be removed and added.
+	inside := fmt.Sprintf("/proc/%d/root%s/state/somebody-elses", p.procs["router"].Process.Pid, p.dir)
+	if err := os.Remove(inside); err != nil {
+		t.Fatal(err)
+	}
 	p.do(204, "DELETE", "/v1/sessions/s0", "")
 	p.do(201, "POST", "/v1/programs", `{"command": "echo", "session": "s1"}`)
 	t.Logf("full after %d programs: %s", kept, full.failure.Message)

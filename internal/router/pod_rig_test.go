@@ -41,7 +41,8 @@ def fail(text: str): raise ValueError(text)
 def pid(): return os.getpid()
 
 @command
-def show(items: list, **rest):
+def show(items: list, ms: float = 0, **rest):
+    time.sleep(ms / 1000)
     seen = {"pid": os.getpid(), "items": list(items), "rest": rest}
     items.append("spoilt by the call before")
     return seen

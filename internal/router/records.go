@@ -85,7 +85,7 @@ func (r *records) sweep() {
 	case err != nil:
 		r.log.Error("idle sessions can't be ended", "error", err)
 	case ended > 0:
-		r.log.Info("sessions ended that were idle too long", "sessions", ended, "idle", r.opts.MaxIdle)
+		r.log.Info("sessions ended that were idle too long", "sessions", ended)
 	}
 }
 

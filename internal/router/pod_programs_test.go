@@ -223,7 +223,7 @@ func (p *podProcesses) tryPatch(id string) bool {
 	}
 	defer response.Body.Close()
 	var s store.Session
-	return response.StatusCode == 200 && json.NewDecoder(response.Body).Decode(&s) == nil
+	return response.StatusCode == http.StatusOK && json.NewDecoder(response.Body).Decode(&s) == nil
 }
 
 // TestP70_SwitchOfVersionsWithRealWorkers: V1 → V2 → V1 live, in the same router.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -224,4 +225,25 @@ func TestStoreFull(t *testing.T) {
 	r.do(200, "POST", "/v1/commands/echo", "{}", headerSession, "too-many") // a command doesn't depend on its count
 	r.do(204, "DELETE", "/v1/sessions/s0", "")
 	r.do(201, "POST", "/v1/programs", `{"command": "show"}`)
+}
+
+// TestASessionIDOf1MBInAHeader: net/http refuses it before anything of ours is asked, as workers.md says.
+func TestASessionIDOf1MBInAHeader(t *testing.T) {
+	r := newKeeper(t)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://pool/v1/commands/echo", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set(headerSession, strings.Repeat("x", 1<<20))
+	response, err := r.client.Do(request)
+	if err == nil { // else the connection was closed before the header was sent whole
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("%s", response.Status)
+		}
+	}
+	if calls := r.a.Calls(); len(calls) != 0 {
+		t.Errorf("a slot got %d calls", len(calls))
+	}
+	r.do(200, "POST", "/v1/commands/echo", "{}")
 }

@@ -36,11 +36,11 @@ type programRecord struct {
 // The part of a record that may be large is kept beside its JSON, so that using it doesn't mean reading through it.
 func (r sessionRecord) large() []byte { return r.Data }
 func (r programRecord) large() []byte { return r.Inputs }
-func (r useRecord) large() []byte     { return nil }
+func (u useRecord) large() []byte     { return nil }
 
 func (r *sessionRecord) setLarge(text []byte) { r.Data = text }
 func (r *programRecord) setLarge(text []byte) { r.Inputs = text }
-func (r *useRecord) setLarge([]byte)          {}
+func (u *useRecord) setLarge([]byte)          {}
 
 type useRecord struct {
 	LastUsedAt time.Time `json:"lastUsedAt"`

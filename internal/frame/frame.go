@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       FlagSent, FlagProgram or 0; a receiver refuses flags it doesn't know
+//	5       1     flags       FlagSent, FlagProgram, FlagContext or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -46,10 +46,13 @@ const (
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.
 const FlagSent uint8 = 1 << 0
 
-// FlagProgram in a Request: its meta ends with the hash of a Program, see ProgramMeta.
-const FlagProgram uint8 = 1 << 1
+// Flags of a Request say what its meta has beside the command; see Call.
+const (
+	FlagProgram uint8 = 1 << 1 // the hash of a Program
+	FlagContext uint8 = 1 << 2 // the ids of session and program
+)
 
-const knownFlags = FlagSent | FlagProgram
+const knownFlags = FlagSent | FlagProgram | FlagContext
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28

@@ -24,6 +24,8 @@ type Request struct {
 	Command string
 	Payload []byte
 	Program *Program // whose body's members stand where the payload has none; nil: a plain command
+	// Session and ProgramID are what the handler is told of the request, ids; "": anonymous, and a plain command.
+	Session, ProgramID string
 	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
 	// timeouts from now.
 	Deadline time.Time

@@ -86,7 +86,9 @@ func (r *Router) send(ctx context.Context, c *call, to *target, deadline time.Ti
 	if n := to.inside.Add(1); n > int64(to.places) {
 		return slotclient.Reply{}, r.full(to, int(n)-1)
 	}
-	return to.slot.Do(ctx, slotclient.Request{Command: c.command, Payload: c.payload, Program: c.fixed, Deadline: deadline})
+	return to.slot.Do(ctx, slotclient.Request{
+		Command: c.command, Payload: c.payload, Program: c.fixed, Session: c.session, ProgramID: c.program, Deadline: deadline,
+	})
 }
 
 // count records the end of a call with its revision, and returns err. Calls that asked for a version are tests:

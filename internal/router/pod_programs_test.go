@@ -110,6 +110,23 @@ func TestProgramForACommandThatTheWorkersDontHave(t *testing.T) {
 	p.refused(400, "invalid_payload", "POST", a.header.Get("Location")+"/execute", "{}") // no argument of that name
 }
 
+func TestHandlersSeeSessionAndProgram(t *testing.T) {
+	p := newPod(t, samples(0))
+	p.do(201, "POST", "/v1/programs", `{"id": "p1", "command": "asks"}`)
+	for _, version := range []string{"v1", "v2"} {
+		for want, a := range map[string]*answer{
+			`{"session":"anonymous","program":""}`:   p.do(200, "POST", "/v1/commands/asks", "", headerVersion, version),
+			`{"session":"s1","program":""}`:          p.do(200, "POST", "/v1/commands/asks", "", headerVersion, version, headerSession, "s1"),
+			`{"session":"s1","program":"p1"}`:        p.do(200, "POST", "/v1/programs/p1/execute?session=s1", "", headerVersion, version),
+			`{"session":"anonymous","program":"p1"}`: p.do(200, "POST", "/v1/programs/p1/execute", "", headerVersion, version),
+		} {
+			if a.body != want {
+				t.Errorf("%s: the handler saw %s, want %s", version, a.body, want)
+			}
+		}
+	}
+}
+
 // TestProgramOfTheLargestSize: 1 MiB of fixed inputs, executed many times in parallel by all workers.
 func TestProgramOfTheLargestSize(t *testing.T) {
 	p := newPod(t, samples(5000))

@@ -24,7 +24,7 @@ import (
 // sample is the module that the workers of these tests serve.
 const sample = `
 import os, time
-from poolworker import CallerError, UpstreamError, command
+from poolworker import CallerError, UpstreamError, command, context
 
 @command
 def echo(text: str): return text
@@ -46,6 +46,9 @@ def show(items: list, ms: float = 0, **rest):
     seen = {"pid": os.getpid(), "items": list(items), "rest": rest}
     items.append("spoilt by the call before")
     return seen
+
+@command
+def asks(): return context()._asdict()
 
 @command
 def blame(whom: str, text: str):

@@ -26,7 +26,7 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			ahead = s.programs.keep(string(f.Meta), f.Payload)
 			continue
 		}
-		if f.Kind != frame.Request || f.Flags&^frame.FlagProgram != 0 {
+		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext) != 0 {
 			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
 		}
 		reply, err := s.serve(ctx, p, &f, ahead)
@@ -52,8 +52,8 @@ func (s *Server) refuse(p *peer, reason error) error {
 
 // serve runs one request and returns its answer. ahead: the program that came ahead of it; nil: none did.
 func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool.Program) (*frame.Frame, error) {
-	command, hash := f.Call()
-	program, held := s.programs.find(hash, ahead)
+	call := f.Call()
+	program, held := s.programs.find(call.Hash, ahead)
 	if !held {
 		return errorFrame(f.ID, pool.NewError(pool.SystemError, pool.ProgramNotHeld,
 			"slot %s doesn't hold the program that the request names", s.slot.opt.Name).With("slot", s.slot.opt.Name), 0)
@@ -61,7 +61,9 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer s.instances.begin(p.Instance, f.ID, cancel)()
-	req := pool.Request{ID: f.ID, Command: command, Payload: f.Payload, Program: program}
+	req := pool.Request{
+		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
+	}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
 	}

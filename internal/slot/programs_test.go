@@ -17,9 +17,8 @@ func (c *client) execute(hash, body, inputs string) (string, *pool.Error) {
 		c.send(frame.Frame{Kind: frame.Program, Meta: []byte(hash), Payload: []byte(body)})
 	}
 	c.id++
-	c.send(frame.Frame{
-		Kind: frame.Request, ID: c.id, Flags: frame.FlagProgram, Meta: frame.ProgramMeta("show", hash), Payload: []byte(inputs),
-	})
+	call := frame.Call{Command: "show", Hash: hash}
+	c.send(frame.Frame{Kind: frame.Request, ID: c.id, Flags: call.Flags(), Meta: call.Meta(), Payload: []byte(inputs)})
 	return c.reply(c.id)
 }
 

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, Dict, Final, Optional, Tuple
 
-from poolworker import boot, frames
+from poolworker import boot, current, frames
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
 from poolworker.frames import Channel, Frame, ProtocolError
@@ -118,15 +118,14 @@ class Worker:
 
 def _run(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
     """Run a Request; returns kind, id and payload of its answer."""
-    name, program = request.meta, None
-    if request.flags & frames.FLAG_PROGRAM:
-        name, _, program = request.meta.rpartition(b"\0")
-        if not executor.programs.holds(program):
-            raise ProtocolError(f"a request of program {program[:64]!r}, which isn't held")
+    call = frames.call_of(request)
+    if call.hash is not None and not executor.programs.holds(call.hash):
+        raise ProtocolError(f"a request of program {call.hash[:64]!r}, which isn't held")
+    current.enter(call.session, call.program)
     try:
         if request.id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
-        return frames.RESULT, request.id, executor.execute(name, request.payload, program)
+        return frames.RESULT, request.id, executor.execute(call.command, request.payload, call.hash)
     except Failure as failure:
         return frames.ERROR, request.id, failure.encode()
 

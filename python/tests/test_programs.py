@@ -9,7 +9,7 @@ import pytest
 from conftest import Serve
 from harness import Worker
 
-from poolworker import frames
+from poolworker import Context, context, frames
 from poolworker.worker import EXIT_PROTOCOL
 
 SHOW = """
@@ -113,6 +113,34 @@ def test_an_argument_that_the_command_does_not_have_is_named(serve: Serve) -> No
     keep(worker, "h1", items=[], option={})
     answer = worker.execute("spoil", "h1")
     assert (answer.type, answer.body["context"]) == ("request_error/invalid_payload", {"argument": "option"})
+
+
+ASKS = """
+from poolworker import context
+
+@command
+def ask(**arguments): return context()._asdict()
+
+@command
+async def ask_later(): return list(context())
+"""
+
+
+def test_a_handler_is_told_session_and_program(serve: Serve) -> None:
+    worker = serve(ASKS)
+    keep(worker, "h1", words=5)
+    flags = frames.FLAG_PROGRAM | frames.FLAG_CONTEXT
+    request = worker.send(frames.REQUEST, b"{}", "ask\0h1\0gespräch-17\0p1".encode(), flags=flags)
+    assert worker.reply(request).result == {"session": "gespräch-17", "program": "p1"}
+    assert worker.call("ask").result == {"session": "anonymous", "program": ""}, "nothing is left of the call before"
+    request = worker.send(frames.REQUEST, b"{}", b"ask_later\0s1\0", flags=frames.FLAG_CONTEXT)
+    assert worker.reply(request).result == ["s1", ""]
+    request = worker.send(frames.REQUEST, b"{}", b"ask\0h1\0\0p1", flags=flags)
+    assert worker.reply(request).result == {"session": "anonymous", "program": "p1"}
+
+
+def test_outside_of_a_worker_there_is_no_request() -> None:
+    assert context() == Context(session="anonymous", program="")
 
 
 BLAMED = """

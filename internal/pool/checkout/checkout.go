@@ -81,7 +81,8 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 			return reply, err
 		}
 		out := m.RoundTrip(ctx, worker.Call{
-			Command: req.Command, Payload: req.Payload, Program: req.Program, Deadline: budget.OperationUntil(now),
+			Command: req.Command, Payload: req.Payload, Program: req.Program,
+			Session: req.Session, ProgramID: req.ProgramID, Deadline: budget.OperationUntil(now),
 		})
 		p.crew.Checkin(m, out.Discard)
 		if out.Retriable() {

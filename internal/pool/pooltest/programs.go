@@ -52,6 +52,19 @@ var programs = map[string]story{
 		}
 	},
 
+	"TestHandlersSeeSessionAndProgram": func(b *bench) {
+		s := b.ready()
+		for _, want := range []string{`["s1","p1"]`, `["anonymous",""]`} {
+			req := pool.Request{Command: "context", Payload: []byte("{}")}
+			if want != `["anonymous",""]` {
+				req.Session, req.ProgramID, req.Program = "s1", "p1", program("h1", "{}")
+			}
+			if reply, err := s.Do(b.Context(), req); err != nil || string(reply.Payload) != want {
+				b.Errorf("the handler saw %s, %v; want %s", reply.Payload, err, want)
+			}
+		}
+	},
+
 	"TestProgramForACommandThatIsntThere": func(b *bench) {
 		s := b.ready()
 		_, err := s.Do(b.Context(), pool.Request{Command: "nothing", Payload: []byte("{}"), Program: program("h1", "{}")})

@@ -124,7 +124,8 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)
 		return m.RoundTrip(ctx, worker.Call{
-			Command: req.Command, Payload: req.Payload, Program: req.Program, Deadline: budget.OperationUntil(now),
+			Command: req.Command, Payload: req.Payload, Program: req.Program,
+			Session: req.Session, ProgramID: req.ProgramID, Deadline: budget.OperationUntil(now),
 		})
 	}
 	for first := true; ; first = false {

@@ -27,11 +27,21 @@ func (w *Worker) introduce(p *pool.Program) []*frame.Frame {
 
 // tooLarge reports whether a part of the call is over what its frame may hold.
 func (c *Call) tooLarge(maxPayload int) bool {
-	meta, body := len(c.Command), 0
+	body := 0
 	if c.Program != nil {
-		meta, body = meta+1+len(c.Program.Hash), len(c.Program.Body)
+		body = len(c.Program.Body)
 	}
-	return len(c.Payload) > maxPayload || body > maxPayload || meta > frame.MaxMeta
+	meta := c.frame()
+	return len(c.Payload) > maxPayload || body > maxPayload || len(meta.Meta()) > frame.MaxMeta
+}
+
+// frame is what goes into the meta of the call's request.
+func (c *Call) frame() frame.Call {
+	f := frame.Call{Command: c.Command, Session: c.Session, Program: c.ProgramID}
+	if c.Program != nil {
+		f.Hash = c.Program.Hash
+	}
+	return f
 }
 
 // size is what the call takes, in bytes.

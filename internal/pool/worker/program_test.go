@@ -69,8 +69,8 @@ func describe(f *frame.Frame) string {
 	case frame.Forget:
 		return fmt.Sprintf("forget %s", f.Meta)
 	default:
-		command, hash := f.Call()
-		return fmt.Sprintf("request %s of %q", command, hash)
+		call := f.Call()
+		return fmt.Sprintf("request %s of %q", call.Command, call.Hash)
 	}
 }
 

@@ -15,10 +15,13 @@ import (
 
 // Call is one operation for a worker.
 type Call struct {
-	Command  string
-	Payload  []byte
-	Program  *pool.Program // nil: a plain command
-	Deadline time.Time     // required: the worker is given up at it
+	Command string
+	Payload []byte
+	Program *pool.Program // nil: a plain command
+	// Session and ProgramID are for the handler to see.
+	Session, ProgramID string
+
+	Deadline time.Time // required: the worker is given up at it
 }
 
 // Outcome is how a Call ended.
@@ -88,11 +91,12 @@ func (w *Worker) maxPayload() int {
 func (w *Worker) exchange(c *Call, start time.Time, f *frame.Frame) error {
 	request := frame.Frame{
 		Kind: frame.Request, Generation: w.generation, ID: w.sequence, Budget: c.Deadline.Sub(start),
-		Meta: []byte(c.Command), Payload: c.Payload,
+		Payload: c.Payload,
 	}
 	var ahead []*frame.Frame
+	meta := c.frame()
+	request.Flags, request.Meta = meta.Flags(), meta.Meta()
 	if c.Program != nil {
-		request.Flags, request.Meta = frame.FlagProgram, frame.ProgramMeta(c.Command, c.Program.Hash)
 		ahead = w.introduce(c.Program)
 	}
 	if err := w.writer.Write(append(ahead, &request)...); err != nil {

@@ -32,10 +32,13 @@ const (
 
 // Request is one operation. The payload isn't kept after Do.
 type Request struct {
-	Command  string
-	Payload  []byte
-	Program  *pool.Program // nil: a plain command
-	Deadline time.Time     // of the whole: waiting and operation; must be set
+	Command string
+	Payload []byte
+	Program *pool.Program // nil: a plain command
+	// Session and ProgramID are for the handler to see.
+	Session, ProgramID string
+
+	Deadline time.Time // of the whole: waiting and operation; must be set
 }
 
 // Reply is a result. The payload is the caller's to keep.
@@ -120,13 +123,13 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 }
 
 func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
-	f := &frame.Frame{
-		Kind: frame.Request, ID: id, Budget: max(remaining, leastBudget), Meta: []byte(req.Command), Payload: req.Payload,
-	}
+	call := frame.Call{Command: req.Command, Session: req.Session, Program: req.ProgramID}
 	if req.Program != nil {
-		f.Flags, f.Meta = frame.FlagProgram, frame.ProgramMeta(req.Command, req.Program.Hash)
+		call.Hash = req.Program.Hash
 	}
-	return f
+	return &frame.Frame{
+		Kind: frame.Request, ID: id, Budget: max(remaining, leastBudget), Flags: call.Flags(), Meta: call.Meta(), Payload: req.Payload,
+	}
 }
 
 // decode judges a reply. A frame that bears another id, or is followed by more, leaves the stream out of step.

@@ -27,6 +27,8 @@ type Call struct {
 	Budget  time.Duration
 	Program string // hash of the program; "": a plain command
 	Fixed   string // its body
+	// Session and ProgramID are what the handler would be told.
+	Session, ProgramID string
 	// Revision that the slot was configured with when the call came.
 	Revision string
 }
@@ -354,11 +356,13 @@ func (s *Slot) serveData(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 			s.set(func() { s.programs[string(f.Meta)] = string(f.Payload); s.bodies++ })
 			continue
 		}
-		command, hash := f.Call()
+		told := f.Call()
+		hash := told.Hash
 		s.mu.Lock()
 		fixed, held := s.programs[hash]
 		call := Call{
-			ID: f.ID, Command: command, Payload: string(f.Payload), Budget: f.Budget, Program: hash, Fixed: fixed,
+			ID: f.ID, Command: told.Command, Payload: string(f.Payload), Budget: f.Budget, Program: hash, Fixed: fixed,
+			Session: told.Session, ProgramID: told.Program,
 			Revision: s.lastConfigLocked().Revision,
 		}
 		if held = held || hash == ""; held {

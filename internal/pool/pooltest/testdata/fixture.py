@@ -188,3 +188,8 @@ def show(**arguments):
 @command
 def blame(kind, text):
     raise getattr(poolworker, kind)(text)
+
+
+@command
+def context():
+    return list(poolworker.context())

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -163,22 +162,6 @@ func (s *Slot) Opened() int {
 
 // Refuse makes the slot refuse its next configurations with e; nil: accept again.
 func (s *Slot) Refuse(e *pool.Error) { s.set(func() { s.refuse = e }) }
-
-// Forget drops the programs that were sent, as a slot does that holds too many.
-func (s *Slot) Forget() { s.set(func() { clear(s.programs) }) }
-
-// Bodies returns how many programs were ever sent.
-func (s *Slot) Bodies() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.bodies
-}
-
-// Knows makes the slot's workers report these commands, and tells the router.
-func (s *Slot) Knows(commands ...string) {
-	s.set(func() { s.commands = commands })
-	s.Report()
-}
 
 // Deaf makes the slot leave configurations unanswered.
 func (s *Slot) Deaf(deaf bool) { s.set(func() { s.deaf = deaf }) }
@@ -340,51 +323,6 @@ func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 		st.Commands = s.commands
 	}
 	return st
-}
-
-func (s *Slot) serveData(conn net.Conn, r *frame.Reader, w *frame.Writer) {
-	s.set(func() { s.opened++ })
-	for {
-		var f frame.Frame
-		if err := r.Read(&f); err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				s.t.Logf("slot %s: data connection: %v", s.Name, err)
-			}
-			return
-		}
-		if f.Kind == frame.Program {
-			s.set(func() { s.programs[string(f.Meta)] = string(f.Payload); s.bodies++ })
-			continue
-		}
-		told := f.Call()
-		hash := told.Hash
-		s.mu.Lock()
-		fixed, held := s.programs[hash]
-		call := Call{
-			ID: f.ID, Command: told.Command, Payload: string(f.Payload), Budget: f.Budget, Program: hash, Fixed: fixed,
-			Session: told.Session, ProgramID: told.Program,
-			Revision: s.lastConfigLocked().Revision,
-		}
-		if held = held || hash == ""; held {
-			s.calls = append(s.calls, call)
-		}
-		raw := s.raw
-		s.mu.Unlock()
-		if !held {
-			e := pool.NewError(pool.SystemError, pool.ProgramNotHeld, "slot %s doesn't hold it", s.Name)
-			if w.Write(&frame.Frame{Kind: frame.Error, ID: f.ID, Payload: encode(e)}) != nil {
-				return
-			}
-			continue
-		}
-		if raw != nil {
-			raw(conn, call)
-			continue
-		}
-		if w.Write(s.run(call)) != nil {
-			return
-		}
-	}
 }
 
 // run calls the handler, while there is a configuration with workers. Like in the real slot, nothing reads the data

@@ -94,21 +94,22 @@ func TestIDsArePercentDecoded(t *testing.T) {
 	}
 }
 
-// TestAStoreTooLargeBodyOfUnknownLength: it is read no further than a command's would be.
+// TestBodyOfUnknownLength: what is too large is found when it was read.
 func TestBodyOfUnknownLength(t *testing.T) {
 	r := newKeeper(t)
 	body := strings.NewReader(`{"patch": {"a": "` + strings.Repeat("x", 3<<20) + `"}}`)
-	a := r.send("PATCH", "/v1/sessions/s1", struct{ *onlyReader }{&onlyReader{body}})
+	a := r.send("PATCH", "/v1/sessions/s1", &onlyReader{body})
 	if a.code != 413 || a.failure.Type != string(pool.RecordTooLarge) {
 		t.Errorf("%d %s", a.code, a.body)
 	}
 }
 
+// onlyReader hides a body's length from the client.
 type onlyReader struct{ r *strings.Reader }
 
 func (o *onlyReader) Read(p []byte) (int, error) { return o.r.Read(p) }
 
-// serveWithout checks what a router does that has no store.
+// servesWithout checks what a router does that has no store.
 func (r *rig) servesWithout(says string) {
 	r.t.Helper()
 	r.do(200, "POST", "/v1/commands/echo", "{}", headerSession, "s1")

@@ -76,8 +76,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	id := c.ids.Add(1)
 	stop := context.AfterFunc(ctx, func() { _ = conn.nc.SetDeadline(time.Unix(1, 0)) })
 	reply, clean, err := c.exchange(ctx, conn, id, req, c.ahead(conn.session, req.Program))
-	if clean && notHeld(err) {
-		id = c.ids.Add(1)
+	if clean && notHeld(err) { // the same request again, so that a cancel of it is one whenever it comes
 		reply, clean, err = c.exchange(ctx, conn, id, req, introduce(req.Program))
 	}
 	if e := (*pool.Error)(nil); errors.As(err, &e) && e.Type == pool.Cancelled && ctx.Err() == nil {

@@ -57,7 +57,7 @@ func routerConfig(args []string) (_ router.Config, bootstrapFile string, _ error
 	flags.StringVar(&config.Socket, "socket", appSocket, "`path` of the application's unix socket; its folder is the router's")
 	flags.StringVar(&config.Listen, "listen", "127.0.0.1:7413", "loopback `address` that serves the same; \"\": none")
 	flags.StringVar(&config.SlotsDir, "slots-dir", "/run/workerpool/slots", "`folder` with a/pool.sock and b/pool.sock")
-	flags.StringVar(&config.StateDir, "state-dir", "", "`folder` that keeps the last applied snapshot; \"\": it is lost with the process")
+	flags.StringVar(&config.StateDir, "state-dir", "", "`folder` that keeps the last applied snapshot, programs and sessions; \"\": the first is lost with the process, the others aren't available")
 	flags.StringVar(&config.ControlAddress, "control-address", "", "`host:port` of the operator; \"\": none, the bootstrap is all there is")
 	flags.StringVar(&config.CAFile, "ca-file", "/run/workerpool/identity/ca.crt", "PEM `file` that the operator is trusted by; read for each connection")
 	flags.StringVar(&config.TokenFile, "token-file", "/run/workerpool/identity/token", "`file` with the bearer token; read for each stream")

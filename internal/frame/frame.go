@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       FlagSent or 0; a receiver refuses flags it doesn't know
+//	5       1     flags       FlagSent, FlagProgram, FlagContext or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -39,13 +39,21 @@ const (
 	Shutdown  Kind = 9  // finish what is running, then exit 0
 	Configure Kind = 10 // router → slot: JSON slotproto.Config
 	Status    Kind = 11 // slot → router: JSON slotproto.Status
+	Program   Kind = 12 // meta: hash; payload: arguments that Requests with FlagProgram name by it
+	Forget    Kind = 13 // meta: hash of a Program that no Request will name any more
 	Recall    Kind = 14 // router → slot; id: the request to give back if no worker has it
 )
 
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.
 const FlagSent uint8 = 1 << 0
 
-const knownFlags = FlagSent
+// Flags of a Request say what its meta has beside the command; see Call.
+const (
+	FlagProgram uint8 = 1 << 1 // the hash of a Program
+	FlagContext uint8 = 1 << 2 // the ids of session and program
+)
+
+const knownFlags = FlagSent | FlagProgram | FlagContext
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28
@@ -98,7 +106,7 @@ func appendHeader(dst []byte, f *Frame) []byte {
 	return binary.BigEndian.AppendUint64(dst, uint64(max(f.Budget, 0)/time.Microsecond))
 }
 
-// Writer encodes frames into one buffer and writes each with a single Write. Not safe for concurrent use.
+// Writer encodes frames into one buffer, which it writes with a single Write. Not safe for concurrent use.
 type Writer struct {
 	w   io.Writer
 	buf []byte
@@ -111,13 +119,16 @@ func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 // must not pin its size for the life of a connection.
 const keepBuffer = 256 << 10
 
-// Write sends f whole. A short write leaves the stream out of step: close it.
-func (w *Writer) Write(f *Frame) error {
-	buf, err := Append(w.buf[:0], f)
-	if err != nil {
-		return err
+// Write sends frames whole, in their order. A short write leaves the stream out of step: close it.
+func (w *Writer) Write(frames ...*Frame) error {
+	buf := w.buf[:0]
+	for _, f := range frames {
+		var err error
+		if buf, err = Append(buf, f); err != nil {
+			return err
+		}
 	}
-	_, err = w.w.Write(buf)
+	_, err := w.w.Write(buf)
 	if cap(buf) <= keepBuffer {
 		w.buf = buf
 	} else {

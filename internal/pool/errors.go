@@ -50,6 +50,8 @@ const (
 	RecordTooLarge   Type = "record_too_large"  // request_error
 	StoreFull        Type = "store_full"        // resource_error: its limit, or the disk's end
 	StoreUnavailable Type = "store_unavailable" // resource_error: its file can't be used
+	// ProgramNotHeld (system_error) is what a slot tells its router, and nobody else: send the program's body along.
+	ProgramNotHeld Type = "program_not_held"
 )
 
 // Types of errors that a handler blames on somebody else. They count against no revision and trip nothing.

@@ -23,6 +23,9 @@ type Request struct {
 	ID      uint64 // unique within the caller's connection to the slot; 0 when there is none
 	Command string
 	Payload []byte
+	Program *Program // whose body's members stand where the payload has none; nil: a plain command
+	// Session and ProgramID are what the handler is told of the request, ids; "": anonymous, and a plain command.
+	Session, ProgramID string
 	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
 	// timeouts from now.
 	Deadline time.Time
@@ -79,6 +82,9 @@ type Stats struct {
 	Exits                                       map[string]uint64
 
 	Wait, Service, Start *histogram.Histogram
+
+	// Commands are the names that the worker which got ready last reported; nil before the first.
+	Commands []string
 
 	// Boot is set while workers can't be started, until one is ready again.
 	Boot *BootFailure

@@ -29,6 +29,7 @@ type call struct {
 	version pool.Version  // asked for by the caller; "": by weight
 	session string        // id; "": anonymous
 	program string        // id; "": a plain command
+	fixed   *pool.Program // what the program's inputs add to payload; nil for a plain command
 	start   time.Time
 	sent    time.Time // to a slot, the last time
 }
@@ -92,7 +93,9 @@ func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadl
 		return slotclient.Reply{}, r.full(to, int(n)-1)
 	}
 	c.sent = time.Now()
-	request := slotclient.Request{Command: c.command, Payload: c.payload, Deadline: deadline}
+	request := slotclient.Request{
+		Command: c.command, Payload: c.payload, Program: c.fixed, Session: c.session, ProgramID: c.program, Deadline: deadline,
+	}
 	if to.watch != nil && role != pinned {
 		request.Recall = to.watch.recall
 	}

@@ -2,6 +2,8 @@
 // the canary slot exactly by weight, and applies what the operator says, as far as that is safe.
 //
 // A request's way: http.go → dispatch.go (which slot, and what to do when it is away) → slotclient → the slot.
+// Programs and sessions: routes.go → programs.go, sessions.go → records.go, the store. An executed program goes a
+// command's way. openapi.yaml describes all of it.
 // A snapshot's way: agent → apply.go (configure the slots, then swap the routing table). server.go ties config,
 // handlers, listeners and drain together.
 //

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -61,6 +62,24 @@ func statusOf(e *pool.Error) int {
 		return status
 	}
 	return http.StatusInternalServerError
+}
+
+// errNotOpened is why a router that doesn't run yet has no store.
+var errNotOpened = errors.New("it isn't open yet")
+
+// nothingKept: a router without a state folder.
+func nothingKept() *pool.Error {
+	return pool.NewError(pool.ResourceError, pool.StoreUnavailable,
+		"this router keeps no programs and sessions: it was started without a folder for them; give --state-dir")
+}
+
+// asPoolError: whatever isn't a *pool.Error is a bug of ours.
+func asPoolError(err error) *pool.Error {
+	var e *pool.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return pool.NewError(pool.SystemError, pool.Internal, "%v", err)
 }
 
 // named adds the pool's name to an error's context.

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/store"
 )
 
 // Headers of the application's API.
@@ -49,13 +50,8 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.serveCommand(w, req, control, name)
 	case isCommand:
 		r.refuseMethod(w, control, req, http.MethodPost)
-	case req.URL.Path == statusPath && (req.Method == http.MethodGet || req.Method == http.MethodHead):
-		writeJSON(w, control, http.StatusOK, r.status())
-	case req.URL.Path == statusPath:
-		r.refuseMethod(w, control, req, http.MethodGet)
 	default:
-		r.writeError(w, control, pool.NewError(pool.RequestError, NotFound,
-			"there is nothing at %q; commands are at POST %sNAME, the state at GET %s", req.URL.Path, commandsPath, statusPath))
+		r.serveRoute(w, req, control)
 	}
 }
 
@@ -66,14 +62,21 @@ func (r *Router) refuseMethod(w http.ResponseWriter, control *http.ResponseContr
 }
 
 func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control *http.ResponseController, name string) {
-	c := call{command: name, session: req.Header.Get(headerSession), start: time.Now()}
-	release, err := r.read(&c, w, req, control)
+	r.serveCall(w, req, control, &call{command: name, session: req.Header.Get(headerSession), start: time.Now()})
+}
+
+// serveCall runs a command, or a program, with the body as its arguments.
+func (r *Router) serveCall(w http.ResponseWriter, req *http.Request, control *http.ResponseController, c *call) {
+	release, err := r.read(c, w, req, control)
 	if err != nil {
 		r.writeError(w, control, err)
 		return
 	}
 	defer release() // also when something panics
-	reply, to, err := r.do(req.Context(), c)
+	if c.session != "" && c.program == "" {
+		r.records.touch(c.session)
+	}
+	reply, to, err := r.do(req.Context(), *c)
 	release() // before the reply is written: its reader may be slow
 	if to != nil {
 		w.Header()[headerVersion] = []string{string(to.version)}
@@ -98,9 +101,14 @@ func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control
 	if err := readDeadline(c, req.Header.Get(headerDeadline)); err != nil {
 		return nil, err
 	}
-	if err := checkSession(c.session); err != nil {
+	if err := store.CheckSession(c.session); err != nil {
 		return nil, err
 	}
+	return r.receive(c, w, req, control)
+}
+
+// receive reads the call's payload, when there is room for it. The caller must call release as after read.
+func (r *Router) receive(c *call, w http.ResponseWriter, req *http.Request, control *http.ResponseController) (release func(), err error) {
 	if req.ContentLength > int64(r.cfg.MaxPayload) {
 		return nil, r.tooLarge(c, w)
 	}
@@ -194,22 +202,6 @@ func readDeadline(c *call, value string) error {
 	}
 	c.budget = budget
 	return nil
-}
-
-// maxSession bounds a session's id, in bytes.
-const maxSession = 256
-
-func checkSession(id string) error {
-	legal := len(id) <= maxSession && utf8.ValidString(id)
-	for _, ch := range id {
-		legal = legal && unicode.IsPrint(ch) && !unicode.IsSpace(ch)
-	}
-	if legal {
-		return nil
-	}
-	shown := strings.ToValidUTF8(id[:min(len(id), 100)], "?")
-	return pool.NewError(pool.RequestError, pool.InvalidID,
-		"session id %q can't be one; use 1 to %d bytes of printable characters without spaces, or leave %s out", shown, maxSession, headerSession)
 }
 
 func invalidHeader(name, value, wayOut string) *pool.Error {

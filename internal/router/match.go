@@ -3,6 +3,7 @@ package router
 import (
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/router/split"
+	"github.com/dspex/workerpool-operator/internal/store"
 )
 
 // match names what may go to the canary; nil: everything.
@@ -47,7 +48,7 @@ func (r *Router) roleOf(t *table, c *call) (role, error) {
 		return stable, nil
 	case t.weight < split.Whole && !t.match.allows(c):
 		return kept, nil
-	case t.sticky && c.session != "":
+	case t.sticky && c.session != "" && c.session != store.Anonymous:
 		return t.roleOfSession(c.session), nil
 	case t.canaryTakes() && r.split.Next(t.weight):
 		return canary, nil

@@ -24,7 +24,7 @@ import (
 // sample is the module that the workers of these tests serve.
 const sample = `
 import os, time
-from poolworker import command
+from poolworker import CallerError, UpstreamError, command, context
 
 @command
 def echo(text: str): return text
@@ -41,6 +41,23 @@ def work(text: str):
 
 @command
 def fail(text: str): raise ValueError(text)
+
+@command
+def pid(): return os.getpid()
+
+@command
+def show(items: list, ms: float = 0, **rest):
+    time.sleep(ms / 1000)
+    seen = {"pid": os.getpid(), "items": list(items), "rest": rest}
+    items.append("spoilt by the call before")
+    return seen
+
+@command
+def asks(): return context()._asdict()
+
+@command
+def blame(whom: str, text: str):
+    raise {"caller": CallerError, "upstream": UpstreamError}[whom](text)
 `
 
 // buildDir holds the binary that poold builds; TestMain removes it.
@@ -64,6 +81,8 @@ type podProcesses struct {
 	dir   string
 	poold string
 	procs map[string]*process
+	// wrapper, if any, is the command line that runs the router.
+	wrapper []string
 }
 
 type process struct {
@@ -74,6 +93,39 @@ type process struct {
 
 // newPod installs poold, starts slots and router, and waits until the workers are up.
 func newPod(t *testing.T, bootstrap *controlpb.Snapshot) *podProcesses {
+	t.Helper()
+	return newPodWith(t, bootstrap, func(*podProcesses) {})
+}
+
+// newPodWith is newPod with a change before the router starts.
+func newPodWith(t *testing.T, bootstrap *controlpb.Snapshot, change func(*podProcesses)) *podProcesses {
+	t.Helper()
+	p := newSlots(t, bootstrap)
+	change(p)
+	p.startRouter()
+	p.awaitWorkers(bootstrap)
+	return p
+}
+
+// newLivePod is newPod with the router in this process, so that snapshots can be applied.
+func newLivePod(t *testing.T, bootstrap *controlpb.Snapshot) *podProcesses {
+	t.Helper()
+	p := newSlots(t, bootstrap)
+	text, err := protojson.Marshal(bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.config = Config{
+		Pool: "summarizer", Instance: "test", SlotsDir: p.dir + "/slots", Socket: p.dir + "/app.sock", StateDir: p.dir + "/state",
+		Bootstrap: text,
+	}
+	p.start()
+	p.awaitWorkers(bootstrap)
+	return p
+}
+
+// newSlots is newPod without the router.
+func newSlots(t *testing.T, bootstrap *controlpb.Snapshot) *podProcesses {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts real processes")
@@ -108,8 +160,6 @@ func newPod(t *testing.T, bootstrap *controlpb.Snapshot) *podProcesses {
 	p.poold = p.dir + "/bin/poold"
 	p.startSlot("a")
 	p.startSlot("b")
-	p.startRouter()
-	p.awaitWorkers(bootstrap)
 	return p
 }
 
@@ -127,12 +177,12 @@ func (p *podProcesses) connect() {
 }
 
 func (p *podProcesses) startSlot(name string) {
-	p.spawn(name, "pool", "--name", name, "--socket", p.dir+"/slots/"+name+"/pool.sock", "--python-dir", p.dir+"/bin/python")
+	p.spawn(name, []string{p.poold}, "pool", "--name", name, "--socket", p.dir+"/slots/"+name+"/pool.sock", "--python-dir", p.dir+"/bin/python")
 	p.until(func() bool { return p.probe("pool", p.dir+"/slots/"+name+"/pool.sock") == nil })
 }
 
 func (p *podProcesses) startRouter() {
-	p.spawn("router", "router", "--pool", "summarizer", "--socket", p.dir+"/app.sock", "--listen", "",
+	p.spawn("router", append(p.wrapper, p.poold), "router", "--pool", "summarizer", "--socket", p.dir+"/app.sock", "--listen", "",
 		"--slots-dir", p.dir+"/slots", "--state-dir", p.dir+"/state", "--bootstrap-file", p.dir+"/bootstrap.json")
 	p.until(func() bool { return p.probe("router", p.dir+"/app.sock") == nil })
 }
@@ -147,9 +197,10 @@ func (p *podProcesses) probe(kind, socket string) error {
 }
 
 // spawn starts a poold that ends with the test.
-func (p *podProcesses) spawn(name string, args ...string) {
+func (p *podProcesses) spawn(name string, program []string, args ...string) {
 	p.t.Helper()
-	proc := &process{Cmd: exec.Command(p.poold, args...), ended: make(chan struct{})}
+	args = append(program[1:len(program):len(program)], args...)
+	proc := &process{Cmd: exec.Command(program[0], args...), ended: make(chan struct{})}
 	proc.Dir = p.dir + "/work"
 	proc.Stderr = io.MultiWriter(p.logs, p.t.Output())
 	if err := proc.Start(); err != nil {

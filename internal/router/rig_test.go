@@ -255,6 +255,7 @@ func (r *rig) send(method, path string, body io.Reader, header ...string) *answe
 			r.t.Errorf("%s %s: error %d isn't in its form: %s", method, path, a.code, text)
 		}
 	}
+	checkDocumented(r.t, method, path, a)
 	return a
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/router/split"
 	"github.com/dspex/workerpool-operator/internal/router/state"
 	"github.com/dspex/workerpool-operator/internal/router/trip"
+	"github.com/dspex/workerpool-operator/internal/store"
 )
 
 // Config is what a router is started with; everything that changes later comes in snapshots.
@@ -32,7 +33,7 @@ type Config struct {
 	Socket   string // path of the application's unix socket
 	Listen   string // host:port on loopback; "": none
 	SlotsDir string // holds a/pool.sock and b/pool.sock
-	StateDir string // keeps the last applied snapshot; "": nothing is kept
+	StateDir string // keeps the last applied snapshot, programs and sessions; "": nothing is kept
 
 	ControlAddress string // host:port of the operator; "": none, the bootstrap snapshot is all there is
 	CAFile         string
@@ -46,6 +47,8 @@ type Config struct {
 	MaxPayload int
 
 	Logger *slog.Logger
+
+	store store.Options // bounds and clock of tests; the zero value is what the store has by itself
 }
 
 // SlotSocket is the name of a slot's socket within its folder.
@@ -65,6 +68,8 @@ type Router struct {
 	ledger    ledger
 	waiting   atomic.Int64        // requests whose slot is away
 	bodies    *semaphore.Weighted // bytes of large bodies in memory
+	records   *records            // programs and sessions
+	held      heldPrograms        // that run now
 	connected atomic.Bool         // to the operator
 
 	// routing is held for moments, also while a snapshot waits for a slot: a trip waits for nothing. It is taken after
@@ -91,7 +96,8 @@ func New(cfg Config) *Router {
 	r := &Router{
 		cfg: cfg, instance: cfg.Instance, log: cfg.Logger,
 		slots: map[string]*slotclient.Client{}, inside: map[string]*atomic.Int64{}, store: state.NewStore(cfg.StateDir),
-		bodies: semaphore.NewWeighted(int64(bodiesAtOnce * cfg.MaxPayload)),
+		bodies:  semaphore.NewWeighted(int64(bodiesAtOnce * cfg.MaxPayload)),
+		records: newRecords(cfg.store, cfg.StateDir, cfg.Logger),
 	}
 	for _, name := range slotNames {
 		r.inside[name] = new(atomic.Int64)
@@ -115,6 +121,8 @@ func New(cfg Config) *Router {
 // Run serves until ctx ends, then stops listening, finishes what is running within the pool's drain timeout, and
 // returns. An error means that it couldn't serve, or that the drain was cut short.
 func (r *Router) Run(ctx context.Context) error {
+	r.records.open()
+	defer r.records.close()
 	listeners, err := listen(ctx, r.cfg.Socket, r.cfg.Listen, maxConnections)
 	if err != nil {
 		return err
@@ -130,6 +138,7 @@ func (r *Router) Run(ctx context.Context) error {
 	wg.Go(func() { r.begin(ctx, background) })
 	wg.Go(func() { r.watchSlots(background) })
 	wg.Go(func() { r.serveControl(background) })
+	wg.Go(func() { r.records.maintain(background) })
 
 	server := r.newServer(background)
 	failures := make(chan error, len(listeners))

@@ -34,6 +34,7 @@ type Status struct {
 	RSS       uint64           `json:"rssBytes"`
 	Slots     []SlotStatus     `json:"slots"`
 	Revisions []RevisionStatus `json:"revisions"`
+	Store     StoreStatus      `json:"store"` // of programs and sessions
 }
 
 // TripStatus is the router's own decision against the canary.
@@ -94,7 +95,7 @@ type Quantiles struct {
 func (r *Router) status() Status {
 	st := Status{
 		Pool: r.cfg.Pool, Instance: r.instance, Version: r.cfg.Version,
-		Operator: r.connected.Load(), Waiting: r.waiting.Load(), RSS: residentBytes(),
+		Operator: r.connected.Load(), Waiting: r.waiting.Load(), RSS: residentBytes(), Store: r.records.status(),
 	}
 	if t := r.table.Load(); t != nil {
 		st.Configured = true

@@ -11,8 +11,9 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
-// data serves one request at a time until the connection ends.
+// data serves one request at a time until the connection ends. A request's program may come just ahead of it.
 func (s *Server) data(ctx context.Context, p *peer) error {
+	var ahead *pool.Program
 	for {
 		var f frame.Frame
 		if err := p.reader.Read(&f); err != nil {
@@ -21,13 +22,19 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			}
 			return err
 		}
-		if f.Kind != frame.Request || f.Flags != 0 {
+		if f.Kind == frame.Program && f.Flags == 0 {
+			p.reader.Own(&f)
+			ahead = s.programs.keep(string(f.Meta), f.Payload)
+			continue
+		}
+		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext) != 0 {
 			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
 		}
-		reply, err := s.serve(ctx, p, &f)
+		reply, err := s.serve(ctx, p, &f, ahead)
 		if err != nil {
 			return err
 		}
+		ahead = nil
 		if err := p.send(reply); err != nil {
 			return err
 		}
@@ -44,13 +51,22 @@ func (s *Server) refuse(p *peer, reason error) error {
 	return p.send(f)
 }
 
-// serve runs one request and returns its answer.
-func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame) (*frame.Frame, error) {
+// serve runs one request and returns its answer. ahead: the program that came ahead of it; nil: none did.
+func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool.Program) (*frame.Frame, error) {
+	call := f.Call()
+	program, held := s.programs.find(call.Hash, ahead)
+	if !held {
+		return errorFrame(f.ID, pool.NewError(pool.SystemError, pool.ProgramNotHeld,
+			"slot %s doesn't hold the program that the request names", s.slot.opt.Name).With("slot", s.slot.opt.Name), 0)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	recall := make(chan struct{})
 	defer s.instances.begin(p.Instance, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})()
-	req := pool.Request{ID: f.ID, Command: string(f.Meta), Payload: f.Payload, Recall: recall}
+	req := pool.Request{
+		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
+		Recall: recall,
+	}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
 	}

@@ -1,7 +1,9 @@
 package slot
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -104,5 +106,27 @@ func TestRequestsDontWaitForTheFiguresOfADrainingPool(t *testing.T) {
 	close(p.proceed)
 	if got := <-status; got.Spawned != 16 || got.Destroyed != 14 || got.Crashed != 7 {
 		t.Errorf("spawned %d, destroyed %d, crashed %d; want each pool counted once: 16, 14, 7", got.Spawned, got.Destroyed, got.Crashed)
+	}
+}
+
+func TestToldCommandsAreBounded(t *testing.T) {
+	many := make([]string, 300)
+	for i := range many {
+		many[i] = fmt.Sprint("c", i)
+	}
+	long := []string{strings.Repeat("a", 4<<10), strings.Repeat("b", 4<<10), "c"}
+	for name, tc := range map[string]struct {
+		names []string
+		some  int
+		more  bool
+	}{
+		"none": {nil, 0, false}, "a few": {many[:3], 3, false}, "as many as are told": {many[:200], 200, false},
+		"one more": {many[:201], 200, true}, "many": {many, 200, true}, "long": {long, 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if some, more := told(tc.names); len(some) != tc.some || more != tc.more {
+				t.Errorf("%d told, more %v; want %d, %v", len(some), more, tc.some, tc.more)
+			}
+		})
 	}
 }

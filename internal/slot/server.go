@@ -54,6 +54,7 @@ type Server struct {
 	slot      *Slot
 	limit     int
 	instances *instances
+	programs  *programs
 	handlers  sync.WaitGroup
 
 	mu          sync.Mutex
@@ -68,7 +69,7 @@ const unknown slotproto.Role = ""
 // for their Hello.
 func NewServer(s *Slot, maxConnections int) *Server {
 	return &Server{
-		slot: s, limit: maxConnections, instances: newInstances(),
+		slot: s, limit: maxConnections, instances: newInstances(), programs: newPrograms(),
 		connections: map[net.Conn]slotproto.Role{}, count: map[slotproto.Role]int{},
 	}
 }

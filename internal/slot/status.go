@@ -44,9 +44,28 @@ func (s *Slot) Status() slotproto.Status {
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
 		status.Boot, status.Workers = stats.Boot, stats.Workers
+		status.Commands, status.MoreCommands = told(stats.Commands)
 	}
 	status.Spawned, status.Destroyed, status.Crashed = sum.spawned, sum.destroyed, sum.crashed
 	return status
+}
+
+// What a status tells of commands at most: it is sent each second.
+const (
+	maxCommands     = 200
+	maxCommandBytes = 8 << 10
+)
+
+// told cuts names to what a status holds, and says whether it had to.
+func told(names []string) (some []string, more bool) {
+	bytes := 0
+	for i, name := range names {
+		bytes += len(name)
+		if i == maxCommands || bytes > maxCommandBytes {
+			return names[:i:i], true
+		}
+	}
+	return names, false
 }
 
 // hub tells any number of listeners, coalesced, that something has changed. The zero value is ready.

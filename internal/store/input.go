@@ -53,6 +53,12 @@ func checkSession(id string) (string, error) {
 	return id, checkID("session id", id)
 }
 
+// CheckSession says what is wrong with a session's id; an empty one means Anonymous.
+func CheckSession(id string) error {
+	_, err := checkSession(id)
+	return err
+}
+
 // newID is unique and can't be guessed.
 func newID() string { return rand.Text() }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // MaxListed bounds what one call of Programs returns.
@@ -36,7 +37,7 @@ func (s *Store) CreateProgram(p NewProgram) (Program, error) {
 		if err := t.createProgram(session, id, r); err != nil {
 			return err
 		}
-		out, err = t.describeProgram(session, id)
+		out, err = t.showProgram(session, id)
 		return err
 	})
 	return out, err
@@ -70,7 +71,7 @@ func (s *Store) Program(session, id string) (Program, error) {
 	err = s.view(func(t *txn) error {
 		at, err := t.find(session, id)
 		if err == nil {
-			out, err = t.describeProgram(at, id)
+			out, err = t.showProgram(at, id)
 		}
 		return err
 	})
@@ -113,7 +114,7 @@ func (t *txn) useProgram(session, at, id string) (Program, error) {
 	if err := t.countSession(session); err != nil {
 		return Program{}, err
 	}
-	p, err := t.describeProgram(at, id)
+	p, err := t.showProgram(at, id)
 	if err != nil {
 		return Program{}, err
 	}
@@ -193,7 +194,14 @@ func (t *txn) find(session, id string) (string, error) {
 	return "", programNotFound(session, id)
 }
 
-// describeProgram returns a program as applications see it.
+// showProgram returns a program as applications see it.
+func (t *txn) showProgram(session, id string) (Program, error) {
+	p, err := t.describeProgram(session, id)
+	p.Inputs = slices.Clone(p.Inputs)
+	return p, err
+}
+
+// describeProgram is showProgram whose inputs end with the transaction.
 func (t *txn) describeProgram(session, id string) (Program, error) {
 	r, known, err := t.program(session, id)
 	if err != nil {

@@ -23,15 +23,24 @@ var (
 type sessionRecord struct {
 	StartedAt time.Time       `json:"startedAt"`
 	Version   uint64          `json:"version,omitempty"`
-	Data      json.RawMessage `json:"data,omitempty"`
+	Data      json.RawMessage `json:"-"`
 }
 
 type programRecord struct {
 	Command   string          `json:"command"`
-	Inputs    json.RawMessage `json:"inputs"`
+	Inputs    json.RawMessage `json:"-"`
 	Hash      string          `json:"hash"`
 	CreatedAt time.Time       `json:"createdAt"`
 }
+
+// The part of a record that may be large is kept beside its JSON, so that using it doesn't mean reading through it.
+func (r sessionRecord) large() []byte { return r.Data }
+func (r programRecord) large() []byte { return r.Inputs }
+func (u useRecord) large() []byte     { return nil }
+
+func (r *sessionRecord) setLarge(text []byte) { r.Data = text }
+func (r *programRecord) setLarge(text []byte) { r.Inputs = text }
+func (u *useRecord) setLarge([]byte)          {}
 
 type useRecord struct {
 	LastUsedAt time.Time `json:"lastUsedAt"`
@@ -60,13 +69,20 @@ func splitKey(key []byte) (session, id string, ok bool) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seal encodes a record: a checksum of key and text, then the text, JSON.
-func seal(key []byte, record any) ([]byte, error) {
-	out := bytes.NewBuffer(make([]byte, 4))
+// sealHeader is what a sealed record begins with: a checksum of key and all the rest, and the length of the JSON that
+// follows, both big-endian. The large part comes last.
+const sealHeader = 8 // bytes
+
+// seal encodes a record.
+func seal(key []byte, record interface{ large() []byte }) ([]byte, error) {
+	out := bytes.NewBuffer(make([]byte, sealHeader))
 	if err := encode(out, record); err != nil {
 		return nil, fmt.Errorf("encode the record of %q: %w", shown(string(key)), err)
 	}
+	length := out.Len() - sealHeader
+	out.Write(record.large())
 	value := out.Bytes()
+	binary.BigEndian.PutUint32(value[4:], uint32(length))
 	binary.BigEndian.PutUint32(value, checksum(key, value[4:]))
 	return value, nil
 }
@@ -88,25 +104,33 @@ func checksum(key, text []byte) uint32 {
 
 // intact reports what is wrong with a sealed value.
 func intact(key, value []byte) error {
-	if len(value) < 4 || checksum(key, value[4:]) != binary.BigEndian.Uint32(value) {
+	if len(value) < sealHeader || checksum(key, value[4:]) != binary.BigEndian.Uint32(value) {
 		return fmt.Errorf("the record of %q is damaged: its checksum differs", shown(string(key)))
 	}
 	return nil
 }
 
-// unseal decodes a record. Nothing of value is kept.
-func unseal(key, value []byte, record any) error {
+// unseal decodes a record, whose large part stays where it is: in the file's memory, which ends with the transaction.
+func unseal(key, value []byte, record interface{ setLarge(text []byte) }) error {
 	if err := intact(key, value); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(value[4:], record); err != nil {
+	text := value[sealHeader:]
+	length := int64(binary.BigEndian.Uint32(value[4:]))
+	if length > int64(len(text)) {
+		return fmt.Errorf("the record of %q can't be read: it ends early", shown(string(key)))
+	}
+	if err := json.Unmarshal(text[:length], record); err != nil {
 		return fmt.Errorf("the record of %q can't be read: %w", shown(string(key)), err)
+	}
+	if int64(len(text)) > length {
+		record.setLarge(text[length:len(text):len(text)])
 	}
 	return nil
 }
 
 // load reads the record of a key from a bucket.
-func load(b *bolt.Bucket, key []byte, record any) (known bool, err error) {
+func load(b *bolt.Bucket, key []byte, record interface{ setLarge(text []byte) }) (known bool, err error) {
 	value := b.Get(key)
 	if value == nil {
 		return false, nil
@@ -115,7 +139,7 @@ func load(b *bolt.Bucket, key []byte, record any) (known bool, err error) {
 }
 
 // save writes the record of a key, and returns how many bytes the bucket grew by.
-func save(b *bolt.Bucket, key []byte, record any) (grown int, err error) {
+func save(b *bolt.Bucket, key []byte, record interface{ large() []byte }) (grown int, err error) {
 	value, err := seal(key, record)
 	if err != nil {
 		return 0, err

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -219,7 +218,7 @@ func (c contents) replaceLostSessions() (emptied int, err error) {
 			continue
 		}
 		var p programRecord
-		if err := json.Unmarshal(value[4:], &p); err != nil {
+		if err := unseal([]byte(key), value, &p); err != nil {
 			return emptied, err
 		}
 		value, err := seal([]byte(session), sessionRecord{StartedAt: p.CreatedAt})

@@ -98,7 +98,7 @@ func TestTornFile(t *testing.T) {
 		"one byte":         {file[:1], true, 0},
 		"half a page":      {file[:page/2], true, 0},
 		"roots alone":      {file[:2*page], true, 0},
-		"the end is gone":  {file[:len(file)*9/10], true, 0},
+		"the end is gone":  {file[:len(file)/2], true, 0}, // of which free pages may be a part
 		"no bbolt file":    {bytes.Repeat([]byte("sessions"), 10_000), true, 0},
 		"zeros":            {make([]byte, len(file)), true, 0},
 		"newest root torn": {overwrite(file, newestRoot(t, file), 64), true, 59},

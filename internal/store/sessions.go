@@ -154,7 +154,7 @@ func (t *txn) describeSession(id string) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	data := r.Data
+	data := slices.Clone(r.Data)
 	if len(data) == 0 {
 		data = json.RawMessage("{}")
 	}

@@ -9,6 +9,8 @@
 """
 
 from poolworker.commands import command
+from poolworker.current import Context, context
+from poolworker.errors import CallerError, UpstreamError
 from poolworker.worker import worker_id
 
-__all__ = ["command", "worker_id"]
+__all__ = ["CallerError", "Context", "UpstreamError", "command", "context", "worker_id"]

@@ -21,6 +21,22 @@ _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
 _MAX_CHAIN: Final = 5  # causes of causes that a traceback follows
 
 
+class CallerError(Exception):
+    """Raise it, or a subclass, when a call fails by its caller's doing: the values don't make sense, say.
+
+    The caller gets `request_error/caller_error` with the text, as HTTP 400. It counts against neither the worker nor
+    its version. A mere wrong type or missing argument is found before the handler runs.
+    """
+
+
+class UpstreamError(Exception):
+    """Raise it, or a subclass, when a call fails because a service that the handler calls has failed.
+
+    The caller gets `communication_error/upstream_error` with the text, as HTTP 502. It counts against neither the
+    worker nor its version: a migration isn't rolled back for a provider's bad hour.
+    """
+
+
 class Failure(Exception):
     """A failed operation with the four parts that a caller gets."""
 
@@ -56,6 +72,22 @@ def python_error(error: BaseException, package: str) -> Failure:
     )
 
 
+def caller_error(error: CallerError) -> Failure:
+    """A handler says that its caller is wrong."""
+    return Failure("request_error", "caller_error", text(error), exception=kind(error))
+
+
+def upstream_error(error: UpstreamError, package: str) -> Failure:
+    """A handler says that a service of its is wrong. package: as for describe."""
+    return Failure(
+        "communication_error",
+        "upstream_error",
+        text(error),
+        exception=kind(error),
+        traceback=describe(error, package),
+    )
+
+
 def kind(error: BaseException) -> str:
     """The exception's name as a traceback shows it: module-qualified unless it is a builtin."""
     cls = type(error)
@@ -66,11 +98,20 @@ def kind(error: BaseException) -> str:
 
 def summary(error: BaseException) -> str:
     """`ValueError: text`, or only the name when there is no text."""
+    shown = _str(error)
+    return f"{kind(error)}: {shown}" if shown else kind(error)
+
+
+def text(error: BaseException) -> str:
+    """What the exception says, or its name when it says nothing."""
+    return _str(error) or kind(error)
+
+
+def _str(error: BaseException) -> str:
     try:
-        text = str(error)
+        return str(error)
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
-        text = "(its text can't be shown: __str__ raised)"
-    return f"{kind(error)}: {text}" if text else kind(error)
+        return "(its text can't be shown: __str__ raised)"
 
 
 def describe(error: BaseException, package: str) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Coroutine, Dict, Final, Mapping, Optional
 
 from poolworker import codec
 from poolworker.commands import Command
-from poolworker.errors import Failure, python_error
+from poolworker.errors import CallerError, Failure, UpstreamError, caller_error, python_error, upstream_error
 from poolworker.process import Signals
+from poolworker.programs import Programs
 
 if TYPE_CHECKING:
     from poolworker.aio import Loop
@@ -28,13 +29,19 @@ class Executor:
         self._max_result = max_result
         self._signals = Signals() if signals is None else signals
         self._loop: Optional[Loop] = None
+        self.programs = Programs()
 
-    def execute(self, name: bytes, payload: bytes) -> bytes:
-        """Run the command of that name. Raises Failure, or the SystemExit that a handler raised."""
+    def execute(self, name: bytes, payload: bytes, program: Optional[bytes] = None) -> bytes:
+        """Run the command of that name. Raises Failure, or the SystemExit that a handler raised.
+
+        program: hash of one that is held; its inputs stand where the payload has none.
+        """
         command = self._commands.get(name)
         if command is None:
             raise self._unknown(name)
         arguments = codec.decode_arguments(payload)
+        if program is not None:
+            arguments = {**self.programs.inputs(program), **arguments}
         command.check(arguments)
         result = codec.encode_result(command.name, self._call(command, arguments))
         if len(result) > self._max_result:
@@ -67,6 +74,10 @@ class Executor:
                 signals.interruptible = False
         except SystemExit:  # the handler ends the process, with its own exit code
             raise
+        except CallerError as error:
+            raise caller_error(error) from None
+        except UpstreamError as error:
+            raise upstream_error(error, self._package) from None
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt, CancelledError
             raise python_error(error, self._package) from None
         return result

@@ -3,7 +3,7 @@
 offset  size  field        all integers big-endian
 0       4     length       bytes that follow this field: 24 + meta + payload
 4       1     kind
-5       1     flags        0; any other is refused
+5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT or 0; any other is refused
 6       2     meta length
 8       4     generation   of the worker
 12      8     id           of the request; a reply bears its request's
@@ -25,6 +25,14 @@ REQUEST: Final = 5
 RESULT: Final = 6
 ERROR: Final = 7
 SHUTDOWN: Final = 9
+PROGRAM: Final = 12
+FORGET: Final = 13
+
+FLAG_PROGRAM: Final = 1 << 1
+"""In a Request: its meta holds the hash of a Program that came before."""
+FLAG_CONTEXT: Final = 1 << 2
+"""In a Request: its meta holds the ids of session and program."""
+_KNOWN_FLAGS: Final = FLAG_PROGRAM | FLAG_CONTEXT
 
 HEADER: Final = struct.Struct(">IBBHIQQ")
 HEADER_SIZE: Final = HEADER.size
@@ -50,14 +58,37 @@ class Frame(NamedTuple):
     budget: int
     meta: bytes
     payload: bytes
+    flags: int = 0
 
 
-def encode(kind: int, generation: int, id: int, payload: bytes = b"", meta: bytes = b"", budget: int = 0) -> bytes:
+def encode(
+    kind: int, generation: int, id: int, payload: bytes = b"", meta: bytes = b"", budget: int = 0, flags: int = 0
+) -> bytes:
     """Encode one frame whole. Raises ProtocolError when meta is longer than the format can say."""
     if len(meta) > MAX_META:
         raise ProtocolError(f"meta of {len(meta)} bytes, at most {MAX_META}")
     size = _AFTER_LENGTH + len(meta) + len(payload)
-    return HEADER.pack(size, kind, 0, len(meta), generation, id, budget) + meta + payload
+    return HEADER.pack(size, kind, flags, len(meta), generation, id, budget) + meta + payload
+
+
+class Call(NamedTuple):
+    """What the meta of a Request holds."""
+
+    command: bytes
+    hash: Optional[bytes]  # of its Program; None: a plain command
+    session: str  # "": anonymous
+    program: str
+
+
+def call_of(request: Frame) -> Call:
+    """Read a Request's meta, from its end: only the command may have a NUL in it."""
+    rest, hash, session, program = request.meta, None, b"", b""
+    if request.flags & FLAG_CONTEXT:
+        rest, _, program = rest.rpartition(b"\0")
+        rest, _, session = rest.rpartition(b"\0")
+    if request.flags & FLAG_PROGRAM:
+        rest, _, hash = rest.rpartition(b"\0")
+    return Call(rest, hash, session.decode("utf-8", "replace"), program.decode("utf-8", "replace"))
 
 
 class Channel:
@@ -102,14 +133,14 @@ class Channel:
             data = self._read_up_to(data, HEADER_SIZE)
         length, kind, flags, meta_length, generation, id, budget = HEADER.unpack_from(data)
         payload_length = length - _AFTER_LENGTH - meta_length
-        if payload_length < 0 or payload_length > self.max_payload or flags or budget > MAX_BUDGET:
+        if payload_length < 0 or payload_length > self.max_payload or flags & ~_KNOWN_FLAGS or budget > MAX_BUDGET:
             raise ProtocolError(_refusal(length, flags, meta_length, budget, self.max_payload))
         total = length + 4
         if len(data) < total:
             data = self._read_up_to(data, total)
         self._unread = data[total:]
         body = HEADER_SIZE + meta_length
-        return Frame(kind, generation, id, budget, data[HEADER_SIZE:body], data[body:total])
+        return Frame(kind, generation, id, budget, data[HEADER_SIZE:body], data[body:total], flags)
 
     def _read_up_to(self, data: bytes, size: int) -> bytes:
         """Read until data is exactly size bytes long."""
@@ -131,6 +162,6 @@ def _refusal(length: int, flags: int, meta_length: int, budget: int, max_payload
         return f"length {length} with {meta_length} bytes of meta"
     if payload_length > max_payload:
         return f"payload of {payload_length} bytes, at most {max_payload}"
-    if flags:
+    if flags & ~_KNOWN_FLAGS:
         return f"flags {flags:#04x}, which this version doesn't know"
     return f"budget of {budget} µs"

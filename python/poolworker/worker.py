@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Dict, Final, Optional
+from typing import Any, Dict, Final, Optional, Tuple
 
-from poolworker import boot, frames
+from poolworker import boot, current, frames
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
 from poolworker.frames import Channel, Frame, ProtocolError
@@ -99,13 +99,13 @@ class Worker:
         if frame.generation != self._generation:
             raise ProtocolError(f"a frame for generation {frame.generation}, and this is {self._generation}")
         if frame.kind == frames.REQUEST:
-            try:
-                if frame.id == 0:
-                    raise invalid_payload("the request has no id; give it one that isn't 0")
-                kind, payload = frames.RESULT, executor.execute(frame.meta, frame.payload)
-            except Failure as failure:
-                kind, payload = frames.ERROR, failure.encode()
-            self._reply(kind, frame.id, payload)
+            self._reply(*_run(frame, executor))
+        elif frame.flags:
+            raise ProtocolError(f"flags {frame.flags:#04x} in a frame of kind {frame.kind}")
+        elif frame.kind == frames.PROGRAM:
+            executor.programs.keep(frame.meta, frame.payload)
+        elif frame.kind == frames.FORGET:
+            executor.programs.drop(frame.meta)
         elif frame.kind == frames.PING:
             self._reply(frames.PONG, frame.id, b"")
         else:
@@ -114,6 +114,20 @@ class Worker:
 
     def _reply(self, kind: int, id: int, payload: bytes) -> None:
         self._channel.write(frames.encode(kind, self._generation, id, payload))
+
+
+def _run(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
+    """Run a Request; returns kind, id and payload of its answer."""
+    call = frames.call_of(request)
+    if call.hash is not None and not executor.programs.holds(call.hash):
+        raise ProtocolError(f"a request of program {call.hash[:64]!r}, which isn't held")
+    current.enter(call.session, call.program)
+    try:
+        if request.id == 0:
+            raise invalid_payload("the request has no id; give it one that isn't 0")
+        return frames.RESULT, request.id, executor.execute(call.command, request.payload, call.hash)
+    except Failure as failure:
+        return frames.ERROR, request.id, failure.encode()
 
 
 def _settings(payload: bytes) -> Dict[str, Any]:

@@ -95,10 +95,12 @@ class Worker:
             assert ready, f"the worker is silent; its stderr: {self.stderr()}"
         return self.channel.read()
 
-    def send(self, kind: int, payload: bytes = b"", meta: bytes = b"", generation: int = GENERATION) -> int:
+    def send(
+        self, kind: int, payload: bytes = b"", meta: bytes = b"", generation: int = GENERATION, flags: int = 0
+    ) -> int:
         """Send a frame with a fresh id, which is returned."""
         self.next_id += 1
-        self.channel.write(frames.encode(kind, generation, self.next_id, payload, meta))
+        self.channel.write(frames.encode(kind, generation, self.next_id, payload, meta, flags=flags))
         return self.next_id
 
     def reply(self, id: int) -> Reply:
@@ -124,6 +126,11 @@ class Worker:
     def call(self, command: str, /, **arguments: Any) -> Reply:
         """Send a Request and return its answer."""
         return self.raw(command, json.dumps(arguments).encode())
+
+    def execute(self, command: str, hash: str, /, **arguments: Any) -> Reply:
+        """Send a Request of the program of that hash and return its answer."""
+        meta = f"{command}\0{hash}".encode()
+        return self.reply(self.send(frames.REQUEST, json.dumps(arguments).encode(), meta, flags=frames.FLAG_PROGRAM))
 
     def close_input(self) -> None:
         """Give the worker its end of input."""

@@ -55,9 +55,10 @@ def test_p32_valid_vectors(vector: Dict[str, Any]) -> None:
     data = bytes.fromhex(vector["hex"])
     fields = (vector["kind"], vector["generation"], vector["id"])
     meta, payload = bytes.fromhex(vector["meta"]), bytes.fromhex(vector["payload"])
-    assert encode(*fields, payload, meta, vector["budget"]) == data
+    flags = vector.get("flags", 0)
+    assert encode(*fields, payload, meta, vector["budget"], flags) == data
     with stream(data) as channel:
-        assert channel.read() == Frame(*fields, vector["budget"], meta, payload)
+        assert channel.read() == Frame(*fields, vector["budget"], meta, payload, flags)
         assert channel.read() is None
 
 

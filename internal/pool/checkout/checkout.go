@@ -80,7 +80,10 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		if err != nil {
 			return reply, err
 		}
-		out := m.RoundTrip(ctx, worker.Call{Command: req.Command, Payload: req.Payload, Deadline: budget.OperationUntil(now)})
+		out := m.RoundTrip(ctx, worker.Call{
+			Command: req.Command, Payload: req.Payload, Program: req.Program,
+			Session: req.Session, ProgramID: req.ProgramID, Deadline: budget.OperationUntil(now),
+		})
 		p.crew.Checkin(m, out.Discard)
 		if out.Retriable() {
 			continue

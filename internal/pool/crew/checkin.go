@@ -88,6 +88,7 @@ func (c *Crew) Fill(s *pool.Stats) {
 	s.Desired = c.size
 	s.Spawned, s.Destroyed, s.Crashed = c.spawned, c.destroyed, c.crashed
 	s.Exits = maps.Clone(c.exits)
+	s.Commands = c.commands
 	starts := c.starts
 	s.Start = &starts
 	if c.boot.report != nil {

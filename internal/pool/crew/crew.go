@@ -20,6 +20,7 @@ type Worker interface {
 	ID() string
 	PID() int
 	Ready(ctx context.Context) error
+	Commands() []string // once it is ready
 	RoundTrip(ctx context.Context, c worker.Call) worker.Outcome
 	Discard(r worker.Reason)
 	Kill(r worker.Reason)
@@ -102,6 +103,7 @@ type Crew struct {
 	crashed        uint64
 	exits          map[string]uint64
 	starts         histogram.Histogram // from process start to ready
+	commands       []string            // of the member that got ready last
 }
 
 // New returns a crew without members and starts its loop; Configure gives it its size. ctx bounds nothing but
@@ -265,6 +267,7 @@ func (c *Crew) admit(m *Member) bool {
 	}
 	m.state, m.readyAt = up, time.Now()
 	c.starts.Observe(m.readyAt.Sub(m.startedAt))
+	c.commands = m.worker.Commands()
 	c.boot.ready()
 	c.Poke()
 	return true

@@ -46,6 +46,7 @@ func (w *scripted) Gone() <-chan struct{}           { return w.exited }
 func (w *scripted) Exit() worker.Exit               { return worker.Exit{Signal: syscall.SIGKILL} }
 func (w *scripted) Served() uint64                  { return w.served.Load() }
 func (w *scripted) RSS() uint64                     { return 0 }
+func (w *scripted) Commands() []string              { return nil }
 func (w *scripted) Kill(r worker.Reason)            { w.Discard(r) }
 
 func (w *scripted) Discard(r worker.Reason) {

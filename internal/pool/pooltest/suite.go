@@ -11,7 +11,7 @@ type story func(*bench)
 
 // Run checks a pool implementation against the whole contract. version says which promise about concurrency holds.
 func Run(t *testing.T, version pool.Version, factory Factory) {
-	sets := []map[string]story{lifecycle, timeouts, failures, frames, exits, crowds, changes}
+	sets := []map[string]story{lifecycle, timeouts, failures, frames, exits, crowds, changes, programs}
 	switch version {
 	case pool.V1:
 		sets = append(sets, serialOnly)

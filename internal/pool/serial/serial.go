@@ -123,7 +123,10 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 	run := func(m *crew.Member) worker.Outcome {
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)
-		return m.RoundTrip(ctx, worker.Call{Command: req.Command, Payload: req.Payload, Deadline: budget.OperationUntil(now)})
+		return m.RoundTrip(ctx, worker.Call{
+			Command: req.Command, Payload: req.Payload, Program: req.Program,
+			Session: req.Session, ProgramID: req.ProgramID, Deadline: budget.OperationUntil(now),
+		})
 	}
 	for first := true; ; first = false {
 		out, err := p.turn(ctx, budget, &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)}, first)

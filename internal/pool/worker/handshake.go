@@ -135,6 +135,7 @@ func (w *Worker) readInitReply() error {
 		if err := json.Unmarshal(f.Payload, &r); err != nil || r.Worker != w.id || r.Mode != modeSpawn {
 			return &BootError{Message: "the worker didn't echo its id and mode, so it isn't admitted"}
 		}
+		w.commands = r.Commands
 		return nil
 	case frame.Error:
 		return bootErrorFrom(f.Payload)

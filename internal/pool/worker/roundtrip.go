@@ -15,8 +15,12 @@ import (
 
 // Call is one operation for a worker.
 type Call struct {
-	Command  string
-	Payload  []byte
+	Command string
+	Payload []byte
+	Program *pool.Program // nil: a plain command
+	// Session and ProgramID are for the handler to see.
+	Session, ProgramID string
+
 	Deadline time.Time // required: the worker is given up at it
 }
 
@@ -63,10 +67,10 @@ func (w *Worker) refuse(ctx context.Context, c *Call, now time.Time) *Outcome {
 		return &Outcome{Err: w.name(pool.NewCancelled(w.spec.Pool))}
 	case !c.Deadline.After(now):
 		return &Outcome{Err: pool.NewDeadlineExceeded(w.spec.Pool)}
-	case len(c.Payload) > w.maxPayload() || len(c.Command) > frame.MaxMeta:
+	case c.tooLarge(w.maxPayload()):
 		return &Outcome{Err: pool.NewError(pool.RequestError, pool.FrameTooLarge,
 			"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
-			len(c.Payload)+len(c.Command), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
+			c.size(), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
 	case w.exited():
 		return &Outcome{Err: w.exitError(c.Command, 0), Discard: ReasonExited}
 	case w.hasUnread():
@@ -87,9 +91,15 @@ func (w *Worker) maxPayload() int {
 func (w *Worker) exchange(c *Call, start time.Time, f *frame.Frame) error {
 	request := frame.Frame{
 		Kind: frame.Request, Generation: w.generation, ID: w.sequence, Budget: c.Deadline.Sub(start),
-		Meta: []byte(c.Command), Payload: c.Payload,
+		Payload: c.Payload,
 	}
-	if err := w.writer.Write(&request); err != nil {
+	var ahead []*frame.Frame
+	meta := c.frame()
+	request.Flags, request.Meta = meta.Flags(), meta.Meta()
+	if c.Program != nil {
+		ahead = w.introduce(c.Program)
+	}
+	if err := w.writer.Write(append(ahead, &request)...); err != nil {
 		return err
 	}
 	return w.reader.Read(f)

@@ -28,7 +28,7 @@ func scripted(t *testing.T, maxPayload int, play func(requests *frame.Reader, re
 	w := &Worker{
 		id: "a-1", generation: 1, spec: &Spec{Pool: "p", Module: "m", MaxPayload: maxPayload, InitTimeout: time.Second},
 		proc: proc, requests: p.requests, replies: p.replies, gone: make(chan struct{}),
-		output: &outputReader{},
+		output: &outputReader{}, programs: pool.NewRecent[struct{}](2, 100),
 	}
 	w.sent.file = w.requests
 	w.writer, w.reader = frame.NewWriter(&w.sent), frame.NewReader(w.replies, maxPayload)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/frame"
+	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
 // Spec says how worker processes are made.
@@ -63,6 +64,8 @@ type Worker struct {
 	writer   *frame.Writer
 	reader   *frame.Reader
 	sequence uint64
+	programs *pool.Recent[struct{}] // that this process holds, by hash
+	commands []string               // as its handshake told
 
 	served atomic.Uint64
 	ending atomic.Pointer[Reason] // set once, by the first who asks it to end
@@ -108,6 +111,7 @@ func launch(host *Host, spec *Spec, python string) (*Worker, error) {
 	w.sent.file = w.requests
 	w.writer = frame.NewWriter(&w.sent)
 	w.reader = frame.NewReader(w.replies, spec.MaxPayload)
+	w.programs = pool.NewRecent[struct{}](maxPrograms, maxProgramBytes)
 	if w.pending, err = w.replies.SyscallConn(); err != nil {
 		w.Kill(ReasonBoot)
 	}
@@ -134,6 +138,9 @@ func (w *Worker) ID() string { return w.id }
 
 // PID of the process; meaningful until Exited.
 func (w *Worker) PID() int { return w.proc.pid }
+
+// Commands are the names that the module registered; valid once Ready has returned.
+func (w *Worker) Commands() []string { return w.commands }
 
 // Served counts the operations that ended with a clean reply.
 func (w *Worker) Served() uint64 { return w.served.Load() }

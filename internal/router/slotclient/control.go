@@ -44,7 +44,8 @@ type session struct {
 	nc     net.Conn
 	r      *frame.Reader
 
-	configured bool // guarded by client.mu: the slot accepted a configuration in this session
+	configured bool                   // guarded by client.mu: the slot accepted a configuration in this session
+	programs   *pool.Recent[struct{}] // guarded by client.mu: by hash, which the slot was sent in this session
 
 	wmu  sync.Mutex // held while writing, and while choosing what to write, so that the newest config goes last
 	w    *frame.Writer
@@ -60,7 +61,7 @@ func (c *Client) runSession(ctx context.Context, redial *backoff.Backoff) error 
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	redial.Reset()
-	s := &session{client: c, nc: nc, r: r, w: w}
+	s := &session{client: c, nc: nc, r: r, w: w, programs: pool.NewRecent[struct{}](maxSent, maxSent)}
 	c.mu.Lock()
 	c.session, c.lastErr = s, nil
 	c.broadcastLocked()

@@ -32,8 +32,12 @@ const (
 
 // Request is one operation. The payload isn't kept after Do.
 type Request struct {
-	Command  string
-	Payload  []byte
+	Command string
+	Payload []byte
+	Program *pool.Program // nil: a plain command
+	// Session and ProgramID are for the handler to see.
+	Session, ProgramID string
+
 	Deadline time.Time // of the whole: waiting and operation; must be set
 	// Recall, once closed, makes Client.Recall take the request back. nil: never.
 	Recall <-chan struct{}
@@ -74,7 +78,10 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	id := c.ids.Add(1)
 	defer c.recallable(id, req.Recall)()
 	stop := context.AfterFunc(ctx, func() { _ = conn.nc.SetDeadline(time.Unix(1, 0)) })
-	reply, clean, err := c.exchange(ctx, conn, id, req)
+	reply, clean, err := c.exchange(ctx, conn, id, req, c.ahead(conn.session, req.Program))
+	if clean && notHeld(err) { // the same request again, so that a cancel of it is one whenever it comes
+		reply, clean, err = c.exchange(ctx, conn, id, req, introduce(req.Program))
+	}
 	if e := (*pool.Error)(nil); errors.As(err, &e) && e.Type == pool.Cancelled && ctx.Err() == nil {
 		err = c.abandoned(req, e.Sent)
 	}
@@ -86,9 +93,9 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	return reply, err
 }
 
-// exchange writes the request and reads its reply. Clean: the stream is in step, and the connection can be used
-// again. Otherwise the slot may still be at work on the request.
-func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Request) (_ Reply, clean bool, _ error) {
+// exchange writes the request, after what goes ahead of it, and reads its reply. Clean: the stream is in step, and the
+// connection can be used again. Otherwise the slot may still be at work on the request.
+func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Request, ahead []*frame.Frame) (_ Reply, clean bool, _ error) {
 	remaining := time.Until(req.Deadline)
 	if remaining <= 0 {
 		return Reply{}, true, c.tooLate(req)
@@ -101,9 +108,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 		return Reply{}, true, c.recalled()
 	}
 	if err == nil {
-		err = conn.w.Write(&frame.Frame{
-			Kind: frame.Request, ID: id, Budget: max(remaining, leastBudget), Meta: []byte(req.Command), Payload: req.Payload,
-		})
+		err = conn.w.Write(append(ahead, requestFrame(&req, id, remaining))...)
 	}
 	if err != nil {
 		return Reply{}, false, c.writeFailed(ctx, req, err)
@@ -120,6 +125,16 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 		f.Payload = bytes.Clone(f.Payload)
 	}
 	return c.decode(&f, id, clean)
+}
+
+func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
+	call := frame.Call{Command: req.Command, Session: req.Session, Program: req.ProgramID}
+	if req.Program != nil {
+		call.Hash = req.Program.Hash
+	}
+	return &frame.Frame{
+		Kind: frame.Request, ID: id, Budget: max(remaining, leastBudget), Flags: call.Flags(), Meta: call.Meta(), Payload: req.Payload,
+	}
 }
 
 // decode judges a reply. A frame that bears another id, or is followed by more, leaves the stream out of step.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,6 +24,10 @@ type Call struct {
 	Command string
 	Payload string
 	Budget  time.Duration
+	Program string // hash of the program; "": a plain command
+	Fixed   string // its body
+	// Session and ProgramID are what the handler would be told.
+	Session, ProgramID string
 	// Revision that the slot was configured with when the call came.
 	Revision string
 	// Recalled is closed when the router takes the request back; a Handler that plays a queue looks at it.
@@ -58,6 +61,9 @@ type Slot struct {
 	crashed    uint64                        // guarded by mu: as the status says
 	boot       *pool.BootFailure             // guarded by mu: as the status says
 	opened     int                           // guarded by mu: data connections ever
+	programs   map[string]string             // guarded by mu: bodies by hash, of this life of the container
+	bodies     int                           // guarded by mu: programs that were sent, ever
+	commands   []string                      // guarded by mu: what the status tells
 	wg         sync.WaitGroup
 	configured chan slotproto.Config
 }
@@ -99,6 +105,7 @@ func (s *Slot) Start() {
 	}
 	s.mu.Lock()
 	s.listener, s.crashed = l, 0
+	s.programs = map[string]string{}
 	s.mu.Unlock()
 	ended := make(chan struct{})
 	s.wg.Go(func() { s.accept(l); close(ended) })
@@ -307,36 +314,9 @@ func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 		if s.unready {
 			st.Ready, st.Starting = 0, cfg.Size
 		}
+		st.Commands = s.commands
 	}
 	return st
-}
-
-func (s *Slot) serveData(conn net.Conn, r *frame.Reader, w *frame.Writer) {
-	s.set(func() { s.opened++ })
-	for {
-		var f frame.Frame
-		if err := r.Read(&f); err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				s.t.Logf("slot %s: data connection: %v", s.Name, err)
-			}
-			return
-		}
-		s.mu.Lock()
-		call := Call{
-			ID: f.ID, Command: string(f.Meta), Payload: string(f.Payload), Budget: f.Budget,
-			Revision: s.lastConfigLocked().Revision,
-		}
-		s.calls = append(s.calls, call)
-		raw := s.raw
-		s.mu.Unlock()
-		if raw != nil {
-			raw(conn, call)
-			continue
-		}
-		if w.Write(s.run(call)) != nil {
-			return
-		}
-	}
 }
 
 // run calls the handler, while there is a configuration with workers. Like in the real slot, nothing reads the data

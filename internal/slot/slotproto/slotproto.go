@@ -75,6 +75,11 @@ type Status struct {
 
 	Boot *pool.BootFailure `json:"boot,omitempty"`
 
+	// Commands are the names that the revision's workers registered; none before the first worker is up.
+	// MoreCommands: there are others too, or they are too long to tell.
+	Commands     []string `json:"commands,omitempty"`
+	MoreCommands bool     `json:"moreCommands,omitempty"`
+
 	Spawned   uint64 `json:"spawned"`
 	Destroyed uint64 `json:"destroyed"`
 	Crashed   uint64 `json:"crashed"`

@@ -3,6 +3,7 @@
 import ctypes
 import faulthandler
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 
+import poolworker
 from poolworker import command
 
 if "FIXTURE_CHILD" in os.environ:  # a child that outlives a careless kill
@@ -171,3 +173,23 @@ def zombies():
         except OSError:
             pass
     return count
+
+
+@command
+def show(**arguments):
+    """The arguments, after which the handler spoils them."""
+    seen = {"pid": os.getpid(), "arguments": json.dumps(arguments, sort_keys=True)}
+    for value in arguments.values():
+        if isinstance(value, list):
+            value.append("spoilt")
+    return seen
+
+
+@command
+def blame(kind, text):
+    raise getattr(poolworker, kind)(text)
+
+
+@command
+def context():
+    return list(poolworker.context())

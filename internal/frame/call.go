@@ -1,0 +1,59 @@
+package frame
+
+import "bytes"
+
+// Call is what the meta of a Request holds: the command; with FlagProgram NUL and the hash; with FlagContext NUL and the
+// session's id, NUL and the program's id. Only the command may have a NUL in it.
+type Call struct {
+	Command string
+	Hash    string // of the Program whose arguments are merged with the payload's; "": a plain command
+	Session string // id; "": anonymous
+	Program string // id; "": a plain command
+}
+
+// Flags returns those of a Request with this meta.
+func (c *Call) Flags() (flags uint8) {
+	if c.Hash != "" {
+		flags |= FlagProgram
+	}
+	if c.Session != "" || c.Program != "" {
+		flags |= FlagContext
+	}
+	return flags
+}
+
+// Meta returns the meta of a Request with these Flags.
+func (c *Call) Meta() []byte {
+	meta := make([]byte, 0, len(c.Command)+len(c.Hash)+len(c.Session)+len(c.Program)+3)
+	meta = append(meta, c.Command...)
+	if c.Hash != "" {
+		meta = append(append(meta, 0), c.Hash...)
+	}
+	if c.Session != "" || c.Program != "" {
+		meta = append(append(meta, 0), c.Session...)
+		meta = append(append(meta, 0), c.Program...)
+	}
+	return meta
+}
+
+// Call reads a Request's meta. Parts that its flags promise and that aren't there stay empty.
+func (f *Frame) Call() (c Call) {
+	rest := f.Meta
+	if f.Flags&FlagContext != 0 {
+		rest, c.Program = cutLast(rest)
+		rest, c.Session = cutLast(rest)
+	}
+	if f.Flags&FlagProgram != 0 {
+		rest, c.Hash = cutLast(rest)
+	}
+	c.Command = string(rest)
+	return c
+}
+
+func cutLast(meta []byte) (rest []byte, last string) {
+	i := bytes.LastIndexByte(meta, 0)
+	if i < 0 {
+		return meta, ""
+	}
+	return meta[:i], string(meta[i+1:])
+}

@@ -63,9 +63,12 @@ test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
 	$(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -parallel 4 -tags e2e ./test/e2e/...
 
 ##@ More
-.PHONY: behaviours generate deploy undeploy cluster-down prerequisites
+.PHONY: behaviours image-check images generate deploy undeploy cluster-down prerequisites
 behaviours: ## Which numbered behaviours have a passing test, from the last run's output
 	@go run ./hack/behaviours $(OUT)
+
+image-check: prerequisites ## Build the Dockerfile with Debian's buildah and compare it with hack/images
+	@go -C hack/images run . check
 
 generate: ## Write the generated code, CRD and RBAC
 	@$(GEN) object paths=./api/...

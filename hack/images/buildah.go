@@ -44,6 +44,22 @@ func newBuildah(ctx context.Context, work string) (buildah, error) {
 		os.WriteFile(filepath.Join(work, "storage.conf"), []byte("[storage]\ndriver = \"vfs\"\n"), 0o644))
 }
 
+// blobCache is where buildah remembers registries' blobs, whatever it is told of its storage.
+const blobCache = "/var/lib/containers/cache/blob-info-cache-v1.boltdb"
+
+// forgetBlobs returns what removes that file again, and its folders, unless they were there before.
+func forgetBlobs() (forget func()) {
+	if _, err := os.Stat(blobCache); err == nil {
+		return func() {}
+	}
+	return func() {
+		// A folder that holds anything else stays.
+		for path := blobCache; path != "/var/lib" && os.Remove(path) == nil; {
+			path = filepath.Dir(path)
+		}
+	}
+}
+
 func goEnv(ctx context.Context) (map[string]string, error) {
 	output, err := exec.CommandContext(ctx, "go", "env", "-json").Output()
 	if err != nil {

@@ -38,6 +38,7 @@ func check(in inputs) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	defer forgetBlobs()()
 	b, err := newBuildah(ctx, work)
 	if err != nil {
 		return err

@@ -73,11 +73,11 @@ func TestNotThisMachine(t *testing.T) {
 
 func TestOverlay(t *testing.T) {
 	c := &Cluster{checkout: t.TempDir(), Images: assembled}
-	if folder, err := c.manifests(); err != nil || folder != "config/default" {
+	if folder, err := c.Manifests(); err != nil || folder != "config/default" {
 		t.Errorf("assembled images: %s, %v; want config/default as it is", folder, err)
 	}
 	c.Images.Operator, c.Images.Worker = "r:5000/op@sha256:1", "r/worker:1"
-	folder, err := c.manifests()
+	folder, err := c.Manifests()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"os"
@@ -34,6 +35,24 @@ func ImagesFromEnv() Images {
 	}
 }
 
+// Sample returns the path, below the checkout, of a sample's manifest that names the cluster's images: the sample's own,
+// or a copy of it in out/.
+func (c *Cluster) Sample(path string) (string, error) {
+	if c.Images.Samples == assembled.Samples {
+		return path, nil
+	}
+	content, err := os.ReadFile(c.Path(path))
+	if err != nil {
+		return "", err
+	}
+	copied := filepath.Join("out", "demo", filepath.Base(path))
+	if err := os.MkdirAll(filepath.Dir(c.Path(copied)), 0o755); err != nil {
+		return "", err
+	}
+	content = bytes.ReplaceAll(content, []byte(assembled.Samples), []byte(c.Images.Samples))
+	return copied, os.WriteFile(c.Path(copied), content, 0o644)
+}
+
 // overlay is docs/install.md's: the operator under other names.
 const overlay = `resources: [../../config/default]
 patches:
@@ -52,9 +71,9 @@ patches:
             - {name: WORKER_IMAGE, value: %[2]q}
 `
 
-// manifests returns the folder, below the checkout, of what deploys the operator: config/default, or an overlay of it in
+// Manifests returns the folder, below the checkout, of what deploys the operator: config/default, or an overlay of it in
 // out/ for images of other names.
-func (c *Cluster) manifests() (string, error) {
+func (c *Cluster) Manifests() (string, error) {
 	if c.Images.Operator == assembled.Operator && c.Images.Worker == assembled.Worker {
 		return "config/default", nil
 	}

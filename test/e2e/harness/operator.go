@@ -29,7 +29,7 @@ func (c *Cluster) DeployOperator(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	manifests, err := c.manifests()
+	manifests, err := c.Manifests()
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ type fault struct {
 	reason string // of the rollback
 	// inPod is the time from the first bad reply to v2's last one, in the pod where it took longest.
 	inPod time.Duration
-	// inFleet is the time from the fleet's first bad reply until the pool said that it is rolled back.
+	// inFleet is the time from the fleet's first bad reply until the pool said that every pod is at weight 0.
 	inFleet                    time.Duration
 	v2, v2Failed, v1, v1Failed uint64 // requests; v1's are all that v2 didn't answer
 	afterwards, of             uint64 // requests that v2 answered once it was rolled back
@@ -57,8 +57,8 @@ func (d *demo) fault(ctx context.Context, manifest string) (fault, error) {
 	if err := d.apply(ctx, manifest); err != nil {
 		return fault{}, err
 	}
-	after, err := d.cluster.AwaitPool(ctx, d.namespace, pool, "rolled back", func(p *v1alpha1.WorkerPool) bool {
-		return newlyRolledBack(before, p)
+	after, err := d.cluster.AwaitPool(ctx, d.namespace, pool, "rolled back in every pod", func(p *v1alpha1.WorkerPool) bool {
+		return newlyRolledBack(before, p) && p.Status.Weight.Applied == "0"
 	})
 	at := time.Now()
 	if err != nil {

@@ -26,7 +26,7 @@ func (s *screen) evidence(ctx context.Context, c *harness.Cluster) error {
 			return fmt.Errorf("kubectl describe shows no condition %s:\n%s", kind, described)
 		}
 		for _, line := range condition {
-			for _, part := range wrap(strings.TrimSpace(line), width-7, 25) {
+			for _, part := range wrap(strings.TrimSpace(line), width-7, 23) {
 				fmt.Fprintln(s.out, "       "+part)
 			}
 		}

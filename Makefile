@@ -9,8 +9,14 @@ GEN := CGO_ENABLED=0 go tool -modfile=hack/tools/codegen/go.mod controller-gen
 BUF := CGO_ENABLED=0 go tool -modfile=hack/tools/buf/go.mod buf
 LINT := CGO_ENABLED=0 go tool -modfile=hack/tools/lint/go.mod golangci-lint
 GOTESTSUM := CGO_ENABLED=0 go tool -modfile=hack/tools/gotestsum/go.mod gotestsum
+GOTESTSUM_LONG := env $(GOTESTSUM) --format standard-verbose --jsonfile
 RACE_TEST := env CGO_ENABLED=1 go test -json -race
-CLUSTER := go run ./hack/cluster
+LOCAL_CLUSTER := go run ./hack/cluster
+# local starts a cluster on this machine; existing takes the current kubeconfig's, with these images.
+CLUSTER ?= local
+export CLUSTER OPERATOR_IMAGE WORKER_IMAGE SAMPLES_IMAGE
+# The local cluster is brought up before gotestsum, which would hide what it says of its progress.
+ON_CLUSTER = if [ "$(CLUSTER)" != existing ]; then $(LOCAL_CLUSTER) up; $(LOCAL_CLUSTER) load --images; eval "$$($(LOCAL_CLUSTER) env)"; fi
 PYTHON ?= python3
 VENV := $(OUT)/venv
 
@@ -19,7 +25,7 @@ VENV := $(OUT)/venv
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: prerequisites ## A real Kubernetes on this machine, an app, a pool, V1 → V2
+demo: prerequisites ## A real Kubernetes on this machine, an app, a pool, V1 → V2 → a bad V2 → back
 	@go run ./hack/demo
 
 test: prerequisites ## Everything: verify, unit, python, integration, e2e; prints the time of each
@@ -32,8 +38,8 @@ verify: verify-generate lint ## Generated files are fresh, manifests render, lin
 verify-generate: generate
 	@git diff --exit-code --stat -- $(GENERATED) || { echo "generated files differ from what is committed: commit what 'make generate' wrote"; exit 1; }
 	@test -z "$$(git ls-files --others --exclude-standard -- $(GENERATED))" || { echo "generated files aren't committed:"; git ls-files --others --exclude-standard -- $(GENERATED); exit 1; }
-	@$(CLUSTER) build kubectl
-	@for d in default samples; do $(CLUSTER) kubectl kustomize config/$$d >/dev/null || { echo "config/$$d doesn't render"; exit 1; }; done
+	@$(LOCAL_CLUSTER) build kubectl
+	@for d in default samples; do $(LOCAL_CLUSTER) kubectl kustomize config/$$d >/dev/null || { echo "config/$$d doesn't render"; exit 1; }; done
 
 lint: $(VENV)/ready
 	@test -z "$$(gofmt -l $(GO_DIRS))" || { echo "run gofmt -w on:"; gofmt -l $(GO_DIRS); exit 1; }
@@ -53,19 +59,32 @@ test-python: $(VENV)/ready ## Python tests, with this Python and one other where
 	@./hack/python-tests.sh $(VENV) $(OUT)
 
 test-integration: $(OUT) prerequisites ## Controllers and channel against a real API server and etcd
-	@assets=$$($(CLUSTER) env --assets); \
+	@assets=$$($(LOCAL_CLUSTER) env --assets); \
 	KUBEBUILDER_ASSETS=$$assets $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile $(OUT)/integration.json --raw-command -- \
 	  $(RACE_TEST) -timeout 20m -tags integration ./test/integration/...
 
 test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
-	@$(CLUSTER) up && $(CLUSTER) load --images
-	@eval "$$($(CLUSTER) env)"; \
-	$(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -parallel 4 -tags e2e ./test/e2e/...
+	@$(ON_CLUSTER); $(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -parallel 4 -tags e2e ./test/e2e/...
+
+##@ Not part of `make test`
+.PHONY: test-long image-check
+test-long: $(OUT) prerequisites ## What takes long: simulations, ten minutes of A/A on the real cluster
+	@./hack/long-tests.sh "long" internal \
+	  $(GOTESTSUM_LONG) $(OUT)/long.json -- -timeout 60m -count 1
+	@$(ON_CLUSTER); ./hack/long-tests.sh "e2e && long" test/e2e \
+	  $(GOTESTSUM_LONG) $(OUT)/long-e2e.json -- -timeout 60m -count 1
+
+image-check: prerequisites ## Build the Dockerfile with Debian's buildah and compare it with hack/images
+	@go -C hack/images run . check
 
 ##@ More
-.PHONY: behaviours generate deploy undeploy cluster-down prerequisites
+.PHONY: behaviours images generate deploy undeploy cluster-down prerequisites
 behaviours: ## Which numbered behaviours have a passing test, from the last run's output
 	@go run ./hack/behaviours $(OUT)
+
+images: $(OUT) prerequisites ## Write the images as tarballs into out/images, for `kind load image-archive` and the like
+	@go -C hack/images run . --out $(CURDIR)/$(OUT)/images operator worker samples
+	@ls -sh $(OUT)/images/*.tar
 
 generate: ## Write the generated code, CRD and RBAC
 	@$(GEN) object paths=./api/...
@@ -76,11 +95,12 @@ generate: ## Write the generated code, CRD and RBAC
 deploy: ## Apply the operator to the current kubectl context (KUBECONFIG)
 	@kubectl apply --server-side --force-conflicts -k config/default
 
-undeploy: ## Take it out again; the CRD, and with it pools and workloads, stay
+undeploy: ## Take it out again, and what demo and tests made; the CRD, with pools and workloads, stays
+	@kubectl delete namespace --ignore-not-found -l hack.dspex.dev/made-by-demo-or-tests
 	@for part in webhook manager rbac; do kubectl delete --ignore-not-found -k config/$$part; done
 
 cluster-down: ## Stop the local cluster and leave nothing behind
-	@$(CLUSTER) down
+	@$(LOCAL_CLUSTER) down
 
 prerequisites:
 	@./hack/prerequisites.sh

@@ -1,12 +1,15 @@
 // Command demo shows the whole path on a real cluster: a WorkerPool is applied, an application calls Python through
-// it, exactly a tenth of its requests go to V2, then all of them, and no container restarts on the way.
+// it, exactly a tenth of its requests go to V2, then all of them; then V1 again, and two bad V2 that go back by
+// themselves. No container restarts on the way, and nothing that the application stored is lost.
 //
 //	go run ./hack/demo
 //
-// Each step is an ordinary `kubectl apply` of a manifest in config/samples/demo and can be repeated by hand. It may be
-// run again on the same cluster. The exit status is 1 when a promise of the summary didn't hold.
+// With CLUSTER=existing it runs in the current kubeconfig's cluster (docs/install.md). Each step is an ordinary `kubectl
+// apply` of a manifest in config/samples/demo and can be repeated by hand. It may be run again on the same cluster. The
+// exit status is 1 when a promise of the summary didn't hold.
 //
-// main.go is the story, measure.go reads the figures, summary.go holds them against the promises, screen.go prints.
+// main.go is the story, fault.go its end; measure.go and records.go read the figures, summary.go holds them against the
+// promises, screen.go and evidence.go print.
 package main
 
 import (
@@ -27,11 +30,12 @@ import (
 )
 
 const (
-	namespace = "demo" // of the application; emptied at the beginning
-	pool      = "demo"
-	replicas  = 2
-	callers   = 8 // per pod
-	window    = 1000
+	pool     = "demo"
+	replicas = 2
+	callers  = 8 // per pod
+	window   = 1000
+	// afterRollback is how many requests of each pod are looked at once a bad v2 is gone.
+	afterRollback = 200
 	// seconds in which a version's throughput is measured; odd, for a median.
 	seconds = 7
 	// patience with any one step.
@@ -43,23 +47,26 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
-		fmt.Println(cleanUp)
+		fmt.Println(cleanUp())
 		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context) error {
-	d := &demo{screen: newScreen(os.Stdout)}
+	d := newDemo()
 	for _, step := range []struct {
 		title, shows string
 		do           func(context.Context) error
 	}{
-		{"a cluster, the images, the operator", "a real Kubernetes on this machine, with no container engine and no registry", d.deploy},
+		{"a cluster, the images, the operator", d.where, d.deploy},
 		{"an application with two pods, a WorkerPool on v1 with 4 workers", "one label on the pods brings the pool into them", d.install},
 		{fmt.Sprintf("traffic from %d callers in each pod, a command of 10 ms", callers), "v1 serves one request at a time, however many workers it has", d.traffic},
 		{"poolVersion v2 with weight 10", "exactly a tenth of the requests goes to v2; the rest stays", d.canary},
 		{"weight 100", "v2 is promoted, while every caller keeps calling, and serves in parallel", d.promote},
 		{"size 6", "two workers more in each pod, and no container restarts for it", d.resize},
+		{"poolVersion v1 again", "a rollback by hand: it moves at once", d.back},
+		{"v2 in steps of 5, 25, 50, but three of ten of its requests fail", "found worse than v1 by its own requests, it goes back by itself", d.failing},
+		{"another v2, whose workers crash at every request", "the pods take it off their traffic without asking; the fleet follows", d.crashing},
 		{"the traffic ends", "what was promised, beside what was measured", d.end},
 	} {
 		d.screen.step(step.title, step.shows)
@@ -78,24 +85,40 @@ func run(ctx context.Context) error {
 
 // demo is what the steps hand on to each other.
 type demo struct {
-	screen   *screen
-	cluster  *harness.Cluster
-	apps     []*harness.App
-	before   harness.Containers // once the application is ready
-	measured figures
+	namespace string // of the application; emptied at the beginning
+	where     string // it runs
+	screen    *screen
+	cluster   *harness.Cluster
+	apps      []*harness.App
+	before    harness.Containers // once the application is ready
+	stored    []stored           // by the applications
+	measured  figures
+}
+
+func newDemo() *demo {
+	d := &demo{namespace: "demo", where: "a real Kubernetes on this machine, with no container engine and no registry"}
+	if os.Getenv("CLUSTER") == "existing" {
+		d.namespace, d.where = "workerpool-demo", "the current kubeconfig's, as it is"
+	}
+	d.screen = newScreen(os.Stdout, d.namespace)
+	return d
 }
 
 func (d *demo) deploy(ctx context.Context) (err error) {
 	if d.cluster, err = harness.Up(ctx, os.Stdout); err != nil {
 		return err
 	}
-	d.screen.command("kubectl apply --server-side -k config/default")
+	manifests, err := d.cluster.Manifests()
+	if err != nil {
+		return err
+	}
+	d.screen.command("kubectl", "apply", "--server-side", "-k", manifests)
 	return d.cluster.DeployOperator(ctx, os.Stdout)
 }
 
 // install begins with an empty namespace, so that a second run sees what a first one saw.
 func (d *demo) install(ctx context.Context) error {
-	if err := d.cluster.EmptyNamespace(ctx, namespace, nil); err != nil {
+	if err := d.cluster.EmptyNamespace(ctx, d.namespace, nil); err != nil {
 		return err
 	}
 	if err := d.apply(ctx, "1-v1.yaml", "app.yaml"); err != nil {
@@ -119,6 +142,10 @@ func (d *demo) traffic(ctx context.Context) (err error) {
 		return err
 	}
 	d.screen.say("%.0f requests/s in each pod", d.measured.v1)
+	if err := d.store(ctx); err != nil {
+		return err
+	}
+	d.screen.say("the application keeps %d sessions and %d programs in each pod", perPod, perPod)
 	return d.screen.pools(ctx, d.cluster)
 }
 
@@ -171,7 +198,7 @@ func (d *demo) resize(ctx context.Context) error {
 }
 
 func (d *demo) end(ctx context.Context) error {
-	if err := d.count(ctx); err != nil {
+	if err := d.recall(ctx); err != nil {
 		return err
 	}
 	pods, err := d.pods(ctx)
@@ -185,9 +212,13 @@ func (d *demo) end(ctx context.Context) error {
 
 // apply runs the kubectl command that it shows.
 func (d *demo) apply(ctx context.Context, files ...string) error {
-	args := []string{"-n", namespace, "apply"}
+	args := []string{"-n", d.namespace, "apply"}
 	for _, file := range files {
-		args = append(args, "-f", "config/samples/demo/"+file)
+		path, err := d.cluster.Sample("config/samples/demo/" + file)
+		if err != nil {
+			return err
+		}
+		args = append(args, "-f", path)
 	}
 	d.screen.command("kubectl", args...)
 	_, err := d.cluster.Kubectl(ctx, args...)
@@ -196,12 +227,12 @@ func (d *demo) apply(ctx context.Context, files ...string) error {
 
 // await waits for the pool and shows it.
 func (d *demo) await(ctx context.Context, what string, done func(*v1alpha1.WorkerPool) bool) error {
-	if _, err := d.cluster.AwaitPool(ctx, namespace, pool, what, done); err != nil {
+	if _, err := d.cluster.AwaitPool(ctx, d.namespace, pool, what, done); err != nil {
 		return err
 	}
 	return d.screen.pools(ctx, d.cluster)
 }
 
 func (d *demo) pods(ctx context.Context) ([]corev1.Pod, error) {
-	return d.cluster.AwaitPods(ctx, replicas, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.PoolLabel: pool})
+	return d.cluster.AwaitPods(ctx, replicas, client.InNamespace(d.namespace), client.MatchingLabels{v1alpha1.PoolLabel: pool})
 }

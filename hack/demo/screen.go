@@ -13,16 +13,25 @@ import (
 	"github.com/dspex/workerpool-operator/test/e2e/harness"
 )
 
-const cleanUp = "look around: go run ./hack/cluster kubectl get wp -A     clean up: go run ./hack/cluster down"
+// cleanUp tells how to go on.
+func cleanUp() string {
+	if os.Getenv("CLUSTER") == "existing" {
+		return "look around: kubectl get wp -A     clean up: make undeploy"
+	}
+	return "look around: go run ./hack/cluster kubectl get wp -A     clean up: go run ./hack/cluster down"
+}
 
 // screen prints for people, at most 100 columns wide.
 type screen struct {
-	out   io.Writer
-	begun time.Time
-	steps int
+	out       io.Writer
+	namespace string // that it shows
+	begun     time.Time
+	steps     int
 }
 
-func newScreen(out io.Writer) *screen { return &screen{out: out, begun: time.Now()} }
+func newScreen(out io.Writer, namespace string) *screen {
+	return &screen{out: out, namespace: namespace, begun: time.Now()}
+}
 
 // step heads a step with the time since the demo began.
 func (s *screen) step(title, shows string) {
@@ -51,7 +60,7 @@ func (s *screen) command(name string, args ...string) {
 
 // pools shows `kubectl get workerpools`.
 func (s *screen) pools(ctx context.Context, c *harness.Cluster) error {
-	table, err := c.Kubectl(ctx, "-n", namespace, "get", "workerpools")
+	table, err := c.Kubectl(ctx, "-n", s.namespace, "get", "workerpools")
 	if err != nil {
 		return err
 	}
@@ -75,7 +84,7 @@ func (s *screen) summary(promises []promise) error {
 	if len(failed) > 0 {
 		return fmt.Errorf("not as promised: %s%s", strings.Join(failed, "; "), busy())
 	}
-	fmt.Fprintf(s.out, "%s\n", cleanUp)
+	fmt.Fprintf(s.out, "%s\n", cleanUp())
 	return nil
 }
 

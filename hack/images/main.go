@@ -2,10 +2,12 @@
 // registry:
 //
 //	go -C hack/images run . operator worker samples
+//	go -C hack/images run . check
 //
 // It makes the images that the Dockerfile makes, from the same inputs but for the worker's base: Debian's Python from
 // debootstrap, as there is no registry to take python:slim from. Its output is reproducible, and a tarball
-// whose image wouldn't change is left alone. recipes.go says what is in each image.
+// whose image wouldn't change is left alone. recipes.go says what is in each image. `check` builds the Dockerfile with
+// Debian's buildah and compares.
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,7 +46,7 @@ func run(args []string) error {
 	flags.StringVar(&in.checkout, "checkout", "../..", "the repository")
 	flags.StringVar(&in.coredns, "coredns", "", "the coredns program, for the image of that name")
 	flags.Usage = func() {
-		_, _ = fmt.Fprintf(flags.Output(), "Usage: go -C hack/images run . [FLAGS] IMAGE...\n\nImages: %s, all\n\n",
+		_, _ = fmt.Fprintf(flags.Output(), "Usage: go -C hack/images run . [FLAGS] IMAGE...|check\n\nImages: %s, all\n\n",
 			strings.Join(names(), ", "))
 		flags.PrintDefaults()
 	}
@@ -52,6 +55,9 @@ func run(args []string) error {
 	}
 	if in.checkout, err = filepath.Abs(in.checkout); err != nil {
 		return err
+	}
+	if slices.Equal(flags.Args(), []string{"check"}) {
+		return check(in)
 	}
 	wanted, err := pick(flags.Args())
 	if err != nil {

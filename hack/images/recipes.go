@@ -35,6 +35,8 @@ var recipes = []recipe{
 // nonRoot is the user that the project's images run as: by number, which the kubelet needs for runAsNonRoot.
 const nonRoot = "65532:65532"
 
+const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // pauseImage holds a pod's namespaces open.
 func pauseImage(in inputs) (v1.Image, error) {
 	program, err := in.goBuild("hack/images", "./pause")
@@ -64,7 +66,8 @@ func operatorImage(in inputs) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return build(empty.Image, v1.Config{User: nonRoot, Entrypoint: []string{"/manager"}},
+	// Engines give an image from scratch a PATH.
+	return build(empty.Image, v1.Config{User: nonRoot, Entrypoint: []string{"/manager"}, Env: []string{searchPath}},
 		file{from: manager, to: "/manager", mode: 0o755},
 		file{from: poold, to: "/poold", mode: 0o755})
 }
@@ -80,7 +83,7 @@ func pythonImage(in inputs) (v1.Image, error) {
 		return nil, err
 	}
 	return build(image, v1.Config{
-		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
+		Env: []string{searchPath, "LANG=C.UTF-8"},
 		Cmd: []string{"python3"},
 	})
 }

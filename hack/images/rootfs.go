@@ -109,7 +109,7 @@ func install(root, tarball string) error {
 // debootstrap runs in mount and process namespaces of its own: it mounts /proc and /sys in the new root, and they
 // are to go with it, even when it is killed half-way.
 func debootstrap(root string) error {
-	if err := needDebootstrap(); err != nil {
+	if err := needProgram("debootstrap", "debootstrap", "debian-archive-keyring"); err != nil {
 		return err
 	}
 	mirror, err := debianMirror()
@@ -128,24 +128,23 @@ func debootstrap(root string) error {
 	return nil
 }
 
-func needDebootstrap() error {
-	for _, place := range []string{"/usr/sbin/debootstrap", "/usr/bin/debootstrap"} {
-		if _, err := os.Stat(place); err == nil {
+// needProgram installs Debian packages unless the program is there. sbin isn't on every root's PATH.
+func needProgram(program string, packages ...string) error {
+	for _, place := range []string{"/usr/sbin/", "/usr/bin/"} {
+		if _, err := os.Stat(place + program); err == nil {
 			return nil
 		}
 	}
-	return step("installing Debian's debootstrap", installDebootstrap)
+	return step("installing Debian's "+program, func() error { return aptInstall(program, packages) })
 }
 
-func installDebootstrap() error {
-	for _, args := range [][]string{
-		{"update", "--quiet"},
-		{"install", "--yes", "--quiet", "--no-install-recommends", "debootstrap", "debian-archive-keyring"},
-	} {
+func aptInstall(program string, packages []string) error {
+	install := append([]string{"install", "--yes", "--quiet", "--no-install-recommends"}, packages...)
+	for _, args := range [][]string{{"update", "--quiet"}, install} {
 		cmd := exec.Command("apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if output, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("debootstrap is missing, and apt-get %s failed: %w\n%s", args[0], err, output)
+			return fmt.Errorf("%s is missing, and apt-get %s failed: %w\n%s", program, args[0], err, output)
 		}
 	}
 	return nil

@@ -72,11 +72,17 @@ def test_fail_rate_is_a_part(demo: Worker) -> None:
     assert 200 < failed < 400
 
 
-@pytest.mark.parametrize("demo", [{"CRASH_RATE": "1"}], indirect=True)
+@pytest.mark.parametrize("demo", [{"CRASH_RATE": "1"}, {"CRASH": "1"}], indirect=True)
 def test_crash_rate(demo: Worker) -> None:
     with pytest.raises(AssertionError, match="the worker ended"):
         demo.call("echo")
     assert demo.exit_code() == -signal.SIGSEGV
+
+
+@pytest.mark.parametrize("demo", [{"CRASH": "0", "CRASH_RATE": "0", "FAIL_RATE": "0"}], indirect=True)
+def test_no_trouble_when_told_so(demo: Worker) -> None:
+    for n in range(20):
+        assert demo.call("echo", n=n).result == {"n": n}
 
 
 @pytest.mark.parametrize("demo", [{"SLOW_MS": "30", "LEAK_MB": "1"}], indirect=True)

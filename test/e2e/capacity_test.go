@@ -48,6 +48,7 @@ func TestO74_SizeBeyondThePodsLimits(t *testing.T) {
 func TestChangedImageCountsOutdatedPods(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.needsTheNode()
 	next := "localhost/workerpool-samples:" + w.namespace
 	_, err := cluster.InNode(w.ctx, "ctr", "--namespace=k8s.io", "images", "tag", "--force", samplesImage, next)
 	w.must(err)

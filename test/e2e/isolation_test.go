@@ -20,6 +20,7 @@ import (
 func TestO53_O73_ThreeUsers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.needsTheNode()
 	w.pool("main", v1alpha1.PoolV2, 2)
 	pods := w.start("main", 1, func(p *corev1.PodTemplateSpec) {
 		// The slots take the first container's user, so that the caller here is a second container.

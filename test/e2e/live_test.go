@@ -52,6 +52,7 @@ func TestO18_O67_P91_P92_SizeAndVersionLive(t *testing.T) {
 func TestP73_P75_WorkerKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.needsTheNode()
 	app, pods := w.serving("main", v1alpha1.PoolV2, 4)
 	interruptions := w.watchReadiness(&pods[0])
 	w.must(app.Begin(w.ctx, sleeping(8)))

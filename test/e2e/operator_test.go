@@ -79,6 +79,7 @@ func onlyOf(before, all []corev1.Pod) harness.Containers {
 // server refuses bad manifests by itself.
 func TestO9_O42_O48_O49_NoOperator(t *testing.T) {
 	w := newWorld(t)
+	w.needsTheNode()
 	app, pods := w.serving("main", v1alpha1.PoolV2, 2, weight(10))
 	w.scaleOperator(0)
 	t.Cleanup(func() { w.scaleOperator(2) })

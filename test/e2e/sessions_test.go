@@ -23,7 +23,7 @@ func (w *world) ask(app *harness.App, method, path, body string, headers ...stri
 	for i := 0; i+1 < len(headers); i += 2 {
 		header.Set(headers[i], headers[i+1])
 	}
-	response, err := app.Pool(w.ctx, method, path, strings.NewReader(body), header)
+	response, err := app.Ask(w.ctx, method, path, strings.NewReader(body), header)
 	w.must(err)
 	return response
 }

@@ -130,7 +130,7 @@ func TestP70_RouterKilledUnderLoad(t *testing.T) {
 	begun := time.Now()
 	down := time.Duration(0)
 	w.eventually("the router again", func() (bool, string) {
-		response, err := app.Pool(w.ctx, "GET", "/v1/status", strings.NewReader(""), nil)
+		response, err := app.Ask(w.ctx, "GET", "/v1/status", strings.NewReader(""), nil)
 		if err == nil && response.Status == 200 {
 			down = time.Since(begun)
 			return true, ""

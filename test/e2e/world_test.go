@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"regexp"
 	"strings"
@@ -22,11 +23,10 @@ import (
 	"github.com/dspex/workerpool-operator/test/e2e/harness"
 )
 
-const (
-	samplesImage = "localhost/workerpool-samples:dev"
-	// patience with any one thing that has to come about.
-	patience = 90 * time.Second
-)
+// patience with any one thing that has to come about.
+const patience = 90 * time.Second
+
+var samplesImage = harness.ImagesFromEnv().Samples
 
 // world is what a test has at hand: a namespace and ways to change it and look at it. Whatever goes wrong in them ends
 // the test.
@@ -79,8 +79,19 @@ func (w *world) report(ctx context.Context) {
 
 func (w *world) must(err error) {
 	w.Helper()
+	if errors.Is(err, harness.ErrNotThisMachine) {
+		w.Skip(err)
+	}
 	if err != nil {
 		w.Fatal(err)
+	}
+}
+
+// needsTheNode skips a test that reaches into the cluster's node where that is another machine.
+func (w *world) needsTheNode() {
+	w.Helper()
+	if cluster.Existing() {
+		w.must(harness.ErrNotThisMachine)
 	}
 }
 
@@ -168,6 +179,7 @@ func (w *world) deployment(pool string, replicas int32, changes ...func(*corev1.
 	d.Name, d.Namespace, d.Spec.Replicas = pool, w.namespace, &replicas
 	d.Spec.Selector.MatchLabels = labels
 	d.Spec.Template.Labels = map[string]string{"app": pool, v1alpha1.PoolLabel: pool}
+	d.Spec.Template.Spec.Containers[0].Image = samplesImage
 	for _, change := range changes {
 		change(&d.Spec.Template)
 	}

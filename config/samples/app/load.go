@@ -180,7 +180,8 @@ func (s *session) next(ctx context.Context) bool {
 func (d *driver) call(s *session) {
 	begun := time.Now()
 	o := d.request(s.load)
-	o.latency = time.Since(begun)
+	o.at = time.Now()
+	o.latency = o.at.Sub(begun)
 	for _, t := range []*tally{d.total, d.second.Load(), s.tally} {
 		t.add(o)
 	}

@@ -117,6 +117,30 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// Replies end in any order; what counts is when they ended.
+func TestFirstErrorAndLastReply(t *testing.T) {
+	begun := time.Now()
+	at := func(ms int) time.Time { return begun.Add(time.Duration(ms) * time.Millisecond) }
+	counted := newTally()
+	for _, o := range []outcome{
+		{status: 200, version: "v2", at: at(1)},
+		{status: 500, version: "v2", problem: "python_error", at: at(5)},
+		{status: 500, version: "v2", problem: "python_error", at: at(4)},
+		{status: 200, version: "v2", at: at(9)},
+		{status: 200, version: "v2", at: at(8)},
+		{status: 200, version: "v1", at: at(20)},
+	} {
+		counted.add(o)
+	}
+	f := counted.figures(time.Second)
+	if v2 := f.Versions["v2"]; !v2.FirstError.Equal(at(4)) || !v2.LastReply.Equal(at(9)) {
+		t.Errorf("v2: first error %v, last reply %v, want 4 ms and 9 ms after %v", v2.FirstError, v2.LastReply, begun)
+	}
+	if v1 := f.Versions["v1"]; !v1.FirstError.IsZero() || !v1.LastReply.Equal(at(20)) || f.Now.Before(begun) {
+		t.Errorf("v1: first error %v, last reply %v, now %v", v1.FirstError, v1.LastReply, f.Now)
+	}
+}
+
 func TestRate(t *testing.T) {
 	d, _ := newTestDriver(t)
 	got := d.run(t, Load{Callers: 8, Command: "echo", Count: 20, Rate: 200})

@@ -32,14 +32,17 @@ type Figures struct {
 	Versions map[string]VersionFigures `json:"versions"`
 	Errors   map[string]uint64         `json:"errors"` // by type; no_response: the connection failed
 	Seconds  float64                   `json:"seconds"`
+	Now      time.Time                 `json:"now"` // by the clock that VersionFigures' times are of
 }
 
 // VersionFigures are those of one version.
 type VersionFigures struct {
-	Requests uint64  `json:"requests"`
-	Errors   uint64  `json:"errors"`
-	P50      float64 `json:"p50ms"`
-	P95      float64 `json:"p95ms"`
+	Requests   uint64    `json:"requests"`
+	Errors     uint64    `json:"errors"`
+	P50        float64   `json:"p50ms"`
+	P95        float64   `json:"p95ms"`
+	FirstError time.Time `json:"firstError,omitzero"` // when the first bad reply came; absent: none
+	LastReply  time.Time `json:"lastReply,omitzero"`  // when the last reply came, good or bad
 }
 
 // outcome is how one request ended.
@@ -48,6 +51,7 @@ type outcome struct {
 	version string // that served; empty: none
 	problem string // type of the error; empty: none
 	latency time.Duration
+	at      time.Time // of its end
 }
 
 func (o outcome) lost() bool { return o.status == 0 || o.status >= http.StatusInternalServerError }
@@ -62,8 +66,9 @@ type tally struct {
 }
 
 type versionTally struct {
-	requests, errors uint64
-	latencies        latencies
+	requests, errors      uint64
+	latencies             latencies
+	firstError, lastReply time.Time
 }
 
 func newTally() *tally {
@@ -87,7 +92,13 @@ func (t *tally) add(o outcome) {
 	}
 	v.requests++
 	v.latencies.add(o.latency)
+	if o.at.After(v.lastReply) {
+		v.lastReply = o.at
+	}
 	if o.problem != "" {
+		if v.errors == 0 || o.at.Before(v.firstError) {
+			v.firstError = o.at
+		}
 		v.errors++
 		t.errors[o.problem]++
 	}
@@ -98,12 +109,13 @@ func (t *tally) figures(took time.Duration) Figures {
 	defer t.mu.Unlock()
 	f := Figures{
 		Requests: t.requests, Lost: t.lost, Errors: maps.Clone(t.errors),
-		Versions: map[string]VersionFigures{}, Seconds: took.Seconds(),
+		Versions: map[string]VersionFigures{}, Seconds: took.Seconds(), Now: time.Now(),
 	}
 	for version, v := range t.versions {
 		f.Versions[version] = VersionFigures{
 			Requests: v.requests, Errors: v.errors,
 			P50: v.latencies.quantile(0.50), P95: v.latencies.quantile(0.95),
+			FirstError: v.firstError, LastReply: v.lastReply,
 		}
 	}
 	return f

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -58,6 +59,7 @@ type Figures struct {
 	Errors   map[string]uint64         `json:"errors"`
 	Seconds  float64                   `json:"seconds"`
 	Running  bool                      `json:"running"`
+	Now      time.Time                 `json:"now"` // by the pod's clock, as the versions' times
 }
 
 // VersionFigures are those of one version; "none" had no answer from a worker.
@@ -66,6 +68,9 @@ type VersionFigures struct {
 	Errors   uint64  `json:"errors"`
 	P50      float64 `json:"p50ms"`
 	P95      float64 `json:"p95ms"`
+
+	FirstError time.Time `json:"firstError"` // zero: none
+	LastReply  time.Time `json:"lastReply"`
 }
 
 // Total are the figures since the application started.
@@ -121,7 +126,7 @@ func (a *App) do(ctx context.Context, method, path string, body, answer any) err
 	if err != nil {
 		return err
 	}
-	if response.Status != http.StatusOK {
+	if response.Status/100 != 2 {
 		return fmt.Errorf("application in %s: %s %s: status %d: %s", a.Pod, method, path, response.Status, response.Body)
 	}
 	if err := json.Unmarshal(response.Body, answer); err != nil {
@@ -159,9 +164,14 @@ func (a *App) Call(ctx context.Context, command string, body io.Reader, header h
 	return a.send(ctx, http.MethodPost, "/pool/v1/commands/"+command, body, header)
 }
 
-// Pool makes one request of the pool's API from inside the pod, for example GET /v1/sessions/one.
-func (a *App) Pool(ctx context.Context, method, path string, body io.Reader, header http.Header) (Response, error) {
+// Ask makes one request of the pool's API from inside the pod, as it is, for example GET /v1/sessions/one.
+func (a *App) Ask(ctx context.Context, method, path string, body io.Reader, header http.Header) (Response, error) {
 	return a.send(ctx, method, "/pool"+path, body, header)
+}
+
+// Pool sends a request to the pod's router, for example POST /v1/sessions, and decodes what it answers.
+func (a *App) Pool(ctx context.Context, method, path string, body, answer any) error {
+	return a.do(ctx, method, "/pool"+path, body, answer)
 }
 
 func (a *App) send(ctx context.Context, method, path string, body io.Reader, header http.Header) (Response, error) {

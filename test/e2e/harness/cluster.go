@@ -1,5 +1,8 @@
-// Package harness is what the demo and the end-to-end tests share: the local cluster with the operator deployed, the
-// sample application in its pods, and what can be seen of a pod from the machine that the cluster runs on.
+// Package harness is what the demo and the end-to-end tests share: a cluster with the operator deployed, the sample
+// application in its pods, and what can be seen of a pod from the machine that the cluster runs on.
+//
+// The cluster is the local one of hack/cluster, or with CLUSTER=existing in the environment the current kubeconfig's.
+// What needs the local one's machine returns ErrNotThisMachine on the other.
 //
 // It returns errors and prints nothing but what it is given a writer for; the tests wrap it.
 package harness
@@ -27,20 +30,30 @@ import (
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
 
-// Cluster is a connection to the local cluster.
+// Cluster is a connection to a cluster.
 type Cluster struct {
 	client.WithWatch
 	Config *rest.Config
+	Images Images
 
-	http       *http.Client
-	kubeconfig string
-	kubectl    string // path of the program
-	checkout   string
+	http           *http.Client
+	existing       bool   // not the local one
+	context        string // of the kubeconfig, for an existing cluster
+	operatorDigest string // of the operator's image, as a node of an existing cluster has it
+	kubeconfig     string // of the local cluster
+	kubectl        string // path of the program
+	checkout       string
 }
 
-// Up starts the local cluster unless it runs, loads the project's images, and connects. The programs' own progress
-// goes to out.
+// Up starts the local cluster unless it runs, loads the project's images, and connects; with CLUSTER=existing it only
+// connects, and looks whether that cluster will do. The programs' own progress goes to out.
 func Up(ctx context.Context, out io.Writer) (*Cluster, error) {
+	if err := checkChoice(); err != nil {
+		return nil, err
+	}
+	if wantsExisting() {
+		return existing(ctx, out)
+	}
 	checkout, err := findCheckout()
 	if err != nil {
 		return nil, err
@@ -55,7 +68,7 @@ func Up(ctx context.Context, out io.Writer) (*Cluster, error) {
 	return Connect(ctx)
 }
 
-// Connect connects to the local cluster, whatever KUBECONFIG says: nothing here may ever reach another one.
+// Connect connects to the local cluster, whatever KUBECONFIG says: only who asks for another one may ever reach it.
 func Connect(ctx context.Context) (*Cluster, error) {
 	checkout, err := findCheckout()
 	if err != nil {
@@ -72,14 +85,14 @@ func Connect(ctx context.Context) (*Cluster, error) {
 	if len(lines) != 2 {
 		return nil, fmt.Errorf("go run ./hack/cluster env: no kubeconfig and kubectl in %q", output)
 	}
-	c := &Cluster{kubeconfig: lines[0], kubectl: lines[1], checkout: checkout}
+	c := &Cluster{Images: assembled, kubeconfig: lines[0], kubectl: lines[1], checkout: checkout}
+	if c.Config, err = clientcmd.BuildConfigFromFlags("", c.kubeconfig); err != nil {
+		return nil, err
+	}
 	return c, c.dial()
 }
 
 func (c *Cluster) dial() (err error) {
-	if c.Config, err = clientcmd.BuildConfigFromFlags("", c.kubeconfig); err != nil {
-		return err
-	}
 	log.SetLogger(logr.Discard())
 	c.Config.QPS = -1 // tests aren't to be throttled by their own client
 	if c.http, err = rest.HTTPClientFor(c.Config); err != nil {
@@ -99,9 +112,7 @@ func (c *Cluster) Path(elements ...string) string {
 
 // Kubectl runs kubectl in the checkout and returns what it printed, on both streams.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, c.kubectl, args...)
-	cmd.Dir = c.checkout
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig)
+	cmd := c.kubectlCommand(ctx, args...)
 	output, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(output), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, output)
@@ -109,8 +120,26 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return string(output), nil
 }
 
+func (c *Cluster) kubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
+	if c.existing {
+		args = append([]string{"--context", c.context}, args...)
+	}
+	cmd := exec.CommandContext(ctx, c.kubectl, args...)
+	cmd.Dir = c.checkout
+	if !c.existing {
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig)
+	}
+	return cmd
+}
+
+// Existing reports whether this is the cluster of the current kubeconfig, and not the local one.
+func (c *Cluster) Existing() bool { return c.existing }
+
 // InNode runs a command in the node's namespaces and returns its standard output.
 func (c *Cluster) InNode(ctx context.Context, args ...string) (string, error) {
+	if c.existing {
+		return "", ErrNotThisMachine
+	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"run", "./hack/cluster", "exec", "--"}, args...)...)
 	cmd.Dir, cmd.Stderr = c.checkout, os.Stderr
 	output, err := cmd.Output()

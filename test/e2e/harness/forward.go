@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 )
@@ -15,8 +14,7 @@ var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+)`)
 // Forward opens a port of the loopback that leads to a pod or service, such as "service/name", and returns its
 // address. It closes when ctx ends.
 func (c *Cluster) Forward(ctx context.Context, namespace, target string, port int) (address string, err error) {
-	cmd := exec.CommandContext(ctx, c.kubectl, "-n", namespace, "port-forward", target, ":"+strconv.Itoa(port))
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig)
+	cmd := c.kubectlCommand(ctx, "-n", namespace, "port-forward", target, ":"+strconv.Itoa(port))
 	cmd.Stderr = os.Stderr
 	output, err := cmd.StdoutPipe()
 	if err != nil {

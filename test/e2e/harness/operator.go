@@ -17,23 +17,26 @@ const (
 	// OperatorName is its Deployment's name there.
 	OperatorName = "workerpool-operator"
 
-	operatorImage = "localhost/workerpool-operator:dev"
 	// digestAnnotation on the operator's Deployment is the image that its pods were started from: the tag :dev
 	// stands for whatever was built last.
 	digestAnnotation = "hack.dspex.dev/image-digest"
 )
 
-// DeployOperator applies config/default, restarts the operator when its image was built anew, and waits until all
+// DeployOperator applies config/default, with the cluster's names of the images, restarts the operator when its image was built anew, and waits until all
 // its replicas are available.
 func (c *Cluster) DeployOperator(ctx context.Context, out io.Writer) error {
 	before, existed, err := c.operator(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := c.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-k", "config/default"); err != nil {
+	manifests, err := c.Manifests()
+	if err != nil {
 		return err
 	}
-	digest, err := c.imageDigest(ctx, operatorImage)
+	if _, err := c.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-k", manifests); err != nil {
+		return err
+	}
+	digest, err := c.imageDigest(ctx, c.Images.Operator)
 	if err != nil {
 		return err
 	}
@@ -58,8 +61,11 @@ func (c *Cluster) operator(ctx context.Context) (deployment appsv1.Deployment, e
 	return deployment, err == nil, err
 }
 
-// imageDigest is that of an image as the cluster's containerd has it.
+// imageDigest is that of the operator's image as the cluster's containerd has it.
 func (c *Cluster) imageDigest(ctx context.Context, image string) (string, error) {
+	if c.existing {
+		return c.operatorDigest, nil
+	}
 	table, err := c.InNode(ctx, "ctr", "--namespace=k8s.io", "images", "list", "name=="+image)
 	if err != nil {
 		return "", err

@@ -45,6 +45,9 @@ func (p Process) IsWorker() bool {
 
 // Processes returns the processes of a pod's containers.
 func Processes(pod *corev1.Pod) ([]Process, error) {
+	if wantsExisting() {
+		return nil, ErrNotThisMachine
+	}
 	names := map[string]string{}
 	for _, s := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
 		if _, id, ok := strings.Cut(s.ContainerID, "://"); ok {

@@ -8,6 +8,7 @@ Trouble for a whole revision comes from its environment, so that a "bad version"
     SLOW_MS=20        all work takes that much longer, milliseconds
     HANG_RATE=0.01    that part of all work never ends
     CRASH_RATE=0.01   that part of all work ends its process with SIGSEGV
+    CRASH=1           all work does: CRASH_RATE=1
     LEAK_MB=1         all work leaves that much memory behind, MiB
     IMPORT_FAIL=1     importing the module raises
 
@@ -25,13 +26,18 @@ from typing import Any, Dict, List
 
 from poolworker import command, worker_id
 
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
+
+
 FAIL_RATE = float(os.environ.get("FAIL_RATE", "0"))
 SLOW_MS = float(os.environ.get("SLOW_MS", "0"))
 HANG_RATE = float(os.environ.get("HANG_RATE", "0"))
-CRASH_RATE = float(os.environ.get("CRASH_RATE", "0"))
+CRASH_RATE = 1.0 if _is_set("CRASH") else float(os.environ.get("CRASH_RATE", "0"))
 LEAK_MB = int(os.environ.get("LEAK_MB", "0"))
 
-if os.environ.get("IMPORT_FAIL", "") not in ("", "0"):
+if _is_set("IMPORT_FAIL"):
     raise RuntimeError("IMPORT_FAIL is set: this revision can't start")
 
 _leaked: List[bytearray] = []

@@ -33,7 +33,7 @@ func (w *world) keeps(app *harness.App, n int) {
 	w.Helper()
 	for i := range n {
 		session := fmt.Sprintf("session-%d", i)
-		if r := w.ask(app, "PATCH", "/v1/sessions/"+session, fmt.Sprintf(`{"n":%d}`, i)); r.Status != 200 {
+		if r := w.ask(app, "PATCH", "/v1/sessions/"+session, fmt.Sprintf(`{"patch":{"n":%d}}`, i)); r.Status != 200 {
 			w.Fatalf("session %s: %d %s", session, r.Status, r.Body)
 		}
 		program := fmt.Sprintf(`{"id":"p","command":"echo","inputs":{"n":%d},"session":%q}`, i, session)
@@ -120,9 +120,9 @@ func TestP57_P63_BadProgramsAndSessions(t *testing.T) {
 		"a signature":                      {"POST", "/v1/programs", `{"signature":"a -> b"}`, 400, "request_error/", "signature"},
 		"an unknown program":               {"POST", "/v1/programs/none/execute", `{}`, 404, "request_error/program_not_found", "none"},
 		"an unknown session":               {"GET", "/v1/sessions/none", "", 404, "request_error/session_not_found", "none"},
-		"an update of another version":     {"PATCH", "/v1/sessions/session-0?expectedVersion=7", `{"n":1}`, 409, "request_error/version_conflict", "7"},
+		"an update of another version":     {"PATCH", "/v1/sessions/session-0", `{"patch":{"n":1},"expectedVersion":7}`, 409, "request_error/version_conflict", "7"},
 		"a session id of 1 MB":             {"POST", "/v1/sessions", `{"id":"` + strings.Repeat("x", 1<<20) + `"}`, 400, "request_error/invalid_id", "bytes"},
-		"an update that isn't an object":   {"PATCH", "/v1/sessions/session-0", `[1]`, 400, "request_error/invalid_payload", "object"},
+		"an update that isn't an object":   {"PATCH", "/v1/sessions/session-0", `{"patch":[1]}`, 400, "request_error/invalid_payload", "object"},
 		"the end of the anonymous session": {"DELETE", "/v1/sessions/anonymous", "", 400, "request_error/invalid_id", "everyone"},
 	} {
 		t.Run(name, func(t *testing.T) {

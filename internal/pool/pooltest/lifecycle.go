@@ -47,8 +47,8 @@ var lifecycle = map[string]story{
 		b.spec.InitTimeout = 2 * time.Second
 		s := b.start()
 		child := 0
-		await(b.T, "child of the module", func() bool { child = readPID(file); return child != 0 })
-		await(b.T, "child killed with its group", func() bool { return !alive(child) })
+		b.until("child of the module", func() bool { child = readPID(file); return child != 0 })
+		b.until("child killed with its group", func() bool { return !alive(child) })
 		s.await("failure counted", func(st pool.Stats) bool { return st.Exits["boot"] > 0 })
 	},
 

@@ -16,7 +16,7 @@ var lifecycle = map[string]story{
 	"TestP2_StartsOverlap": func(b *bench) {
 		b.limits.Size = 8
 		b.spec.Env = append(b.spec.Env, "FIXTURE_RENDEZVOUS="+b.TempDir()+":8")
-		b.ready() // never, if one start waited for the end of another
+		b.start().awaitReady(8) // never, if one start waited for the end of another
 	},
 
 	"TestP6_BadInterpreter": func(b *bench) {
@@ -36,7 +36,7 @@ var lifecycle = map[string]story{
 		begin := time.Now()
 		_, err := s.call("echo", args{"value": 1})
 		s.wants(err, pool.ResourceError, pool.NotAvailable)
-		if waited := time.Since(begin); waited > 5*time.Second || !strings.Contains(err.Message, "no_such_module") {
+		if waited := time.Since(begin); waited > 2*time.Second || !strings.Contains(err.Message, "no_such_module") {
 			b.Errorf("refused after %s with %q; want at once, with the reason", waited, err.Message)
 		}
 	},
@@ -112,7 +112,7 @@ var lifecycle = map[string]story{
 			})
 		}
 		all.Wait()
-		if took := time.Since(begin); took > 3*time.Second {
+		if took := time.Since(begin); took > 2*time.Second {
 			b.Errorf("took %s with a grace of 300 ms", took)
 		}
 		s.wants((<-hung).err, pool.ResourceError, pool.NotAvailable)

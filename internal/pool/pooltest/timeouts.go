@@ -37,6 +37,8 @@ var timeouts = map[string]story{
 			b.Errorf("queued %d, busy %d after a queue timeout; want 0, 1", st.Queued, st.Busy)
 		}
 		running.release()
+		s.limits.Checkout = b.patience
+		s.Configure(s.limits)
 		if again := s.pid(); again != pid {
 			b.Errorf("worker %d was replaced by %d", pid, again)
 		}

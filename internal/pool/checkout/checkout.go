@@ -119,6 +119,7 @@ func (p *Pool) Stats() pool.Stats { return p.line.Stats(pool.V2, p.crew) }
 // Close ends the pool; see pool.Pool.
 func (p *Pool) Close(ctx context.Context) error {
 	emptied, _ := p.line.Close()
+	p.crew.Freeze()
 	select {
 	case <-emptied:
 	case <-ctx.Done():

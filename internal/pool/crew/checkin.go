@@ -179,7 +179,7 @@ func (c *Crew) refuse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := !c.closed
-	c.closed = true
+	c.frozen, c.closed = true, true
 	return first
 }
 

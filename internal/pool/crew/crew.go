@@ -96,6 +96,7 @@ type Crew struct {
 	size, overflow int
 	members        map[*Member]struct{}
 	boot           bootLog
+	frozen         bool // no more starts
 	closed         bool
 	spawned        uint64
 	destroyed      uint64
@@ -124,6 +125,14 @@ func (c *Crew) Configure(size, overflow int) {
 	c.size, c.overflow = size, overflow
 	c.mu.Unlock()
 	c.Poke()
+}
+
+// Freeze makes the crew start no more members, not even in the place of those that end: a pool that is being closed
+// needs none for what is left.
+func (c *Crew) Freeze() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen = true
 }
 
 // Changed receives (coalesced) when a member came, got ready or went, and when starts begin or cease to fail.
@@ -219,7 +228,7 @@ func (c *Crew) add(ctx context.Context) {
 	m := &Member{startedAt: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.frozen {
 		return
 	}
 	c.members[m] = struct{}{}

@@ -19,10 +19,9 @@ var _ crew.Line = line{}
 
 // operation waits for its turn, then is run by the owner.
 type operation struct {
-	pool   string
 	since  time.Time
 	run    func(*crew.Member) worker.Outcome
-	done   chan worker.Outcome // buffered
+	done   chan worker.Outcome // buffered; closed without one: the pool has closed
 	queued bool                // guarded by the line's lock: its owner hasn't taken it
 }
 
@@ -32,7 +31,7 @@ func (op *operation) Since() time.Time { return op.since }
 // Refuse implements crew.Waiter.
 func (op *operation) Refuse() {
 	op.queued = false
-	op.done <- worker.Outcome{Err: pool.NewShuttingDown(op.pool)}
+	close(op.done)
 }
 
 // Offer makes the member a standby.

@@ -82,7 +82,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		return m.RoundTrip(ctx, worker.Call{Command: req.Command, Payload: req.Payload, Deadline: budget.OperationUntil(now)})
 	}
 	for again := false; ; again = true {
-		op := &operation{pool: p.name, since: submitted, run: run, done: make(chan worker.Outcome, 1)}
+		op := &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)}
 		out, err := p.turn(ctx, budget, op, again)
 		if err != nil {
 			reply.Wait = time.Since(submitted)
@@ -109,8 +109,8 @@ func (p *Pool) turn(ctx context.Context, b pool.Budget, op *operation, again boo
 	timer := time.NewTimer(time.Until(b.WaitUntil()))
 	defer timer.Stop()
 	select {
-	case out := <-op.done:
-		return out, nil
+	case out, ran := <-op.done:
+		return p.ended(out, ran)
 	case <-timer.C:
 		return p.giveUp(place, b.WaitError(p.name))
 	case <-ctx.Done():
@@ -123,7 +123,16 @@ func (p *Pool) giveUp(place *list.Element, err *pool.Error) (worker.Outcome, *po
 	if p.line.abandon(place) {
 		return worker.Outcome{}, err
 	}
-	return <-place.Value.(*operation).done, nil
+	out, ran := <-place.Value.(*operation).done
+	return p.ended(out, ran)
+}
+
+// ended judges what came out of an operation's channel.
+func (p *Pool) ended(out worker.Outcome, ran bool) (worker.Outcome, *pool.Error) {
+	if !ran {
+		return out, pool.NewShuttingDown(p.name)
+	}
+	return out, nil
 }
 
 // Configure changes the limits; see pool.Pool.
@@ -141,6 +150,7 @@ func (p *Pool) Stats() pool.Stats { return p.line.Stats(pool.V1, p.crew) }
 // Close ends the pool; see pool.Pool.
 func (p *Pool) Close(ctx context.Context) error {
 	emptied, first := p.line.Close()
+	p.crew.Freeze()
 	select {
 	case <-emptied:
 	case <-ctx.Done():

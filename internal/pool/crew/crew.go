@@ -53,30 +53,6 @@ type Demand struct {
 	IdleSince time.Time // of the member that has been idle longest; zero: none is idle
 }
 
-// Member is a worker of a crew.
-type Member struct {
-	idleSince time.Time // guarded by the Line's owner
-
-	// Guarded by the crew's lock.
-	worker    Worker // nil until its process is started
-	state     state
-	startedAt time.Time
-	readyAt   time.Time
-}
-
-type state uint8
-
-const (
-	starting state = iota
-	up             // idle or busy, as its Line knows
-	ending
-)
-
-// RoundTrip runs one operation on a member that the caller has checked out.
-func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
-	return m.worker.RoundTrip(ctx, c)
-}
-
 // Crew is the set of members. All methods are safe for concurrent use.
 type Crew struct {
 	launch  Launch

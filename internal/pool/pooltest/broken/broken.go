@@ -32,7 +32,7 @@ type Pool struct {
 type fault struct {
 	limits    func(*pool.Limits) // before the right pool gets them
 	launch    func(crew.Launch) crew.Launch
-	trip      func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome //nolint:revive // whose trip comes first
+	trip      func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome
 	do        func(ctx context.Context, right pool.Pool, req pool.Request) (pool.Reply, error)
 	configure func(right pool.Pool, limits pool.Limits)
 	stats     func(*pool.Stats)

@@ -36,6 +36,16 @@ var figures = []Pool{
 		make:  func() fault { return telling(func(s *pool.Stats) { s.Boot = nil }) },
 	},
 	{
+		Fault: "why no worker starts isn't told", Version: pool.V2, Test: "TestP6_BadInterpreter", Says: "doesn't name the interpreter",
+		make: func() fault {
+			return telling(func(s *pool.Stats) {
+				if s.Boot != nil {
+					s.Boot = &pool.BootFailure{Reason: s.Boot.Reason, Message: "no worker starts"}
+				}
+			})
+		},
+	},
+	{
 		Fault: "operations hold the lock of the figures", Version: pool.V2, Test: "TestP16_StalledOperationDelaysNobody",
 		Says: "beside a stalled operation",
 		make: lockedFigures,

@@ -61,6 +61,15 @@ var queues = []Pool{
 		make: lookThenCount,
 	},
 	{
+		Fault: "one more runs than there should be workers", Version: pool.V2, Test: "TestP15_OneMoreWaits", Says: "took only",
+		make: func() fault {
+			return fault{
+				limits: func(l *pool.Limits) { l.Size++ },
+				stats:  func(s *pool.Stats) { s.Ready-- },
+			}
+		},
+	},
+	{
 		Fault: "Configure drops what waits", Version: pool.V2, Test: "TestConfigureSparesWhatWaits", Says: "an operation ended with",
 		make: dropping,
 	},

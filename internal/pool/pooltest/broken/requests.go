@@ -1,6 +1,7 @@
 package broken
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -51,6 +52,21 @@ var requests = []Pool{
 		Fault: "how a worker ended is forgotten", Version: pool.V2, Test: "TestP77_EndsAreDistinguishable", Says: "want exit_status 5",
 		make: func() fault {
 			return failing(func(e *pool.Error) error { delete(e.Context, "exit_status"); return e })
+		},
+	},
+	{
+		Fault: "which signal ended a worker is forgotten", Version: pool.V1, Test: "TestP73_KilledWhileBusy", Says: "want signal SIGKILL",
+		make: func() fault {
+			return failing(func(e *pool.Error) error { delete(e.Context, "signal"); return e })
+		},
+	},
+	{
+		Fault: "payloads are cleaned", Version: pool.V2, Test: "TestP43_FuzzedEcho", Says: "echo (-want +got)",
+		make: func() fault {
+			return answering(func(r pool.Reply, err error) (pool.Reply, error) {
+				r.Payload = bytes.ReplaceAll(r.Payload, []byte(`\u0000`), nil)
+				return r, err
+			})
 		},
 	},
 	{

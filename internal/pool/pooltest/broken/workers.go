@@ -2,7 +2,9 @@ package broken
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -86,6 +88,31 @@ var workers = []Pool{
 		make: func() fault { return fault{launch: unnoticed} },
 	},
 	{
+		Fault: "a worker that broke the protocol is used again", Version: pool.V1, Test: "TestP42_RandomBytesFailOnlyTheirOperation",
+		Says: "echo: ", Limit: 2 * time.Second,
+		make: func() fault {
+			return fault{trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
+				out := w.RoundTrip(ctx, c)
+				if out.Discard == worker.ReasonProtocol || out.Discard == worker.ReasonTimeout {
+					out.Discard = ""
+				}
+				return out
+			}}
+		},
+	},
+	{
+		Fault: "a crash fails the next operation too", Version: pool.V2, Test: "TestP75_ConstantKilling", Says: "failed with",
+		make: contagious,
+	},
+	{
+		Fault: "a crash counts as retirement", Version: pool.V1, Test: "TestP80_CrashLoop", Says: "boot failure reported", Limit: 2 * time.Second,
+		make: func() fault { return fault{launch: asked} },
+	},
+	{
+		Fault: "only so many are ever replaced", Version: pool.V2, Test: "TestP74_KillOneHalfAll", Says: "ready workers", Limit: 2 * time.Second,
+		make: func() fault { return fault{launch: exhausted} },
+	},
+	{
 		Fault: "one start waits for another", Version: pool.V1, Test: "TestP2_StartsOverlap", Says: "ready workers", Limit: 3 * time.Second,
 		make: func() fault { return fault{launch: oneByOne} },
 	},
@@ -139,6 +166,47 @@ func twice(launch crew.Launch) crew.Launch {
 		}
 		before, err = launch()
 		return before, err
+	}
+}
+
+// contagious lets a crash fail the next operation as well, whoever runs it.
+func contagious() fault {
+	var sick atomic.Pointer[worker.Outcome]
+	return fault{trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
+		if out := sick.Swap(nil); out != nil {
+			return worker.Outcome{Err: out.Err}
+		}
+		out := w.RoundTrip(ctx, c)
+		if out.Discard == worker.ReasonExited {
+			sick.Store(&out)
+		}
+		return out
+	}}
+}
+
+// asked makes workers that say of any end of theirs that it had been asked for.
+func asked(launch crew.Launch) crew.Launch {
+	return func() (crew.Worker, error) {
+		w, err := launch()
+		if err != nil {
+			return nil, err
+		}
+		return obedient{w}, nil
+	}
+}
+
+type obedient struct{ crew.Worker }
+
+func (obedient) Ending() (worker.Reason, bool) { return worker.ReasonRetired, true }
+
+// exhausted starts five workers and no more.
+func exhausted(launch crew.Launch) crew.Launch {
+	var started atomic.Int64
+	return func() (crew.Worker, error) {
+		if started.Add(1) > 5 {
+			return nil, errors.New("no more")
+		}
+		return launch()
 	}
 }
 

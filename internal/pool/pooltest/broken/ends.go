@@ -57,7 +57,7 @@ var ends = []Pool{
 	},
 	{
 		Fault: "scaling down waits for traffic", Version: pool.V1, Test: "TestP92_ScaleDownSparesBusy", Says: "idle ones retired",
-		Limit: 2 * time.Second,
+		Limit: 1500 * time.Millisecond,
 		make: func() fault {
 			return fault{configure: func(right pool.Pool, limits pool.Limits) {
 				limits.Size = max(limits.Size, right.Stats().Limits.Size)

@@ -32,7 +32,7 @@ var figures = []Pool{
 	},
 	{
 		Fault: "a failure to start isn't told", Version: pool.V1, Test: "TestP8_DeterministicBootFailure", Says: "boot failure reported",
-		Limit: 2 * time.Second,
+		Limit: time.Second,
 		make:  func() fault { return telling(func(s *pool.Stats) { s.Boot = nil }) },
 	},
 	{
@@ -52,7 +52,7 @@ var figures = []Pool{
 	},
 	{
 		Fault: "overflow is accepted and ignored", Version: pool.V2, Test: "TestP14_OverflowComesAndGoes", Says: "two extra workers under load",
-		Limit: 2 * time.Second,
+		Limit: time.Second,
 		make:  func() fault { return fault{limits: func(l *pool.Limits) { l.Overflow = 0 }} },
 	},
 	{

@@ -28,22 +28,22 @@ var queues = []Pool{
 	},
 	{
 		Fault: "a worker handed to somebody who has gone is lost", Version: pool.V2, Test: "TestP25_GivingUpAtHandOver",
-		Says: "ready workers", Limit: 2 * time.Second,
+		Says: "ready workers", Limit: time.Second,
 		make: func() fault { return (&room{next: oldest, loses: true}).fault(size) },
 	},
 	{
 		Fault: "a wake-up is lost", Version: pool.V2, Test: "TestP19_IdlePoolServesOneRequest", Says: "an idle pool refused",
-		Limit: 2 * time.Second,
+		Limit: time.Second,
 		make:  func() fault { return (&room{next: oldest, sleeps: true}).fault(size) },
 	},
 	{
 		Fault: "who waits is never woken", Version: pool.V1, Test: "TestP18_FirstComeFirstServed", Says: "operation 1: request_error/cancelled",
-		Limit: 2 * time.Second,
+		Limit: time.Second,
 		make:  func() fault { return (&room{next: oldest, sleeps: true}).fault(size) },
 	},
 	{
 		Fault: "the queue takes one too many", Version: pool.V1, Test: "TestP31_BoundedQueueIsExact", Says: "all but those that fit refused",
-		Limit: 2 * time.Second,
+		Limit: time.Second,
 		make:  func() fault { return fault{limits: func(l *pool.Limits) { l.QueueLimit++ }} },
 	},
 	{
@@ -52,12 +52,12 @@ var queues = []Pool{
 	},
 	{
 		Fault: "the queue has no end", Version: pool.V2, Test: "TestP31_BoundedQueueIsExact", Says: "all but those that fit refused",
-		Limit: 2 * time.Second,
+		Limit: time.Second,
 		make:  func() fault { return fault{limits: func(l *pool.Limits) { l.QueueLimit = 1 << 20 }} },
 	},
 	{
 		Fault: "the queue's limit is looked at, then the request counted", Version: pool.V2, Test: "TestP31_BoundedQueueIsExact",
-		Says: "all but those that fit refused", Limit: 2 * time.Second,
+		Says: "all but those that fit refused", Limit: time.Second,
 		make: lookThenCount,
 	},
 	{

@@ -43,7 +43,7 @@ var workers = []Pool{
 	},
 	{
 		Fault: "cancelling doesn't reach the worker", Version: pool.V1, Test: "TestP29_CancelledOperation", Says: "want request_error/cancelled",
-		Limit: 2 * time.Second,
+		Limit: time.Second,
 		make: func() fault {
 			return fault{trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
 				return w.RoundTrip(context.WithoutCancel(ctx), c)
@@ -84,12 +84,12 @@ var workers = []Pool{
 	},
 	{
 		Fault: "a death is noticed at the next request only", Version: pool.V2, Test: "TestP72_KilledWhileIdle",
-		Says: "the dead one replaced, without traffic", Limit: 2 * time.Second,
+		Says: "the dead one replaced, without traffic", Limit: time.Second,
 		make: func() fault { return fault{launch: unnoticed} },
 	},
 	{
 		Fault: "a worker that broke the protocol is used again", Version: pool.V1, Test: "TestP42_RandomBytesFailOnlyTheirOperation",
-		Says: "echo: ", Limit: 2 * time.Second,
+		Says: "echo: ", Limit: time.Second,
 		make: func() fault {
 			return fault{trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
 				out := w.RoundTrip(ctx, c)
@@ -105,15 +105,15 @@ var workers = []Pool{
 		make: contagious,
 	},
 	{
-		Fault: "a crash counts as retirement", Version: pool.V1, Test: "TestP80_CrashLoop", Says: "boot failure reported", Limit: 2 * time.Second,
+		Fault: "a crash counts as retirement", Version: pool.V1, Test: "TestP80_CrashLoop", Says: "boot failure reported", Limit: time.Second,
 		make: func() fault { return fault{launch: asked} },
 	},
 	{
-		Fault: "only so many are ever replaced", Version: pool.V2, Test: "TestP74_KillOneHalfAll", Says: "ready workers", Limit: 2 * time.Second,
+		Fault: "only so many are ever replaced", Version: pool.V2, Test: "TestP74_KillOneHalfAll", Says: "ready workers", Limit: time.Second,
 		make: func() fault { return fault{launch: exhausted} },
 	},
 	{
-		Fault: "one start waits for another", Version: pool.V1, Test: "TestP2_StartsOverlap", Says: "ready workers", Limit: 3 * time.Second,
+		Fault: "one start waits for another", Version: pool.V1, Test: "TestP2_StartsOverlap", Says: "ready workers", Limit: 2 * time.Second,
 		make: func() fault { return fault{launch: oneByOne} },
 	},
 }

@@ -38,7 +38,7 @@ var changes = map[string]story{
 		s.succeeded(waiting)
 	},
 
-	"TestP94_CountersMove": func(b *bench) {
+	"TestP94_P97_CountersMove": func(b *bench) {
 		b.limits.Operation = 200 * time.Millisecond
 		b.limits.QueueLimit = 0
 		s := b.ready()

@@ -11,19 +11,19 @@ import (
 // figures are faults in what Stats tells.
 var figures = []Pool{
 	{
-		Fault: "a counter never moves", Version: pool.V1, Test: "TestP94_CountersMove", Says: "Shed is 0, want 1",
+		Fault: "a counter never moves", Version: pool.V1, Test: "TestP94_P97_CountersMove", Says: "Shed is 0, want 1",
 		make: func() fault { return telling(func(s *pool.Stats) { s.Shed = 0 }) },
 	},
 	{
-		Fault: "timeouts are counted twice", Version: pool.V2, Test: "TestP94_CountersMove", Says: "Timeouts is 2, want 1",
+		Fault: "timeouts are counted twice", Version: pool.V2, Test: "TestP94_P97_CountersMove", Says: "Timeouts is 2, want 1",
 		make: func() fault { return telling(func(s *pool.Stats) { s.Timeouts *= 2 }) },
 	},
 	{
-		Fault: "histograms are missing", Version: pool.V2, Test: "TestP94_CountersMove", Says: "nil pointer",
+		Fault: "histograms are missing", Version: pool.V2, Test: "TestP94_P97_CountersMove", Says: "nil pointer",
 		make: func() fault { return telling(func(s *pool.Stats) { s.Wait, s.Service, s.Start = nil, nil, nil }) },
 	},
 	{
-		Fault: "the reasons of exits are missing", Version: pool.V1, Test: "TestP94_CountersMove", Says: "Exits[timeout] is 0",
+		Fault: "the reasons of exits are missing", Version: pool.V1, Test: "TestP94_P97_CountersMove", Says: "Exits[timeout] is 0",
 		make: func() fault { return telling(func(s *pool.Stats) { s.Exits = nil }) },
 	},
 	{

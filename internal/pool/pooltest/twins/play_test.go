@@ -1,3 +1,5 @@
+// Package twins holds V1 against V2: what is asked of both in the same order has the same results and figures, to the
+// nanosecond where nothing runs side by side, but for the differences that its tests declare.
 package twins
 
 import (
@@ -14,6 +16,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/checkout"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/pooltest"
 	"github.com/dspex/workerpool-operator/internal/pool/serial"
 )
 
@@ -59,19 +62,19 @@ type record struct {
 	End      pool.Stats   // after Close
 }
 
-func open(ctx context.Context, v pool.Version, l crew.Launch, limits pool.Limits) pool.Pool {
-	log := slog.New(slog.DiscardHandler)
-	if v == pool.V1 {
-		return serial.New(ctx, name, l, limits, log)
-	}
+func v1(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+	return serial.New(ctx, name, l, limits, log)
+}
+
+func v2(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
 	return checkout.New(ctx, name, l, limits, log)
 }
 
-// play does what the scenario says with a pool of version v, in a bubble whose time is nobody else's.
-func play(t *testing.T, v pool.Version, sc scenario) (rec record) {
+// play does what the scenario says with a pool, in a bubble whose time is nobody else's.
+func play(t *testing.T, open pooltest.Factory, sc scenario) (rec record) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{}
-		p := player{T: t, Pool: open(t.Context(), v, s.launch, sc.Limits), rec: &rec, stage: s}
+		p := player{T: t, Pool: open(t.Context(), name, s.launch, sc.Limits, slog.New(slog.DiscardHandler)), rec: &rec, stage: s}
 		synctest.Wait()
 		for _, st := range sc.Steps {
 			if sc.Alone && st.Submit != nil {

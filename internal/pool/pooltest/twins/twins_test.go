@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/pooltest"
+	"github.com/dspex/workerpool-operator/internal/pool/pooltest/broken"
 )
 
 // difference is one that is allowed: forget takes it out of a record. shown is a scenario that has it.
@@ -81,16 +83,16 @@ func submit(kind string, ms int) step {
 }
 
 // compare plays the scenario with both and returns what differs apart from what is allowed.
-func compare(t *testing.T, sc scenario, allowed []difference) string {
-	v1, v2 := play(t, pool.V1, sc), play(t, pool.V2, sc)
+func compare(t *testing.T, a, b pooltest.Factory, sc scenario, allowed []difference) string {
+	first, second := play(t, a, sc), play(t, b, sc)
 	for _, d := range allowed {
-		d.forget(&v1)
-		d.forget(&v2)
+		d.forget(&first)
+		d.forget(&second)
 	}
-	if reflect.DeepEqual(v1, v2) { // a hundred times as fast as cmp, with all those histograms
+	if reflect.DeepEqual(first, second) { // a hundred times as fast as cmp, with all those histograms
 		return ""
 	}
-	return cmp.Diff(v1, v2)
+	return cmp.Diff(first, second)
 }
 
 func TestP22_SameResults(t *testing.T) {
@@ -105,7 +107,7 @@ func TestP22_SameResults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(r *rapid.T) {
 				sc := tc.mode.draw(r)
-				if diff := compare(t, sc, tc.allowed); diff != "" {
+				if diff := compare(t, v1, v2, sc, tc.allowed); diff != "" {
 					r.Fatalf("%s\nV1 and V2 differ (-V1 +V2):\n%s", sc, diff)
 				}
 			})
@@ -118,14 +120,41 @@ func TestP22_DeclaredDifferencesAreReal(t *testing.T) {
 	all := []difference{byVersion, byWorker, byOverflow, byWaiting}
 	for i, d := range all {
 		t.Run(d.name, func(t *testing.T) {
-			if diff := compare(t, d.shown, all); diff != "" {
+			if diff := compare(t, v1, v2, d.shown, all); diff != "" {
 				t.Errorf("differs in what isn't declared (-V1 +V2):\n%s", diff)
 			}
 			others := append(append([]difference{}, all[:i]...), all[i+1:]...)
-			if compare(t, d.shown, others) == "" {
+			if compare(t, v1, v2, d.shown, others) == "" {
 				t.Error("V1 and V2 don't differ")
 			}
 		})
+	}
+}
+
+// What a differential test finds in pools that are broken on purpose shows what it would find.
+func TestBrokenTwinIsNoticed(t *testing.T) {
+	wanted := map[string]bool{
+		"last come first served, by V2": true, "an expired request is executed": true,
+		"what was sent is sent again": true, "waiting isn't part of the budget": true, "an exception costs a worker": true,
+		"no other worker is tried when nothing was sent": true, "a counter never moves": true, "errors are swallowed": true,
+	}
+	drawn := rapid.Custom(mode{sizes: 1, stops: true, tight: true}.draw)
+	for _, p := range broken.Pools() {
+		if !wanted[p.Fault] {
+			continue
+		}
+		delete(wanted, p.Fault)
+		t.Run(p.Fault, func(t *testing.T) {
+			for seed := range 100 {
+				if compare(t, v1, p.Factory(v2), drawn.Example(seed), []difference{byVersion}) != "" {
+					return
+				}
+			}
+			t.Error("a hundred sequences show nothing")
+		})
+	}
+	if len(wanted) > 0 {
+		t.Errorf("there are no such pools: %v", wanted)
 	}
 }
 

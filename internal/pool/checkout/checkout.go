@@ -53,30 +53,31 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		return reply, err
 	}
 	defer p.line.Leave()
-	for again := false; ; again = true {
-		m, err := p.checkout(ctx, budget, submitted, again)
+	place, m, err := p.line.take(submitted, false)
+	for {
+		if place != nil {
+			m, err = p.wait(ctx, budget, place)
+		}
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)
 		if err != nil {
 			return reply, err
 		}
 		out := m.RoundTrip(ctx, worker.Call{Command: req.Command, Payload: req.Payload, Deadline: budget.OperationUntil(now)})
-		p.crew.Checkin(m, out.Discard)
-		if out.Retriable() {
-			continue
+		if !out.Retriable() {
+			p.crew.Checkin(m, out.Discard)
+			reply.Payload, reply.Service = out.Payload, out.Service
+			return reply, out.Err
 		}
-		reply.Payload, reply.Service = out.Payload, out.Service
-		return reply, out.Err
+		// Back in its place before the dead member is replaced: else somebody else would get the new one.
+		dead := m
+		place, m, err = p.line.take(submitted, true)
+		p.crew.Checkin(dead, out.Discard)
 	}
 }
 
-// checkout returns a member that is the caller's until Checkin. A request whose first member turned out to be dead
-// keeps its place before all others.
-func (p *Pool) checkout(ctx context.Context, b pool.Budget, submitted time.Time, again bool) (*crew.Member, *pool.Error) {
-	place, m, err := p.line.take(submitted, again)
-	if place == nil {
-		return m, err
-	}
+// wait returns a member that is the caller's until Checkin.
+func (p *Pool) wait(ctx context.Context, b pool.Budget, place *list.Element) (*crew.Member, *pool.Error) {
 	p.crew.Poke()
 	if broken := p.crew.Broken(); broken != nil {
 		return p.giveUp(place, pool.NewBroken(p.name, broken))

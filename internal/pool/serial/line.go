@@ -19,10 +19,11 @@ var _ crew.Line = line{}
 
 // operation waits for its turn, then is run by the owner.
 type operation struct {
-	since  time.Time
-	run    func(*crew.Member) worker.Outcome
-	done   chan worker.Outcome // buffered; closed without one: the pool has closed
-	queued bool                // guarded by the line's lock: its owner hasn't taken it
+	since time.Time
+	run   func(*crew.Member) worker.Outcome
+	done  chan worker.Outcome // buffered; closed without one: the pool has closed
+	place *list.Element       // guarded by the line's lock; nil: its owner has taken it, or it has ended
+	left  bool                // guarded by the line's lock: its caller has given up while it ran
 }
 
 // Since implements crew.Waiter.
@@ -30,7 +31,7 @@ func (op *operation) Since() time.Time { return op.since }
 
 // Refuse implements crew.Waiter.
 func (op *operation) Refuse() {
-	op.queued = false
+	op.place = nil
 	close(op.done)
 }
 
@@ -61,30 +62,47 @@ func (l line) next() (*operation, *crew.Member) {
 		return nil, nil
 	}
 	op := w.(*operation)
-	op.queued = false
+	op.place = nil
 	return op, l.Idle.PopOldest()
 }
 
-func (l line) enqueue(op *operation, again bool) (*list.Element, *pool.Error) {
+// enqueue lets an operation wait for its turn.
+func (l line) enqueue(op *operation) *pool.Error {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if err := l.Closed(); err != nil {
-		return nil, err
+		return err
 	}
-	op.queued = true
+	op.place = l.Enqueue(op, false)
 	l.wakeOwner()
-	return l.Enqueue(op, again), nil
+	return nil
 }
 
-// abandon leaves the queue; false: the owner runs the operation already.
-func (l line) abandon(place *list.Element) bool {
+// putBack returns an operation whose member turned out to be dead to its place before all others; false: its caller
+// is to be told instead.
+func (l line) putBack(op *operation) bool {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	op := place.Value.(*operation)
-	if !op.queued {
+	switch {
+	case op.left:
+		return false
+	case l.Closed() != nil:
+		op.Refuse()
+	default:
+		op.place = l.Enqueue(op, true)
+	}
+	return true
+}
+
+// abandon takes an operation out of the queue; false: its owner has it, or it has ended.
+func (l line) abandon(op *operation) bool {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	if op.place == nil {
+		op.left = true
 		return false
 	}
-	l.Dequeue(place)
-	op.queued = false
+	l.Dequeue(op.place)
+	op.place = nil
 	return true
 }

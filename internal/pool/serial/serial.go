@@ -6,7 +6,6 @@
 package serial
 
 import (
-	"container/list"
 	"context"
 	"log/slog"
 	"sync"
@@ -54,8 +53,11 @@ func (p *Pool) own() {
 			}
 		}
 		out := op.run(m)
+		again := out.Retriable() && p.line.putBack(op)
 		p.crew.Checkin(m, out.Discard)
-		op.done <- out
+		if !again {
+			op.done <- out
+		}
 	}
 }
 
@@ -81,30 +83,22 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		reply.Wait = now.Sub(submitted)
 		return m.RoundTrip(ctx, worker.Call{Command: req.Command, Payload: req.Payload, Deadline: budget.OperationUntil(now)})
 	}
-	for again := false; ; again = true {
-		op := &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)}
-		out, err := p.turn(ctx, budget, op, again)
-		if err != nil {
-			reply.Wait = time.Since(submitted)
-			return reply, err
-		}
-		if out.Retriable() {
-			continue
-		}
-		reply.Payload, reply.Service = out.Payload, out.Service
-		return reply, out.Err
+	out, err := p.turn(ctx, budget, &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)})
+	if err != nil {
+		reply.Wait = time.Since(submitted)
+		return reply, err
 	}
+	reply.Payload, reply.Service = out.Payload, out.Service
+	return reply, out.Err
 }
 
-// turn waits for the owner to run op. An operation whose first member turned out to be dead keeps its place before
-// all others.
-func (p *Pool) turn(ctx context.Context, b pool.Budget, op *operation, again bool) (worker.Outcome, *pool.Error) {
-	place, err := p.line.enqueue(op, again)
-	if err != nil {
+// turn waits for the owner to run op.
+func (p *Pool) turn(ctx context.Context, b pool.Budget, op *operation) (worker.Outcome, *pool.Error) {
+	if err := p.line.enqueue(op); err != nil {
 		return worker.Outcome{}, err
 	}
 	if broken := p.crew.Broken(); broken != nil {
-		return p.giveUp(place, pool.NewBroken(p.name, broken))
+		return p.giveUp(op, pool.NewBroken(p.name, broken))
 	}
 	timer := time.NewTimer(time.Until(b.WaitUntil()))
 	defer timer.Stop()
@@ -112,18 +106,22 @@ func (p *Pool) turn(ctx context.Context, b pool.Budget, op *operation, again boo
 	case out, ran := <-op.done:
 		return p.ended(out, ran)
 	case <-timer.C:
-		return p.giveUp(place, b.WaitError(p.name))
+		return p.giveUp(op, b.WaitError(p.name))
 	case <-ctx.Done():
-		return p.giveUp(place, pool.NewCancelled(p.name))
+		return p.giveUp(op, pool.NewCancelled(p.name))
 	}
 }
 
-// giveUp leaves the queue with err. An operation that is running already ends by its own deadline or context.
-func (p *Pool) giveUp(place *list.Element, err *pool.Error) (worker.Outcome, *pool.Error) {
-	if p.line.abandon(place) {
+// giveUp leaves the queue with err. An operation that is running already ends by its own deadline or context; should
+// its member turn out to be dead, it isn't run by another.
+func (p *Pool) giveUp(op *operation, err *pool.Error) (worker.Outcome, *pool.Error) {
+	if p.line.abandon(op) {
 		return worker.Outcome{}, err
 	}
-	out, ran := <-place.Value.(*operation).done
+	out, ran := <-op.done
+	if out.Retriable() {
+		return worker.Outcome{}, err
+	}
 	return p.ended(out, ran)
 }
 

@@ -54,6 +54,28 @@ var crowds = map[string]story{
 		order.check(b, n+1)
 	},
 
+	"TestP18_DeadWorkerCostsNoPlace": func(b *bench) {
+		const n = 8
+		s, release, order := b.gated(2)
+		defer close(release)
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() { s.served(byte(i)) })
+			s.await("submitted", func(st pool.Stats) bool { return st.Queued+len(order.all()) == i+1 })
+		}
+		held := s.Stats().Busy
+		for i := held; i < n; i++ {
+			order.script.spoilt.Store(1)
+			b.send(release)
+			b.until("the next one served", func() bool { return len(order.all()) == i+1 })
+		}
+		for range held {
+			b.send(release)
+		}
+		all.Wait()
+		order.check(b, n)
+	},
+
 	"TestP19_IdlePoolServesOneRequest": func(b *bench) {
 		sc := &script{run: func(_ context.Context, p []byte) []byte { return p }}
 		s := b.startWith(sc.launch)
@@ -154,8 +176,9 @@ var crowds = map[string]story{
 
 // sequence is the order in which operations were run, each known by the first byte of its payload.
 type sequence struct {
-	mu  sync.Mutex
-	ran []byte // guarded by mu
+	script *script // of the workers that run them
+	mu     sync.Mutex
+	ran    []byte // guarded by mu
 }
 
 func (q *sequence) note(operation byte) {
@@ -192,6 +215,7 @@ func (b *bench) gated(size int) (s *subject, release chan struct{}, order *seque
 		}
 		return p
 	}}
+	order.script = sc
 	s = b.startWith(sc.launch)
 	s.awaitUp(size)
 	return s, release, order

@@ -11,8 +11,10 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool/pooltest"
 )
 
-func TestContract(t *testing.T) {
-	pooltest.Run(t, pool.V2, func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
-		return checkout.New(ctx, name, l, limits, log)
-	})
+func makeV2(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+	return checkout.New(ctx, name, l, limits, log)
 }
+
+func TestContract(t *testing.T) { pooltest.Run(t, pool.V2, makeV2) }
+
+func BenchmarkPool(b *testing.B) { pooltest.Benchmark(b, makeV2) }

@@ -1,43 +1,63 @@
 package checkout
 
 import (
+	"container/list"
 	"time"
 
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 )
 
+// line is where callers wait for members. No member is idle while anyone waits.
+type line struct{ *crew.Gate }
+
+var _ crew.Line = line{}
+
+// waiter is a request that waits for a member.
+type waiter struct {
+	since  time.Time
+	member chan *crew.Member // room for the one value that is ever sent; nil means that the pool has closed
+}
+
+// Since implements crew.Waiter.
+func (w *waiter) Since() time.Time { return w.since }
+
+// Refuse implements crew.Waiter.
+func (w *waiter) Refuse() { w.member <- nil }
+
 // Offer hands the member to whoever has waited longest, else keeps it idle.
-func (p *Pool) Offer(m *crew.Member) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if w := p.waiters.Front(); w != nil {
-		p.waiters.Remove(w).(*waiter).member <- m
+func (l line) Offer(m *crew.Member) {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	if w := l.Next(); w != nil {
+		w.(*waiter).member <- m
 		return
 	}
-	p.idle.Push(m, time.Now())
+	l.Idle.Push(m, time.Now())
 }
 
-// Withdraw takes m out if it is idle.
-func (p *Pool) Withdraw(m *crew.Member) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.idle.Remove(m)
-}
-
-// WithdrawIdle takes out the member that has been idle longest, if it has been since t.
-func (p *Pool) WithdrawIdle(t time.Time) *crew.Member {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.idle.RemoveIdleSince(t)
-}
-
-// Demand tells what waits.
-func (p *Pool) Demand() crew.Demand {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d := crew.Demand{Waiting: p.waiters.Len(), IdleSince: p.idle.Since()}
-	if w := p.waiters.Front(); w != nil {
-		d.Oldest = w.Value.(*waiter).since
+// take returns an idle member, or the place of a new waiter.
+func (l line) take(submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	if err := l.Closed(); err != nil {
+		return nil, nil, err
 	}
-	return d
+	if m := l.Idle.PopNewest(); m != nil {
+		return nil, m, nil
+	}
+	return l.Enqueue(&waiter{since: submitted, member: make(chan *crew.Member, 1)}, again), nil, nil
+}
+
+// abandon leaves the queue, or returns the member that was handed over at the same moment.
+func (l line) abandon(place *list.Element) *crew.Member {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	select {
+	case m := <-place.Value.(*waiter).member:
+		return m
+	default:
+		l.Dequeue(place)
+		return nil
+	}
 }

@@ -180,7 +180,7 @@ func (c *Crew) refuse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := !c.closed
-	c.closed = true
+	c.frozen, c.closed = true, true
 	return first
 }
 

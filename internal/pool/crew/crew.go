@@ -54,30 +54,6 @@ type Demand struct {
 	IdleSince time.Time // of the member that has been idle longest; zero: none is idle
 }
 
-// Member is a worker of a crew.
-type Member struct {
-	idleSince time.Time // guarded by the Line's owner
-
-	// Guarded by the crew's lock.
-	worker    Worker // nil until its process is started
-	state     state
-	startedAt time.Time
-	readyAt   time.Time
-}
-
-type state uint8
-
-const (
-	starting state = iota
-	up             // idle or busy, as its Line knows
-	ending
-)
-
-// RoundTrip runs one operation on a member that the caller has checked out.
-func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
-	return m.worker.RoundTrip(ctx, c)
-}
-
 // Crew is the set of members. All methods are safe for concurrent use.
 type Crew struct {
 	launch  Launch
@@ -97,6 +73,7 @@ type Crew struct {
 	size, overflow int
 	members        map[*Member]struct{}
 	boot           bootLog
+	frozen         bool // no more starts
 	closed         bool
 	spawned        uint64
 	destroyed      uint64
@@ -126,6 +103,14 @@ func (c *Crew) Configure(size, overflow int) {
 	c.size, c.overflow = size, overflow
 	c.mu.Unlock()
 	c.Poke()
+}
+
+// Freeze makes the crew start no more members, not even in the place of those that end: a pool that is being closed
+// needs none for what is left.
+func (c *Crew) Freeze() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen = true
 }
 
 // Changed receives (coalesced) when a member came, got ready or went, and when starts begin or cease to fail.
@@ -221,7 +206,7 @@ func (c *Crew) add(ctx context.Context) {
 	m := &Member{startedAt: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.frozen {
 		return
 	}
 	c.members[m] = struct{}{}

@@ -168,6 +168,23 @@ func TestCheckinOfAMemberThatWasStruckOff(t *testing.T) {
 	})
 }
 
+// TestP9_FrozenCrewReplacesNobody has a member end while its pool waits for the last requests.
+func TestP9_FrozenCrewReplacesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var workers []*fakeWorker
+		c, end := newCrew(t, &fakeLine{}, func(_ int, w *fakeWorker) { workers = append(workers, w) })
+		defer end()
+		c.Configure(2, 0)
+		synctest.Wait()
+		c.Freeze()
+		workers[0].end(worker.ReasonTimeout)
+		time.Sleep(time.Minute)
+		if s := stats(c); s.Spawned != 2 || s.Destroyed != 1 {
+			t.Errorf("spawned %d, destroyed %d; want 2, 1", s.Spawned, s.Destroyed)
+		}
+	})
+}
+
 // TestP92_SurplusThatBecomesIdleLate has the crew plan between a member's being up and its being idle.
 func TestP92_SurplusThatBecomesIdleLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -32,9 +32,16 @@ const name = "tested"
 // patience is how long the suite waits for what must happen; nothing takes so long by design.
 const patience = 20 * time.Second
 
+// settings of a bench that differ where a pool is expected to fail.
+type settings struct {
+	patience time.Duration // with a pool whose workers are up; what a broken one never does is waited for so long
+	up       func()        // called when they are
+}
+
 // bench is what one test has: a pool of its own, and the proof at the end that nothing of it is left.
 type bench struct {
-	*testing.T
+	testing.TB
+	settings
 	version pool.Version
 	factory Factory
 	host    *worker.Host
@@ -44,7 +51,7 @@ type bench struct {
 }
 
 // newBench fails the test when it ends with one goroutine, file descriptor or process more than it began with.
-func newBench(t *testing.T, version pool.Version, factory Factory) *bench {
+func newBench(t testing.TB, version pool.Version, factory Factory, set settings) *bench {
 	spec := Spec(t)
 	leaks := goleak.IgnoreCurrent()
 	fds := openFDs(t)
@@ -54,18 +61,18 @@ func newBench(t *testing.T, version pool.Version, factory Factory) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		await(t, "children gone", func() bool { return len(children(t)) == 0 })
+		await(t, patience, "children gone", func() bool { return len(children(t)) == 0 })
 		if err := host.Close(); err != nil {
 			t.Error(err)
 		}
 		goleak.VerifyNone(t, leaks)
-		await(t, "file descriptors closed", func() bool { return openFDs(t) <= fds })
+		await(t, patience, "file descriptors closed", func() bool { return openFDs(t) <= fds })
 	})
 	return &bench{
-		T: t, version: version, factory: factory, host: host, logs: logs,
+		TB: t, settings: set, version: version, factory: factory, host: host, logs: logs,
 		spec: spec,
 		limits: pool.Limits{
-			Size: 1, QueueLimit: 100, Checkout: patience, Operation: patience, Drain: patience,
+			Size: 1, QueueLimit: 100, Checkout: set.patience, Operation: set.patience, Drain: set.patience,
 		},
 	}
 }
@@ -114,7 +121,7 @@ func (b *bench) startWith(launch crew.Launch) *subject {
 func (b *bench) ready() *subject {
 	b.Helper()
 	s := b.start()
-	s.awaitReady(b.limits.Size)
+	s.awaitUp(b.limits.Size)
 	return s
 }
 
@@ -137,13 +144,26 @@ func (s *subject) awaitReady(n int) {
 	s.await("ready workers", func(st pool.Stats) bool { return st.Ready == n && st.Starting == 0 && st.Busy == 0 })
 }
 
+// awaitUp waits for a pool's first workers: on a busy machine their starts take longer than anything that follows.
+func (s *subject) awaitUp(n int) {
+	s.Helper()
+	await(s, patience, "first workers", func() bool { return s.Stats().Ready == n })
+	s.up()
+}
+
 // await polls Stats: a pool's Changed doesn't tell of every figure.
 func (s *subject) await(what string, done func(pool.Stats) bool) {
 	s.Helper()
-	await(s.T, what, func() bool { return done(s.Stats()) })
+	s.until(what, func() bool { return done(s.Stats()) })
 }
 
-func await(t *testing.T, what string, done func() bool) {
+// until polls whatever has no event.
+func (b *bench) until(what string, done func() bool) {
+	b.Helper()
+	await(b, b.patience, what, done)
+}
+
+func await(t testing.TB, patience time.Duration, what string, done func() bool) {
 	t.Helper()
 	for until := time.Now().Add(patience); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {

@@ -24,7 +24,21 @@ var changes = map[string]story{
 		s.awaitReady(4)
 	},
 
-	"TestP94_CountersMove": func(b *bench) {
+	"TestConfigureSparesWhatWaits": func(b *bench) {
+		s := b.ready()
+		running := s.occupy()
+		waiting := s.async("sleep", args{"ms": 0, "value": "slept"})
+		s.await("one waiting", func(st pool.Stats) bool { return st.Queued == 1 })
+		s.limits.QueueLimit, s.limits.Operation = 0, s.limits.Operation-time.Millisecond
+		s.Configure(s.limits)
+		if st := s.Stats(); st.Queued != 1 || st.Limits != s.limits {
+			b.Errorf("queued %d, limits %+v after Configure; want 1, %+v", st.Queued, st.Limits, s.limits)
+		}
+		running.release()
+		s.succeeded(waiting)
+	},
+
+	"TestP94_P97_CountersMove": func(b *bench) {
 		b.limits.Operation = 200 * time.Millisecond
 		b.limits.QueueLimit = 0
 		s := b.ready()
@@ -34,7 +48,7 @@ var changes = map[string]story{
 		s.awaitReady(1)
 		_, _ = s.call("end", args{"how": "os._exit"})
 		s.awaitReady(1)
-		s.limits.Operation = patience
+		s.limits.Operation = b.patience
 		s.Configure(s.limits)
 		running := s.occupy()
 		_, _ = s.call("echo", args{"value": 1})
@@ -76,10 +90,6 @@ var serialOnly = map[string]story{
 				b.Errorf("do: %v", err)
 			}
 		}
-		for i, got := range *order {
-			if got != byte(i) {
-				b.Fatalf("served in the order %v", *order)
-			}
-		}
+		order.check(b, 10)
 	},
 }

@@ -3,6 +3,7 @@ package pooltest
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +17,7 @@ var crowds = map[string]story{
 		b.limits.Size, b.limits.QueueLimit = 4, 1000
 		sc := &script{run: func(_ context.Context, p []byte) []byte { return p }}
 		s := b.startWith(sc.launch)
-		s.awaitReady(4)
+		s.awaitUp(4)
 		const callers, each = 50, 2000
 		var all sync.WaitGroup
 		for range callers {
@@ -50,19 +51,37 @@ var crowds = map[string]story{
 		}
 		close(release)
 		all.Wait()
-		for i, got := range *order {
-			if got != byte(i) {
-				b.Fatalf("served in the order %v", *order)
-			}
+		order.check(b, n+1)
+	},
+
+	"TestP18_DeadWorkerCostsNoPlace": func(b *bench) {
+		const n = 8
+		s, release, order := b.gated(2)
+		defer close(release)
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() { s.served(byte(i)) })
+			s.await("submitted", func(st pool.Stats) bool { return st.Queued+len(order.all()) == i+1 })
 		}
+		held := s.Stats().Busy
+		for i := held; i < n; i++ {
+			order.script.spoilt.Store(1)
+			b.send(release)
+			b.until("the next one served", func() bool { return len(order.all()) == i+1 })
+		}
+		for range held {
+			b.send(release)
+		}
+		all.Wait()
+		order.check(b, n)
 	},
 
 	"TestP19_IdlePoolServesOneRequest": func(b *bench) {
 		sc := &script{run: func(_ context.Context, p []byte) []byte { return p }}
 		s := b.startWith(sc.launch)
-		s.awaitReady(1)
+		s.awaitUp(1)
 		for range 2000 {
-			if _, err := s.Do(b.Context(), pool.Request{Command: "x", Deadline: time.Now().Add(patience)}); err != nil {
+			if _, err := s.Do(b.Context(), pool.Request{Command: "x", Deadline: time.Now().Add(b.patience)}); err != nil {
 				b.Fatalf("an idle pool refused: %v", err)
 			}
 		}
@@ -96,8 +115,8 @@ var crowds = map[string]story{
 		if err := <-ends; err != nil {
 			b.Errorf("the one that a worker had: %v, want its result", err)
 		}
-		if len(*order) != 1 || (*order)[0] != 0 {
-			b.Errorf("workers got %v, want the first request alone", *order)
+		if ran := order.all(); len(ran) != 1 || ran[0] != 0 {
+			b.Errorf("workers got %v, want the first request alone", ran)
 		}
 	},
 
@@ -105,7 +124,7 @@ var crowds = map[string]story{
 		b.limits.Size = 2
 		sc := &script{run: func(context.Context, []byte) []byte { time.Sleep(50 * time.Microsecond); return nil }}
 		s := b.startWith(sc.launch)
-		s.awaitReady(2)
+		s.awaitUp(2)
 		var all sync.WaitGroup
 		var gaveUp atomic.Int64
 		for range 8 {
@@ -149,7 +168,7 @@ var crowds = map[string]story{
 				}
 			})
 		}
-		await(b.T, "all but those that fit refused", func() bool { return refused.Load() == submits-fits })
+		b.until("all but those that fit refused", func() bool { return refused.Load() >= submits-fits })
 		close(release)
 		all.Wait()
 		if served.Load() != fits {
@@ -188,22 +207,61 @@ var crowds = map[string]story{
 	},
 }
 
-// gated makes a pool of scripted workers that hold their operations until release is closed, and note the first
-// byte of each payload in the order in which they were run.
-func (b *bench) gated(size int) (s *subject, release chan struct{}, order *[]byte) {
-	release, order = make(chan struct{}), new([]byte)
+// sequence is the order in which operations were run, each known by the first byte of its payload.
+type sequence struct {
+	script *script // of the workers that run them
+	mu     sync.Mutex
+	ran    []byte // guarded by mu
+}
+
+func (q *sequence) note(operation byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ran = append(q.ran, operation)
+}
+
+func (q *sequence) all() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.ran)
+}
+
+// check wants n operations that were submitted as 0, 1, 2 and so on.
+func (q *sequence) check(b *bench, n int) {
+	b.Helper()
+	ran := q.all()
+	if len(ran) != n || !slices.IsSorted(ran) {
+		b.Errorf("%d of %d served, in the order %v", len(ran), n, ran)
+	}
+}
+
+// gated makes a pool of scripted workers that hold each operation until something comes from release or it is
+// closed.
+func (b *bench) gated(size int) (s *subject, release chan struct{}, order *sequence) {
+	release, order = make(chan struct{}), &sequence{}
 	b.limits.Size = size
-	var mu sync.Mutex
-	sc := &script{run: func(_ context.Context, p []byte) []byte {
-		mu.Lock()
-		*order = append(*order, p[0])
-		mu.Unlock()
-		<-release
+	sc := &script{run: func(ctx context.Context, p []byte) []byte {
+		order.note(p[0])
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
 		return p
 	}}
+	order.script = sc
 	s = b.startWith(sc.launch)
-	s.awaitReady(size)
+	s.awaitUp(size)
 	return s, release, order
+}
+
+// send lets one held operation end.
+func (b *bench) send(release chan<- struct{}) {
+	b.Helper()
+	select {
+	case release <- struct{}{}:
+	case <-b.Context().Done():
+		b.Fatal("no operation is held")
+	}
 }
 
 func (s *subject) do(ctx context.Context, payload byte) *pool.Error {

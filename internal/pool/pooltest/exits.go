@@ -39,7 +39,7 @@ var exits = map[string]story{
 		}
 		_, err := s.call("end", args{"how": "os._exit"})
 		s.wants(err, pool.CommunicationError, pool.PortExited)
-		await(b.T, "grandchild gone", func() bool { return !alive(int(child)) })
+		b.until("grandchild gone", func() bool { return !alive(int(child)) })
 	},
 
 	"TestP78_StrayHoldsThePipe": func(b *bench) {
@@ -55,6 +55,6 @@ var exits = map[string]story{
 		if stray == 0 {
 			b.Fatal("no stray: the test would show nothing")
 		}
-		await(b.T, "stray gone", func() bool { return !alive(stray) })
+		b.until("stray gone", func() bool { return !alive(stray) })
 	},
 }

@@ -2,6 +2,8 @@ package pooltest
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,13 +99,23 @@ var failures = map[string]story{
 		}
 	},
 
+	"TestP52_NeverSentTwice": func(b *bench) {
+		s := b.ready()
+		file := filepath.Join(b.TempDir(), "mark")
+		_, err := s.call("mark_then_exit", args{"path": file})
+		s.wants(err, pool.CommunicationError, pool.PortExited)
+		if marks, _ := os.ReadFile(file); string(marks) != "executed\n" || !err.Sent {
+			b.Errorf("sent %v, executed:\n%swant true, once", err.Sent, marks)
+		}
+	},
+
 	"TestP74_KillOneHalfAll": func(b *bench) {
 		b.limits.Size = 4
 		s := b.ready()
 		for _, victims := range []int{1, 2, 4} {
 			for _, w := range s.Stats().Workers[:victims] {
 				kill(b, w.PID)
-				await(b.T, "process dead", func() bool { return !alive(w.PID) })
+				b.until("process dead", func() bool { return !alive(w.PID) })
 			}
 			s.awaitReady(4)
 			for i := range 20 {

@@ -16,7 +16,7 @@ var lifecycle = map[string]story{
 	"TestP2_StartsOverlap": func(b *bench) {
 		b.limits.Size = 8
 		b.spec.Env = append(b.spec.Env, "FIXTURE_RENDEZVOUS="+b.TempDir()+":8")
-		b.ready() // never, if one start waited for the end of another
+		b.start().awaitReady(8) // never, if one start waited for the end of another
 	},
 
 	"TestP6_BadInterpreter": func(b *bench) {
@@ -36,7 +36,7 @@ var lifecycle = map[string]story{
 		begin := time.Now()
 		_, err := s.call("echo", args{"value": 1})
 		s.wants(err, pool.ResourceError, pool.NotAvailable)
-		if waited := time.Since(begin); waited > 5*time.Second || !strings.Contains(err.Message, "no_such_module") {
+		if waited := time.Since(begin); waited > 2*time.Second || !strings.Contains(err.Message, "no_such_module") {
 			b.Errorf("refused after %s with %q; want at once, with the reason", waited, err.Message)
 		}
 	},
@@ -47,8 +47,8 @@ var lifecycle = map[string]story{
 		b.spec.InitTimeout = 2 * time.Second
 		s := b.start()
 		child := 0
-		await(b.T, "child of the module", func() bool { child = readPID(file); return child != 0 })
-		await(b.T, "child killed with its group", func() bool { return !alive(child) })
+		b.until("child of the module", func() bool { child = readPID(file); return child != 0 })
+		b.until("child killed with its group", func() bool { return !alive(child) })
 		s.await("failure counted", func(st pool.Stats) bool { return st.Exits["boot"] > 0 })
 	},
 
@@ -112,7 +112,7 @@ var lifecycle = map[string]story{
 			})
 		}
 		all.Wait()
-		if took := time.Since(begin); took > 3*time.Second {
+		if took := time.Since(begin); took > 2*time.Second {
 			b.Errorf("took %s with a grace of 300 ms", took)
 		}
 		s.wants((<-hung).err, pool.ResourceError, pool.NotAvailable)

@@ -2,6 +2,7 @@ package pooltest
 
 import (
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -56,6 +57,28 @@ var checkoutOnly = map[string]story{
 		if r := <-stalled; r.err != nil {
 			b.Errorf("the stalled operation: %v", r.err)
 		}
+	},
+
+	"TestP18_OverflowKeepsTheOrder": func(b *bench) {
+		const n = 8
+		b.limits.Overflow = 1
+		s, release, order := b.gated(1)
+		defer close(release)
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() { s.served(byte(i)) })
+			s.await("submitted", func(st pool.Stats) bool { return st.Queued+st.Busy == i+1 && st.Busy > 0 })
+		}
+		s.await("an extra worker busy", func(st pool.Stats) bool { return st.Busy == 2 })
+		for i := 2; i < n; i++ {
+			b.send(release)
+			b.until("the next one served", func() bool { return len(order.all()) == i+1 })
+		}
+		for range 2 {
+			b.send(release)
+		}
+		all.Wait()
+		order.check(b, n)
 	},
 
 	"TestP14_OverflowComesAndGoes": func(b *bench) {

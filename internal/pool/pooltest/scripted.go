@@ -17,6 +17,7 @@ import (
 // callers hold the same worker.
 type script struct {
 	run    func(ctx context.Context, payload []byte) []byte
+	spoilt atomic.Int64 // so many operations to come find their worker useless, before anything is sent
 	made   atomic.Int64
 	shared atomic.Int64 // operations that found their worker taken
 	peak   atomic.Int64 // operations at the same time, all workers together, at most
@@ -68,6 +69,10 @@ func (w *scripted) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome 
 		w.script.shared.Add(1)
 	}
 	defer w.taken.Store(false)
+	if w.script.spoilt.Load() > 0 && w.script.spoilt.Add(-1) >= 0 {
+		e := pool.NewError(pool.CommunicationError, pool.PortExited, "worker %s had ended", w.id).With("pool", name)
+		return worker.Outcome{Err: e, Discard: worker.ReasonExited}
+	}
 	inside := w.script.inside.Add(1)
 	defer w.script.inside.Add(-1)
 	for peak := w.script.peak.Load(); inside > peak && !w.script.peak.CompareAndSwap(peak, inside); {

@@ -1,6 +1,9 @@
 package pooltest
 
 import (
+	"fmt"
+	"maps"
+	"os"
 	"testing"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -10,7 +13,35 @@ import (
 type story func(*bench)
 
 // Run checks a pool implementation against the whole contract. version says which promise about concurrency holds.
+// POOL_VERSION=v1|v2 picks one implementation; without it each runs.
 func Run(t *testing.T, version pool.Version, factory Factory) {
+	wanted, err := picked(os.Getenv("POOL_VERSION"), version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !wanted {
+		t.Skipf("POOL_VERSION asks for the other version than %s", version)
+	}
+	for title, tell := range contract(version) {
+		t.Run(title, func(t *testing.T) {
+			tell(newBench(t, version, factory, settings{patience: patience, up: func() {}}))
+		})
+	}
+}
+
+// picked tells whether POOL_VERSION asks for version.
+func picked(variable string, version pool.Version) (bool, error) {
+	switch pool.Version(variable) {
+	case "":
+		return true, nil
+	case pool.V1, pool.V2:
+		return variable == string(version), nil
+	}
+	return false, fmt.Errorf("POOL_VERSION is %q; set it to v1 or v2, or not at all to run both", variable)
+}
+
+// contract is every story that holds for a version, by its title.
+func contract(version pool.Version) map[string]story {
 	sets := []map[string]story{lifecycle, timeouts, failures, frames, exits, crowds, changes, programs}
 	switch version {
 	case pool.V1:
@@ -18,9 +49,9 @@ func Run(t *testing.T, version pool.Version, factory Factory) {
 	case pool.V2:
 		sets = append(sets, checkoutOnly)
 	}
+	all := map[string]story{}
 	for _, set := range sets {
-		for title, tell := range set {
-			t.Run(title, func(t *testing.T) { tell(newBench(t, version, factory)) })
-		}
+		maps.Copy(all, set)
 	}
+	return all
 }

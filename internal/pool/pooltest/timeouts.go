@@ -37,6 +37,8 @@ var timeouts = map[string]story{
 			b.Errorf("queued %d, busy %d after a queue timeout; want 0, 1", st.Queued, st.Busy)
 		}
 		running.release()
+		s.limits.Checkout = b.patience
+		s.Configure(s.limits)
 		if again := s.pid(); again != pid {
 			b.Errorf("worker %d was replaced by %d", pid, again)
 		}
@@ -133,7 +135,7 @@ var timeouts = map[string]story{
 		time.Sleep(50 * time.Millisecond) // into the handler: nothing tells from outside
 		cancel()
 		s.wants(<-ended, pool.RequestError, pool.Cancelled)
-		await(b.T, "finally block of the handler", func() bool { _, err := os.Stat(file); return err == nil })
+		b.until("finally block of the handler", func() bool { _, err := os.Stat(file); return err == nil })
 		if again := s.pid(); again == pid {
 			b.Error("a worker that was interrupted is used again")
 		}
@@ -154,8 +156,8 @@ func (b *bench) hangs(command string) {
 	if want := "after 300ms"; !strings.Contains(err.Message, want) {
 		b.Errorf("message %q lacks %q", err.Message, want)
 	}
-	await(b.T, "hung worker killed", func() bool { return !alive(pid) })
-	s.limits.Operation = patience
+	b.until("hung worker killed", func() bool { return !alive(pid) })
+	s.limits.Operation = b.patience
 	s.Configure(s.limits)
 	if again := s.pid(); again == pid {
 		b.Error("the hung worker serves again")

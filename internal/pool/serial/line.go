@@ -1,40 +1,108 @@
 package serial
 
 import (
+	"container/list"
 	"time"
 
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
+// line is where operations wait for their turn. The one that runs isn't in its queue.
+type line struct {
+	*crew.Gate
+	work chan struct{} // wakes the owner; room for one
+}
+
+var _ crew.Line = line{}
+
+// operation waits for its turn, then is run by the owner.
+type operation struct {
+	since time.Time
+	run   func(*crew.Member) worker.Outcome
+	done  chan worker.Outcome // buffered; closed without one: the pool has closed
+	place *list.Element       // guarded by the line's lock; nil: its owner has taken it, or it has ended
+	left  bool                // guarded by the line's lock: its caller has given up while it ran
+}
+
+// Since implements crew.Waiter.
+func (op *operation) Since() time.Time { return op.since }
+
+// Refuse implements crew.Waiter.
+func (op *operation) Refuse() {
+	op.place = nil
+	close(op.done)
+}
+
 // Offer makes the member a standby.
-func (p *Pool) Offer(m *crew.Member) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.idle.Push(m, time.Now())
-	p.wakeOwner()
+func (l line) Offer(m *crew.Member) {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	l.Idle.Push(m, time.Now())
+	l.wakeOwner()
 }
 
-// Withdraw takes m out if it is idle.
-func (p *Pool) Withdraw(m *crew.Member) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.idle.Remove(m)
-}
-
-// WithdrawIdle takes out the member that has been idle longest, if it has been since t.
-func (p *Pool) WithdrawIdle(t time.Time) *crew.Member {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.idle.RemoveIdleSince(t)
-}
-
-// Demand tells what waits.
-func (p *Pool) Demand() crew.Demand {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d := crew.Demand{Waiting: p.queue.Len(), IdleSince: p.idle.Since()}
-	if first := p.queue.Front(); first != nil {
-		d.Oldest = first.Value.(*operation).since
+func (l line) wakeOwner() {
+	select {
+	case l.work <- struct{}{}:
+	default:
 	}
-	return d
+}
+
+// next takes the first operation and a member for it; nil, nil when either is missing.
+func (l line) next() (*operation, *crew.Member) {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	if l.Idle.Len() == 0 {
+		return nil, nil
+	}
+	w := l.Next()
+	if w == nil {
+		return nil, nil
+	}
+	op := w.(*operation)
+	op.place = nil
+	return op, l.Idle.PopOldest()
+}
+
+// enqueue lets an operation wait for its turn.
+func (l line) enqueue(op *operation) *pool.Error {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	if err := l.Closed(); err != nil {
+		return err
+	}
+	op.place = l.Enqueue(op, false)
+	l.wakeOwner()
+	return nil
+}
+
+// putBack returns an operation whose member turned out to be dead to its place before all others; false: its caller
+// is to be told instead.
+func (l line) putBack(op *operation) bool {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	switch {
+	case op.left:
+		return false
+	case l.Closed() != nil:
+		op.Refuse()
+	default:
+		op.place = l.Enqueue(op, true)
+	}
+	return true
+}
+
+// abandon takes an operation out of the queue; false: its owner has it, or it has ended.
+func (l line) abandon(op *operation) bool {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	if op.place == nil {
+		op.left = true
+		return false
+	}
+	l.Dequeue(op.place)
+	op.place = nil
+	return true
 }

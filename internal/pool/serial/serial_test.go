@@ -11,8 +11,10 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool/serial"
 )
 
-func TestContract(t *testing.T) {
-	pooltest.Run(t, pool.V1, func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
-		return serial.New(ctx, name, l, limits, log)
-	})
+func makeV1(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+	return serial.New(ctx, name, l, limits, log)
 }
+
+func TestContract(t *testing.T) { pooltest.Run(t, pool.V1, makeV1) }
+
+func BenchmarkPool(b *testing.B) { pooltest.Benchmark(b, makeV1) }

@@ -1,0 +1,160 @@
+package crew
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+// Waiter is a request in a Gate's queue.
+type Waiter interface {
+	// Since is when it was submitted.
+	Since() time.Time
+	// Refuse ends it because the pool is shutting down. It is called under the Gate's lock and must not block.
+	Refuse()
+}
+
+// Gate is the part of a Line that is the same whatever way a pool serves: who may come in, who waits, which members
+// are idle, and when the last request has left. A pool's Line embeds it and adds Offer.
+type Gate struct {
+	name  string // of the pool, for errors
+	Meter pool.Meter
+
+	// Mu guards what follows. While it is held nothing blocks and nothing is called but methods of these fields.
+	Mu      sync.Mutex
+	Idle    Idle
+	queue   list.List // of Waiter, first come first
+	limits  pool.Limits
+	inside  int // requests admitted and not ended
+	closed  bool
+	emptied chan struct{} // closed when closed and inside is 0
+}
+
+// NewGate returns an open gate. name is the WorkerPool's.
+func NewGate(name string, limits pool.Limits) *Gate {
+	return &Gate{name: name, limits: limits, emptied: make(chan struct{})}
+}
+
+// Enter admits a request, which must Leave; or refuses it because the pool is closed or as many as it takes are
+// inside. V1 takes as many as V2 with the same limits, so that going back to V1 doesn't shrink the queue.
+func (g *Gate) Enter(req pool.Request, now time.Time) (pool.Budget, *pool.Error) {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	l, waiting := g.limits, g.queue.Len()
+	switch {
+	case g.closed:
+		return pool.Budget{}, pool.NewShuttingDown(g.name)
+	case g.inside >= l.Size+l.Overflow+l.QueueLimit:
+		busy := g.inside - waiting
+		return pool.Budget{}, pool.NewQueueFull(g.name, busy, waiting, g.Meter.RetryAfter(busy))
+	}
+	g.inside++
+	return pool.NewBudget(req, l, now), nil
+}
+
+// Leave ends a request's stay.
+func (g *Gate) Leave() {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	g.inside--
+	g.signalEmptied()
+}
+
+// signalEmptied is called whenever inside or closed has changed; the caller holds Mu.
+func (g *Gate) signalEmptied() {
+	if g.closed && g.inside == 0 {
+		close(g.emptied)
+	}
+}
+
+// Closed returns the error of a closed pool, else nil. The caller holds Mu.
+func (g *Gate) Closed() *pool.Error {
+	if g.closed {
+		return pool.NewShuttingDown(g.name)
+	}
+	return nil
+}
+
+// Enqueue puts a request at the end of the queue; or at its head, when it had its turn already and the member turned
+// out to be dead. The caller holds Mu.
+func (g *Gate) Enqueue(w Waiter, again bool) *list.Element {
+	if again {
+		return g.queue.PushFront(w)
+	}
+	return g.queue.PushBack(w)
+}
+
+// Dequeue takes a request out that is in the queue. The caller holds Mu.
+func (g *Gate) Dequeue(place *list.Element) { g.queue.Remove(place) }
+
+// Next takes out the request that has waited longest; nil when none waits. The caller holds Mu.
+func (g *Gate) Next() Waiter {
+	first := g.queue.Front()
+	if first == nil {
+		return nil
+	}
+	return g.queue.Remove(first).(Waiter)
+}
+
+// Withdraw implements Line.
+func (g *Gate) Withdraw(m *Member) bool {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	return g.Idle.Remove(m)
+}
+
+// WithdrawIdle implements Line.
+func (g *Gate) WithdrawIdle(t time.Time) *Member {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	return g.Idle.RemoveIdleSince(t)
+}
+
+// Demand implements Line.
+func (g *Gate) Demand() Demand {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	d := Demand{Waiting: g.queue.Len(), IdleSince: g.Idle.Since()}
+	if first := g.queue.Front(); first != nil {
+		d.Oldest = first.Value.(Waiter).Since()
+	}
+	return d
+}
+
+// Configure changes the limits; requests inside keep the budget that they entered with.
+func (g *Gate) Configure(limits pool.Limits) {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	g.limits = limits
+}
+
+// Stats returns the figures of the gate and of its crew, read under one lock so that they add up.
+func (g *Gate) Stats(v pool.Version, c *Crew) pool.Stats {
+	s := pool.Stats{Version: v}
+	g.Mu.Lock()
+	s.Limits, s.Ready, s.Queued = g.limits, g.Idle.Len(), g.queue.Len()
+	idle := g.Idle.Set()
+	c.Fill(&s)
+	g.Mu.Unlock()
+	g.Meter.Fill(&s)
+	s.Workers = c.Workers(idle)
+	return s
+}
+
+// Close takes no more requests and ends those that wait. The channel is closed when the last one has left. first
+// tells whether this is the first call.
+func (g *Gate) Close() (emptied <-chan struct{}, first bool) {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	if g.closed {
+		return g.emptied, false
+	}
+	g.closed = true
+	for w := g.Next(); w != nil; w = g.Next() {
+		w.Refuse()
+	}
+	g.signalEmptied()
+	return g.emptied, true
+}

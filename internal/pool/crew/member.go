@@ -1,0 +1,51 @@
+package crew
+
+import (
+	"context"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+)
+
+// Member is a worker of a crew.
+type Member struct {
+	idleSince time.Time // guarded by the Line's owner
+	failures  int       // in a row; whoever has it checked out
+
+	// Guarded by the crew's lock.
+	worker    Worker // nil until its process is started
+	state     state
+	startedAt time.Time
+	readyAt   time.Time
+}
+
+type state uint8
+
+const (
+	starting state = iota
+	up             // idle or busy, as its Line knows
+	ending
+)
+
+// maxFailures is how many failures of the infrastructure in a row end a worker that could be used again after each.
+// Most such failures (a timeout, a crash, a broken frame) end it at once; these are the errors of its own machinery
+// that it reports in good form.
+const maxFailures = 3
+
+// reasonFailing is why it is ended then.
+const reasonFailing worker.Reason = "failing"
+
+// RoundTrip runs one operation on a member that the caller has checked out.
+func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
+	out := m.worker.RoundTrip(ctx, c)
+	switch {
+	case out.Err == nil:
+		m.failures = 0
+	case out.Err.Infrastructure():
+		m.failures++
+	}
+	if m.failures >= maxFailures && out.Discard == "" {
+		out.Discard = reasonFailing
+	}
+	return out
+}

@@ -1,0 +1,56 @@
+package broken
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/checkout"
+	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/pooltest"
+	"github.com/dspex/workerpool-operator/internal/pool/serial"
+)
+
+// right are the pools that the contract passes; their own packages show it with the same Run.
+var right = map[pool.Version]pooltest.Factory{
+	pool.V1: func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+		return serial.New(ctx, name, l, limits, log)
+	},
+	pool.V2: func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+		return checkout.New(ctx, name, l, limits, log)
+	},
+}
+
+// The way in which broken pools are looked at must not break a right one. That the right ones pass the whole contract
+// is shown in their own packages.
+func TestRightPoolsPass(t *testing.T) {
+	for version, tests := range map[pool.Version][]string{
+		pool.V1: {"TestP13_OneAtATimeInOrder", "TestP18_FirstComeFirstServed", "TestP44_PythonExceptionKeepsWorker"},
+		pool.V2: {"TestP18_OverflowKeepsTheOrder", "TestP19_IdlePoolServesOneRequest", "TestP31_BoundedQueueIsExact", "TestP72_KilledWhileIdle"},
+	} {
+		for _, title := range tests {
+			if failures := pooltest.Check(t, version, title, right[version], 0); len(failures) > 0 {
+				t.Errorf("%s of %s: %q", title, version, failures)
+			}
+		}
+	}
+}
+
+// Each fault makes the test fail that names it, for the reason that it should.
+func TestContractNotices(t *testing.T) {
+	pools := Pools()
+	if len(pools) < 25 {
+		t.Errorf("%d broken pools; want at least 25", len(pools))
+	}
+	for _, p := range pools {
+		t.Run(p.Fault, func(t *testing.T) {
+			failures := pooltest.Check(t, p.Version, p.Test, p.Factory(right[p.Version]), p.Limit)
+			if !slices.ContainsFunc(failures, func(f string) bool { return strings.Contains(f, p.Says) }) {
+				t.Errorf("%s of %s says %q; want %q", p.Test, p.Version, failures, p.Says)
+			}
+		})
+	}
+}

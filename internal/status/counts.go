@@ -21,6 +21,14 @@ func Of(in Input) v1alpha1.WorkerPoolStatus {
 	if in.Problem == "" {
 		s.Stable = in.Decision.Assignment.Stable.DeepCopy()
 		s.Canary = in.Decision.Assignment.Canary.DeepCopy()
+		s.Rollout = progressOf(&in)
+		s.BlockedRevision = in.Decision.Blocked
+		s.Hold = in.Decision.Hold.DeepCopy()
+		s.Handled = in.Decision.Handled
+		if r := in.Decision.Rollback; r != nil {
+			s.LastRollback = r.DeepCopy()
+		}
+		s.SerialCapacity = serialCapacity(&in)
 		s.Weight = weight(&in)
 		s.Pods = pods(&in)
 		s.Workers = workers(&in)
@@ -30,8 +38,21 @@ func Of(in Input) v1alpha1.WorkerPoolStatus {
 	return s
 }
 
+// progressOf is how far the canary has come, with its summary.
+func progressOf(in *Input) *v1alpha1.RolloutStatus {
+	r := in.Decision.Rollout.DeepCopy()
+	if r != nil && r.Steps > 0 {
+		r.Summary = fmt.Sprintf("%d/%d", r.Step, r.Steps)
+	}
+	return r
+}
+
+// weight of the canary. One that was rolled back has 0, also when it is gone from its slot.
 func weight(in *Input) v1alpha1.WeightStatus {
 	applied, desired := in.Decision.Applied.String(), in.Decision.Desired.String()
+	if in.blocked() && in.Decision.Assignment.Canary == nil {
+		applied, desired = rollout.Weight(0).String(), rollout.Weight(0).String()
+	}
 	return v1alpha1.WeightStatus{
 		Desired:  desired,
 		Applied:  applied,
@@ -54,8 +75,8 @@ func observed(in *Input) string {
 	if c == nil {
 		return ""
 	}
-	canary := in.Figures[c.Revision].Requests
-	return percent(canary, canary+in.Figures[in.Decision.Assignment.Stable.Revision].Requests)
+	canary := in.Figures[c.Revision].Counts.Requests
+	return percent(canary, canary+in.Figures[in.Decision.Assignment.Stable.Revision].Counts.Requests)
 }
 
 // percent of a part with up to two decimals; empty when there is no whole.
@@ -104,9 +125,9 @@ func versions(in *Input) []v1alpha1.VersionStatus {
 		out = append(out, v1alpha1.VersionStatus{
 			Version:     v1alpha1.PoolVersion(f.Version),
 			Revision:    revision,
-			Requests:    int64(f.Requests),
-			ErrorRate:   percent(f.Errors, f.Requests),
-			TimeoutRate: percent(f.Timeouts, f.Requests),
+			Requests:    int64(f.Counts.Requests),
+			ErrorRate:   percent(f.Counts.Failed(), f.Counts.Executed()),
+			TimeoutRate: percent(f.Counts.TimedOut(), f.Counts.Executed()),
 			P50:         rounded(f.P50), P95: rounded(f.P95), P99: rounded(f.P99),
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 	"github.com/dspex/workerpool-operator/internal/status"
 )
@@ -21,18 +22,18 @@ func TestCounts(t *testing.T) {
 		Pool: pool(), Decision: canary(rollout.CanaryProgressing, 500, 2500), Now: t0,
 		Pods: []status.Pod{pod("one", v1, v2), idle, away, plain},
 		Figures: map[string]status.Figures{
-			"2222": {Version: "v2", Requests: 100, Errors: 1, P95: 12345678 * time.Nanosecond},
-			"1111": {Version: "v1", Requests: 1900, Timeouts: 19},
-			"0000": {Version: "v1", Requests: 7},
+			"2222": {Version: "v2", Counts: analysis.Counts{Requests: 100, Errors: 1}, P95: 12345678 * time.Nanosecond},
+			"1111": {Version: "v1", Counts: analysis.Counts{Requests: 2900, Timeouts: 19, CallerErrors: 600, UpstreamErrors: 400}},
+			"0000": {Version: "v1", Counts: analysis.Counts{Requests: 7}},
 		},
 	})
 	want := v1alpha1.WorkerPoolStatus{
 		ObservedGeneration: 3, Stable: &v1, Canary: &v2,
-		Weight:  v1alpha1.WeightStatus{Desired: "25", Applied: "5", Observed: "5", Summary: "5→25"},
+		Weight:  v1alpha1.WeightStatus{Desired: "25", Applied: "5", Observed: "3.33", Summary: "5→25"},
 		Pods:    v1alpha1.PodsStatus{Matched: 4, Injected: 3, Acknowledged: 1, Unreachable: 1, Summary: "1/4"},
 		Workers: v1alpha1.WorkersStatus{Desired: 12, Ready: 12, Busy: 2, Summary: "12/12"},
 		Versions: []v1alpha1.VersionStatus{
-			{Version: "v1", Revision: "1111", Requests: 1900, ErrorRate: "0", TimeoutRate: "1", P50: ms(0), P95: ms(0), P99: ms(0)},
+			{Version: "v1", Revision: "1111", Requests: 2900, ErrorRate: "0", TimeoutRate: "1", P50: ms(0), P95: ms(0), P99: ms(0)},
 			{Version: "v2", Revision: "2222", Requests: 100, ErrorRate: "1", TimeoutRate: "0", P50: ms(0), P95: ms(12.3), P99: ms(0)},
 			{Version: "v1", Revision: "0000", Requests: 7, ErrorRate: "0", TimeoutRate: "0", P50: ms(0), P95: ms(0), P99: ms(0)},
 		},

@@ -48,6 +48,12 @@ func states(s *v1alpha1.WorkerPoolStatus) *v1alpha1.WorkerPoolStatus {
 	s = s.DeepCopy()
 	s.Versions, s.Weight.Observed = nil, ""
 	s.Workers.Ready, s.Workers.Busy, s.Workers.Summary = 0, 0, ""
+	if c := s.SerialCapacity; c != nil {
+		c.RequestsPerSecond, c.Load = "", ""
+		if !c.Exceeded {
+			s.SerialCapacity = nil
+		}
+	}
 	for i := range s.Conditions {
 		s.Conditions[i].Message = ""
 	}

@@ -1,0 +1,121 @@
+package controllers
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+	"github.com/dspex/workerpool-operator/internal/status"
+)
+
+// The API's defaults, for a spec that didn't pass through the API server.
+const (
+	defaultWindow     = 5 * time.Minute
+	defaultMinSamples = 100
+	defaultIncrease   = 0.01
+)
+
+// analyse compares the canary with the stable when a look is due, and plans the next one.
+func (r *WorkerPoolReconciler) analyse(_ context.Context, p *pass) error {
+	of, since, underWay := p.compared()
+	if !underWay {
+		return nil
+	}
+	grid := analysis.Grid{Start: since}
+	c := &p.memory.comparison
+	c.follow(of, grid, p.now)
+	counted := r.Fleet.Seen(p.key, of.canary, of.stable)
+	pods, span := c.count(counted, p.hasInForce(), window(&p.pool.Spec.Analysis), p.now)
+	p.sooner(grid.Next(p.now).Sub(p.now))
+	if !grid.Due(c.progress, p.now) {
+		return nil
+	}
+	canary, stable := status.Names(&p.memory.told.Assignment)
+	result := analysis.Decide(analysis.Input{
+		CanaryName: canary, StableName: stable, Pods: pods, Span: span,
+		Thresholds: thresholds(&p.pool.Spec, p.pool.Status.Rollout),
+		Grid:       grid, Progress: c.progress, Now: p.now,
+	})
+	p.findings = &result
+	return nil
+}
+
+// compared tells what there is to compare, and since when: a canary that the routers were told to give a share, once
+// it had it in every pod.
+func (p *pass) compared() (of compared, since time.Time, underWay bool) {
+	told, is := p.memory.told, p.pool.Status.Rollout
+	if told == nil || told.Assignment.Canary == nil || told.Weight == 0 || is == nil || is.AnalysisSince == nil ||
+		is.Revision != told.Assignment.Canary.Revision {
+		return compared{}, time.Time{}, false
+	}
+	return compared{
+		canary: is.Revision, stable: told.Assignment.Stable.Revision, weight: told.Weight, since: is.AnalysisSince.Unix(),
+	}, is.AnalysisSince.Time, true
+}
+
+// hasInForce tells of the live pods which have in force what the routers were told last.
+func (p *pass) hasInForce() func(types.UID) bool {
+	acknowledged := map[types.UID]bool{}
+	for i := range p.pods {
+		if p.pods[i].Live && p.pods[i].Acknowledged {
+			acknowledged[p.pods[i].UID] = true
+		}
+	}
+	return func(uid types.UID) bool { return acknowledged[uid] }
+}
+
+// looks are what the status tells of the analysis, the look of this pass included.
+func (p *pass) looks() status.Looks {
+	c := p.memory.comparison
+	if p.findings != nil {
+		c.looked(p.findings)
+	}
+	looks := status.Looks{Needed: thresholds(&p.pool.Spec, p.pool.Status.Rollout).MinSamples}
+	if canary := p.decision.Assignment.Canary; canary != nil && canary.Revision == c.of.canary {
+		looks.Last, looks.Failed = c.last, c.failed
+	}
+	return looks
+}
+
+func window(a *v1alpha1.Analysis) time.Duration {
+	if a.Window == nil || a.Window.Duration <= 0 {
+		return defaultWindow
+	}
+	return a.Window.Duration
+}
+
+// thresholds are the spec's, with what the step in progress overrides.
+func thresholds(spec *v1alpha1.WorkerPoolSpec, is *v1alpha1.RolloutStatus) analysis.Thresholds {
+	t := analysis.Thresholds{
+		MinSamples:             defaultMinSamples,
+		MaxErrorRateIncrease:   increase(spec.Analysis.MaxErrorRateIncrease),
+		MaxTimeoutRateIncrease: increase(spec.Analysis.MaxTimeoutRateIncrease),
+	}
+	if n := spec.Analysis.MinSamples; n != nil {
+		t.MinSamples = uint64(max(*n, 1))
+	}
+	if spec.Canary == nil || is == nil || is.Step < 1 || int(is.Step) > len(spec.Canary.Steps) {
+		return t
+	}
+	if n := spec.Canary.Steps[is.Step-1].MinSamples; n != nil {
+		t.MinSamples = uint64(max(*n, 1))
+	}
+	return t
+}
+
+// increase reads percentage points as a fraction.
+func increase(points *intstr.IntOrString) float64 {
+	if points == nil {
+		return defaultIncrease
+	}
+	w, err := rollout.ParseWeight(*points)
+	if err != nil {
+		return defaultIncrease
+	}
+	return float64(w) / float64(rollout.Full)
+}

@@ -1,0 +1,147 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/rollout"
+)
+
+// Reasons of events that aren't a decision's action.
+const (
+	eventRolledBack     = "RolledBack"
+	eventStepAdvanced   = "StepAdvanced"
+	eventSerialCapacity = "SerialCapacityExceeded"
+)
+
+// record records events, after the status that they speak of.
+func (r *WorkerPoolReconciler) record(ctx context.Context, p *pass) error {
+	if p.problem == "" {
+		if note, action := story(p); note != "" {
+			r.normal(p, string(p.decision.Action), action, note)
+		}
+		for _, note := range p.decision.Notes {
+			r.normal(p, note.Reason, "Decide", note.Message)
+		}
+	}
+	if !p.wrote {
+		return nil
+	}
+	r.recordRollback(ctx, p)
+	r.recordStep(p)
+	r.recordCapacity(p)
+	was := meta.FindStatusCondition(p.before.Conditions, v1alpha1.ConditionStalled)
+	is := meta.FindStatusCondition(p.pool.Status.Conditions, v1alpha1.ConditionStalled)
+	if is != nil && is.Reason != eventRolledBack && (was == nil || was.Reason != is.Reason) {
+		r.warn(p, is.Reason, "Hold", is.Message)
+	}
+	return nil
+}
+
+func (r *WorkerPoolReconciler) normal(p *pass, reason, action, note string) {
+	r.Events.Eventf(p.pool, nil, corev1.EventTypeNormal, reason, action, "%s", bounded(note))
+}
+
+func (r *WorkerPoolReconciler) warn(p *pass, reason, action, note string) {
+	r.Events.Eventf(p.pool, nil, corev1.EventTypeWarning, reason, action, "%s", bounded(note))
+}
+
+// recordRollback tells of a rollback with its evidence and counts it, once: the status that was written before keeps any
+// later pass, of this leader or another, from deciding it again.
+func (r *WorkerPoolReconciler) recordRollback(ctx context.Context, p *pass) {
+	back := p.decision.Rollback
+	if back == nil {
+		return
+	}
+	r.Metrics.Rollbacks.WithLabelValues(back.Reason).Inc()
+	r.warn(p, eventRolledBack, "RollBack", fmt.Sprintf("%s (%s) → %s (%s): %s", back.From, back.Revision, back.To, back.ToRevision, p.found(back)))
+	about := []any{
+		"from", back.From, "revision", back.Revision, "to", back.To, "toRevision", back.ToRevision,
+		"weight", back.Weight, "reason", back.Reason, "evidence", back.Evidence,
+	}
+	if p.findings != nil {
+		for i := range p.findings.Evidence {
+			about = append(about, "test"+fmt.Sprint(i+1), p.findings.Evidence[i].Proof())
+		}
+	}
+	log.FromContext(ctx).Info("Rolled back", about...)
+}
+
+// found is the shortest form of what a rollback rests on.
+func (p *pass) found(back *v1alpha1.RollbackStatus) string {
+	if p.findings != nil {
+		for i := range p.findings.Evidence {
+			if e := &p.findings.Evidence[i]; e.Exceeded() {
+				return e.Summary()
+			}
+		}
+	}
+	if len(back.Evidence) > 0 {
+		return back.Reason + ": " + back.Evidence[0]
+	}
+	return back.Reason
+}
+
+// recordStep tells that a canary came to its next step.
+func (r *WorkerPoolReconciler) recordStep(p *pass) {
+	was, is := p.before.Rollout, p.pool.Status.Rollout
+	if is == nil || is.Step == 0 || (was != nil && was.Revision == is.Revision && was.Step >= is.Step) {
+		return
+	}
+	r.normal(p, eventStepAdvanced, "Advance", fmt.Sprintf("%s: step %d of %d, %s %%",
+		name(p.decision.Assignment.Canary), is.Step, is.Steps, p.decision.Weight))
+}
+
+// recordCapacity warns once for each canary, before it is promoted: afterwards there is no v1 to go back to.
+func (r *WorkerPoolReconciler) recordCapacity(p *pass) {
+	c, canary := p.pool.Status.SerialCapacity, p.decision.Assignment.Canary
+	if c == nil || !c.Exceeded || canary == nil || p.memory.warned == canary.Revision {
+		return
+	}
+	p.memory.warned = canary.Revision
+	r.warn(p, eventSerialCapacity, "Measure", fmt.Sprintf(
+		"%s could serve %s requests/s alone, one at a time in each pod, and the load is %s: a rollback would still happen, and what is over would be refused (queue_full). Add pods before the promotion, or make requests shorter",
+		name(&p.decision.Assignment.Stable), c.RequestsPerSecond, c.Load))
+}
+
+func name(r *v1alpha1.SlotRevision) string {
+	if r == nil {
+		return "the canary"
+	}
+	return fmt.Sprintf("%s (%s)", r.Version, r.Revision)
+}
+
+// story tells what a decision newly did, and the action as events name it.
+func story(p *pass) (note, action string) {
+	d := &p.decision
+	switch d.Action {
+	case rollout.StableSet:
+		return fmt.Sprintf("%s is the stable revision", name(&d.Assignment.Stable)), "SetStable"
+	case rollout.CanaryStarted:
+		return fmt.Sprintf("%s is started beside %s", name(d.Assignment.Canary), name(&d.Assignment.Stable)), "StartCanary"
+	case rollout.WeightChanged:
+		return fmt.Sprintf("%s: %s → %s %%", name(d.Assignment.Canary), d.Applied, d.Weight), "SetWeight"
+	case rollout.CanaryDropped:
+		return fmt.Sprintf("%s serves alone; the canary's slot is idle", name(&d.Assignment.Stable)), "DropCanary"
+	case rollout.Promotion:
+		return fmt.Sprintf("%s is the stable revision in every pod", name(&d.Assignment.Stable)), "Promote"
+	case rollout.None:
+	}
+	return "", ""
+}
+
+// maxNote is what the events API takes.
+const maxNote = 1024
+
+func bounded(s string) string {
+	if len(s) <= maxNote {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxNote-len("…")], "") + "…"
+}

@@ -22,18 +22,20 @@ const (
 
 // analyse compares the canary with the stable when a look is due, and plans the next one.
 func (r *WorkerPoolReconciler) analyse(_ context.Context, p *pass) error {
-	of, since, underWay := p.compared()
-	if !underWay {
-		return nil
+	if of, grid, underWay := p.compared(); underWay {
+		p.look(of, grid, r.Fleet.Seen(p.key, of.canary, of.stable))
 	}
-	grid := analysis.Grid{Start: since}
+	return nil
+}
+
+// look makes the look that is due, if one is. counted is what the fleet has seen of every pod until now.
+func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analysis.Pod) {
 	c := &p.memory.comparison
 	c.follow(of, grid, p.now)
-	counted := r.Fleet.Seen(p.key, of.canary, of.stable)
 	pods, span := c.count(counted, p.hasInForce(), window(&p.pool.Spec.Analysis), p.now)
 	p.sooner(grid.Next(p.now).Sub(p.now))
 	if !grid.Due(c.progress, p.now) {
-		return nil
+		return
 	}
 	canary, stable := status.Names(&p.memory.told.Assignment)
 	result := analysis.Decide(analysis.Input{
@@ -42,20 +44,19 @@ func (r *WorkerPoolReconciler) analyse(_ context.Context, p *pass) error {
 		Grid:       grid, Progress: c.progress, Now: p.now,
 	})
 	p.findings = &result
-	return nil
 }
 
-// compared tells what there is to compare, and since when: a canary that the routers were told to give a share, once
+// compared tells what there is to compare, and when to look: a canary that the routers were told to give a share, once
 // it had it in every pod.
-func (p *pass) compared() (of compared, since time.Time, underWay bool) {
+func (p *pass) compared() (of compared, grid analysis.Grid, underWay bool) {
 	told, is := p.memory.told, p.pool.Status.Rollout
 	if told == nil || told.Assignment.Canary == nil || told.Weight == 0 || is == nil || is.AnalysisSince == nil ||
 		is.Revision != told.Assignment.Canary.Revision {
-		return compared{}, time.Time{}, false
+		return compared{}, analysis.Grid{}, false
 	}
 	return compared{
 		canary: is.Revision, stable: told.Assignment.Stable.Revision, weight: told.Weight, since: is.AnalysisSince.Unix(),
-	}, is.AnalysisSince.Time, true
+	}, analysis.Grid{Start: is.AnalysisSince.Time}, true
 }
 
 // hasInForce tells of the live pods which have in force what the routers were told last.

@@ -40,20 +40,14 @@ func (r *WorkerPoolReconciler) decide(_ context.Context, p *pass) error {
 	return nil
 }
 
-// tokens are what the pool's annotations say. One that is too long is none: a condition says so.
+// tokens are what the pool's annotations say.
 func tokens(pool *v1alpha1.WorkerPool) v1alpha1.HandledTokens {
-	token := func(annotation string) string {
-		if value := pool.Annotations[annotation]; len(value) <= v1alpha1.MaxToken {
-			return value
-		}
-		return ""
-	}
 	return v1alpha1.HandledTokens{
-		Retry:   token(v1alpha1.RetryAnnotation),
-		Promote: token(v1alpha1.PromoteAnnotation),
-		Abort:   token(v1alpha1.AbortAnnotation),
-		Pause:   token(v1alpha1.PauseAnnotation),
-		Resume:  token(v1alpha1.ResumeAnnotation),
+		Retry:   pool.Annotations[v1alpha1.RetryAnnotation],
+		Promote: pool.Annotations[v1alpha1.PromoteAnnotation],
+		Abort:   pool.Annotations[v1alpha1.AbortAnnotation],
+		Pause:   pool.Annotations[v1alpha1.PauseAnnotation],
+		Resume:  pool.Annotations[v1alpha1.ResumeAnnotation],
 	}
 }
 

@@ -38,9 +38,13 @@ func Due(old, next *v1alpha1.WorkerPoolStatus, since time.Duration) (write bool,
 	return since >= after, max(after-since, 0)
 }
 
-// sameMessages compares what conditions say, given that they are the same in all else.
+// sameMessages compares what conditions say, given that they are the same in all else. What a healthy canary's errors
+// are changes with every look, and is a figure.
 func sameMessages(old, next *v1alpha1.WorkerPoolStatus) bool {
-	return slices.EqualFunc(old.Conditions, next.Conditions, func(a, b metav1.Condition) bool { return a.Message == b.Message })
+	return slices.EqualFunc(old.Conditions, next.Conditions, func(a, b metav1.Condition) bool {
+		figures := a.Type == v1alpha1.ConditionErrorsHealthy && a.Status != metav1.ConditionFalse
+		return a.Message == b.Message || figures
+	})
 }
 
 // states is a status without what merely counts or describes.

@@ -93,12 +93,19 @@ type RolloutStatus struct {
 	// stepSince is when every pod had acknowledged the step's weight.
 	// +optional
 	StepSince *metav1.Time `json:"stepSince,omitempty"`
+	// weightSince is when every pod had acknowledged the present weight, a step's or a pinned one: the analysis counts
+	// from then.
+	// +optional
+	WeightSince *metav1.Time `json:"weightSince,omitempty"`
 	// analysisSince is when the canary first had traffic in every pod: the analysis looks at fixed times after it.
 	// +optional
 	AnalysisSince *metav1.Time `json:"analysisSince,omitempty"`
 	// promoting: all steps are done, or a promote token skipped them; the weight goes to 100.
 	// +optional
 	Promoting bool `json:"promoting,omitempty"`
+	// wouldRollBack is what rollback.policy Automatic would have rolled back for, under DryRun; empty: nothing so far.
+	// +optional
+	WouldRollBack string `json:"wouldRollBack,omitempty"`
 	// summary is step/steps, for example 2/3; empty without steps.
 	// +optional
 	Summary string `json:"summary,omitempty"`

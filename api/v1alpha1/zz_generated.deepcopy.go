@@ -207,6 +207,10 @@ func (in *RolloutStatus) DeepCopyInto(out *RolloutStatus) {
 		in, out := &in.StepSince, &out.StepSince
 		*out = (*in).DeepCopy()
 	}
+	if in.WeightSince != nil {
+		in, out := &in.WeightSince, &out.WeightSince
+		*out = (*in).DeepCopy()
+	}
 	if in.AnalysisSince != nil {
 		in, out := &in.AnalysisSince, &out.AnalysisSince
 		*out = (*in).DeepCopy()

@@ -206,6 +206,36 @@ func TestO22_RestartNeitherAddsNorLosesALook(t *testing.T) {
 	})
 }
 
+// A leader that has lost the progress spends no level that another may have spent before: over any number of losses,
+// the levels of all tests are within Alpha's half. And it still finds what is badly wrong.
+func TestO22_O29_ProgressLostSpendsNoLevelTwice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := Grid{Start: start}
+		progress, now := Progress{}, start
+		var bounds float64
+		for range rapid.IntRange(1, 60).Draw(t, "visits") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "seconds")) * time.Second)
+			if rapid.IntRange(0, 4).Draw(t, "loses its leader") == 0 {
+				progress = g.Unknown(now)
+			}
+			in := look(0, pod(Counts{Requests: 400}, Counts{Requests: 400}))
+			in.Grid, in.Progress, in.Now = g, progress, now
+			r := Decide(in)
+			if progress = r.Progress; r.Reason != BetweenLooks {
+				bounds += r.Evidence[0].Bound
+			}
+		}
+		if bounds > Alpha/2 {
+			t.Fatalf("spent %g, more than there is, %g", bounds, Alpha/2)
+		}
+		bad := look(0, pod(Counts{Requests: 400, Errors: 120}, Counts{Requests: 400, Errors: 4}))
+		bad.Grid, bad.Progress, bad.Now = g, g.Unknown(now), g.Next(now)
+		if r := Decide(bad); r.Verdict != Fail {
+			t.Fatalf("30 %% against 1 %% by a new leader, at look %d: %+v", g.Number(bad.Now), r)
+		}
+	})
+}
+
 // Any counts at all: a verdict that follows from its evidence, and never more spent than there is.
 func TestDecideHolds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -6,8 +6,9 @@ import "time"
 // 0.1 % that the project promises, for what the binomial model leaves out.
 const Alpha = 0.0005
 
-// DefaultInterval is the time between looks.
-const DefaultInterval = 10 * time.Second
+// DefaultInterval is the time between looks. Looking often costs no level, which is divided among the looks that test,
+// and finds what is badly wrong while few requests have met it.
+const DefaultInterval = 2 * time.Second
 
 // Grid is the times at which a rollout is looked at: Start + k·Interval for k = 1, 2, … It has no memory, so a
 // restarted operator comes to the same looks.
@@ -35,11 +36,19 @@ func (g Grid) Next(now time.Time) time.Time {
 	return g.Start.Add(time.Duration(g.Number(now)+1) * g.interval())
 }
 
-// Progress is what must be remembered between looks. Lost together with the last status write, it costs one look
-// that is made twice.
+// Progress is what must be remembered between looks. Who has lost it goes on with Unknown.
 type Progress struct {
 	Looked int // number of the last look
 	Tested int // number of the last look that had samples enough to test; at most Looked
+}
+
+// Unknown is the progress of somebody who doesn't know which looks were made before now, such as a new leader: all of
+// them, and each a test. What they may have spent isn't spent again, so that Alpha holds over any number of restarts;
+// what they didn't spend is lost, which costs power and nothing else. That the clocks of two leaders differ by less
+// than a look is taken for granted: by as many looks as the new one is behind, levels are given twice.
+func (g Grid) Unknown(now time.Time) Progress {
+	n := g.Number(now)
+	return Progress{Looked: n, Tested: n}
 }
 
 // Due tells whether there is a look that wasn't made. Looks that were missed are made up for by one, with the level

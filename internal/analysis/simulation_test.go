@@ -17,8 +17,8 @@ type traffic struct {
 var weights = []float64{0.05, 0.25, 0.5}
 
 const (
-	looksEach = 12
-	looksMost = 400 // of a rollout that neither passes nor fails
+	looksEach = 60
+	looksMost = 2000 // of a rollout that neither passes nor fails
 )
 
 // outcome of a simulated rollout.
@@ -58,7 +58,7 @@ func rollout(dice *dice, tr traffic) outcome {
 
 // O29: a canary as good as the stable is rolled back in less than 0.1 % of all rollouts, and promoted in the others.
 func TestO29_SameOnBothSides(t *testing.T) {
-	const rollouts = 10_000
+	const rollouts = simulated
 	for name, tr := range map[string]traffic{
 		"1 % errors":                 {100, 0.01, 0.01},
 		"10 % errors":                {100, 0.10, 0.10},
@@ -80,7 +80,7 @@ func TestO29_SameOnBothSides(t *testing.T) {
 
 // The bound of O29 holds even for a canary that is worse by exactly what is allowed, where the test has the least room.
 func TestO29_WorseByWhatIsAllowed(t *testing.T) {
-	const rollouts = 4_000
+	const rollouts = simulatedAtLimit
 	back, promoted := play(traffic{20, 0.02, 0.01}, rollouts)
 	t.Logf("2 %% against 1 %%, 1 %% allowed: %d of %d rollouts rolled back, %d promoted", back, rollouts, promoted)
 	if back*1000 >= rollouts {
@@ -101,14 +101,14 @@ func play(tr traffic, rollouts int) (back, promoted int) {
 	return back, promoted
 }
 
-// O26: how many canary requests it takes until a bad canary is rolled back, in all of 100 rollouts.
+// O26: how many canary requests it takes until a bad canary is rolled back, in all rollouts that are played.
 func TestO26_Detection(t *testing.T) {
-	const rollouts = 100
+	const rollouts = simulatedBad
 	for name, c := range map[string]struct {
 		traffic traffic
 		within  uint64
 	}{
-		"5 % against 1 %":                  {traffic{100, 0.05, 0.01}, 2000},
+		"5 % against 1 %":                  {traffic{100, 0.05, 0.01}, 2500},
 		"30 % against 1 %":                 {traffic{100, 0.30, 0.01}, 250},
 		"30 % against 1 %, little traffic": {traffic{20, 0.30, 0.01}, 250},
 		"15 % against 10 %":                {traffic{100, 0.15, 0.10}, 5000},

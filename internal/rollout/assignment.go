@@ -31,24 +31,30 @@ func Current(pool *v1alpha1.WorkerPool) Assignment {
 
 // CurrentWeight is the canary's weight that a new pod of a pool may start with: what all live pods have acknowledged,
 // and no more than the spec now allows, which the pods may not have been told yet. A canary that isn't the spec's
-// revision any more gets nothing.
+// revision any more, or that was rolled back, gets nothing.
 func CurrentWeight(pool *v1alpha1.WorkerPool) Weight {
-	canary := pool.Status.Canary
-	if pool.Status.Stable == nil || canary == nil || canary.Revision != revision.Of(&pool.Spec).Hash() {
+	s := &pool.Status
+	wanted := revision.Of(&pool.Spec).Hash()
+	if s.Stable == nil || s.Canary == nil || s.Canary.Revision != wanted || s.BlockedRevision == wanted {
 		return 0
 	}
-	return min(StoredWeight(pool.Status.Weight.Applied), target(&pool.Spec, pool.Status.Stable.Version))
+	applied := StoredWeight(s.Weight.Applied)
+	progress := located(stepsOf(&pool.Spec, s.Stable.Version), s.Rollout, wanted, applied)
+	return min(applied, target(&pool.Spec, s.Stable.Version, &progress))
 }
 
 // First is the assignment of a pool that has never served. A canary of v2 needs something to be compared with, so
-// its stable is the same worker on v1; everything else starts as the stable.
+// its stable is the same worker on v1; everything else starts as the stable. A spec that is paused starts no canary.
 func First(spec *v1alpha1.WorkerPoolSpec) Assignment {
 	text := revision.Of(spec)
 	if spec.PoolVersion != v1alpha1.PoolV2 || SpecWeight(spec) == Full {
 		return Assignment{Stable: Place(text, SlotA)}
 	}
-	canary := Place(text, SlotB)
-	return Assignment{Stable: Place(text.On(v1alpha1.PoolV1), SlotA), Canary: &canary}
+	first := Assignment{Stable: Place(text.On(v1alpha1.PoolV1), SlotA)}
+	if !spec.Paused {
+		first.Canary = new(Place(text, SlotB))
+	}
+	return first
 }
 
 // Place is a revision in a slot.

@@ -58,15 +58,6 @@ type Pod struct {
 	Images map[string][]string
 }
 
-// Trip is a router's own decision that the canary gets nothing in its pod.
-type Trip struct {
-	Revision        string
-	Reason, Message string
-	ByHand          bool
-	// ReportOnly: it would have, under another rollback.policy.
-	ReportOnly bool
-}
-
 // Slot is what a slot reported.
 type Slot struct {
 	// Revision that it runs; empty: idle.

@@ -5,7 +5,10 @@ package rollout
 // live pod isn't heard, its workers may well be serving.
 func (r *round) replaceUnproven() (Decision, bool) {
 	first := First(r.Spec)
-	if r.first || r.assignment.Stable.Proven || r.weight > 0 || first.equal(r.assignment) || len(r.unheard()) > 0 {
+	if r.first || r.blocked() || r.assignment.Stable.Proven || r.weight > 0 || len(r.unheard()) > 0 {
+		return Decision{}, false
+	}
+	if first.equal(r.assignment) || (r.held() && same(&first.Stable, &r.assignment.Stable)) {
 		return Decision{}, false
 	}
 	r.assignment = first
@@ -46,9 +49,25 @@ func (r *round) dropUnwanted() (Decision, bool) {
 	if c == nil || c.Revision == r.wanted.Revision {
 		return Decision{}, false
 	}
+	if d, busy := r.release(CanaryDropping); busy {
+		return d, true
+	}
+	if d, speaks := r.settled(); speaks {
+		d.Action = CanaryDropped
+		return d, true
+	}
+	if r.held() {
+		return r.decision(Paused, CanaryDropped), true
+	}
+	return r.place()
+}
+
+// release takes the canary off the traffic and then out of its slot. It is busy until no connected router sends it
+// anything.
+func (r *round) release(state State) (d Decision, busy bool) {
 	waiting := r.podsWith(func(p *Pod) bool { return p.Connected && !p.Acknowledged })
 	if r.weight > 0 || (r.toldCanary() && r.applied > 0 && len(waiting) > 0) {
-		d := r.decision(CanaryDropping, None, waiting...)
+		d = r.decision(state, None, waiting...)
 		if r.weight > 0 {
 			d.Action = WeightChanged
 		}
@@ -57,11 +76,7 @@ func (r *round) dropUnwanted() (Decision, bool) {
 	}
 	r.assignment.Canary = nil
 	r.weight, r.applied = 0, 0
-	if d, speaks := r.settled(); speaks {
-		d.Action = CanaryDropped
-		return d, true
-	}
-	return r.place()
+	return Decision{}, false
 }
 
 // place gives the spec's revision the slot that isn't the stable's, without traffic.
@@ -101,7 +116,7 @@ func (r *round) lower() (Decision, bool) {
 	if r.weight <= r.target {
 		return Decision{}, false
 	}
-	r.weight = r.target
+	r.give(r.target)
 	return r.decision(CanaryProgressing, WeightChanged), true
 }
 
@@ -142,6 +157,6 @@ func (r *round) raise() (Decision, bool) {
 	if r.weight == r.target {
 		return Decision{}, false
 	}
-	r.weight = r.target
+	r.give(r.target)
 	return r.decision(CanaryProgressing, WeightChanged), true
 }

@@ -1,0 +1,10 @@
+//go:build !long
+
+package analysis
+
+// How many rollouts the simulations play in every run of the tests; with the build tag long, the full number.
+const (
+	simulated        = 1_000
+	simulatedAtLimit = 100
+	simulatedBad     = 10
+)

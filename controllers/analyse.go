@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/analysis"
@@ -13,12 +12,8 @@ import (
 	"github.com/dspex/workerpool-operator/internal/status"
 )
 
-// The API's defaults, for a spec that didn't pass through the API server.
-const (
-	defaultWindow     = 5 * time.Minute
-	defaultMinSamples = 100
-	defaultIncrease   = 0.01
-)
+// defaultWindow is the API's, for a spec that didn't pass through the API server.
+const defaultWindow = 5 * time.Minute
 
 // analyse compares the canary with the stable when a look is due, and plans the next one.
 func (r *WorkerPoolReconciler) analyse(_ context.Context, p *pass) error {
@@ -40,7 +35,7 @@ func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analy
 	canary, stable := status.Names(&p.memory.told.Assignment)
 	result := analysis.Decide(analysis.Input{
 		CanaryName: canary, StableName: stable, Pods: pods, Span: span,
-		Thresholds: thresholds(&p.pool.Spec, p.pool.Status.Rollout),
+		Thresholds: rollout.Thresholds(&p.pool.Spec, p.pool.Status.Rollout),
 		Grid:       grid, Progress: c.progress, Now: p.now,
 	})
 	p.findings = &result
@@ -50,13 +45,13 @@ func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analy
 // it had it in every pod.
 func (p *pass) compared() (of compared, grid analysis.Grid, underWay bool) {
 	told, is := p.memory.told, p.pool.Status.Rollout
-	if told == nil || told.Assignment.Canary == nil || told.Weight == 0 || is == nil || is.AnalysisSince == nil ||
-		is.Revision != told.Assignment.Canary.Revision {
+	grid, underWay = rollout.Looks(is)
+	if !underWay || told == nil || told.Weight == 0 || told.Assignment.Canary == nil || told.Assignment.Canary.Revision != is.Revision {
 		return compared{}, analysis.Grid{}, false
 	}
 	return compared{
-		canary: is.Revision, stable: told.Assignment.Stable.Revision, weight: told.Weight, since: is.AnalysisSince.Unix(),
-	}, analysis.Grid{Start: is.AnalysisSince.Time}, true
+		canary: is.Revision, stable: told.Assignment.Stable.Revision, weight: told.Weight, since: grid.Start.Unix(),
+	}, grid, true
 }
 
 // hasInForce tells of the live pods which have in force what the routers were told last.
@@ -76,7 +71,7 @@ func (p *pass) looks() status.Looks {
 	if p.findings != nil {
 		c.looked(p.findings)
 	}
-	looks := status.Looks{Needed: thresholds(&p.pool.Spec, p.pool.Status.Rollout).MinSamples}
+	looks := status.Looks{Needed: rollout.Thresholds(&p.pool.Spec, p.pool.Status.Rollout).MinSamples}
 	if canary := p.decision.Assignment.Canary; canary != nil && canary.Revision == c.of.canary {
 		looks.Last, looks.Failed = c.last, c.failed
 	}
@@ -88,35 +83,4 @@ func window(a *v1alpha1.Analysis) time.Duration {
 		return defaultWindow
 	}
 	return a.Window.Duration
-}
-
-// thresholds are the spec's, with what the step in progress overrides.
-func thresholds(spec *v1alpha1.WorkerPoolSpec, is *v1alpha1.RolloutStatus) analysis.Thresholds {
-	t := analysis.Thresholds{
-		MinSamples:             defaultMinSamples,
-		MaxErrorRateIncrease:   increase(spec.Analysis.MaxErrorRateIncrease),
-		MaxTimeoutRateIncrease: increase(spec.Analysis.MaxTimeoutRateIncrease),
-	}
-	if n := spec.Analysis.MinSamples; n != nil {
-		t.MinSamples = uint64(max(*n, 1))
-	}
-	if spec.Canary == nil || is == nil || is.Step < 1 || int(is.Step) > len(spec.Canary.Steps) {
-		return t
-	}
-	if n := spec.Canary.Steps[is.Step-1].MinSamples; n != nil {
-		t.MinSamples = uint64(max(*n, 1))
-	}
-	return t
-}
-
-// increase reads percentage points as a fraction.
-func increase(points *intstr.IntOrString) float64 {
-	if points == nil {
-		return defaultIncrease
-	}
-	w, err := rollout.ParseWeight(*points)
-	if err != nil {
-		return defaultIncrease
-	}
-	return float64(w) / float64(rollout.Full)
 }

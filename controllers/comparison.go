@@ -42,8 +42,7 @@ func (c *comparison) follow(of compared, grid analysis.Grid, now time.Time) {
 	}
 	same := c.of.canary == of.canary && c.of.stable == of.stable && c.of.since == of.since
 	if !same {
-		looked := grid.Number(now)
-		*c = comparison{progress: analysis.Progress{Looked: looked, Tested: looked}}
+		*c = comparison{progress: grid.Unknown(now)}
 	}
 	c.of, c.older, c.newer = of, mark{}, mark{}
 }

@@ -105,19 +105,19 @@ func TestO22_WhatALeaderTakesAsLookedAt(t *testing.T) {
 	of := compared{canary: "v2", stable: "v1", weight: 500, since: start.Unix()}
 	var c comparison
 	c.follow(of, grid, start.Add(35*time.Second))
-	if diff := cmp.Diff(analysis.Progress{Looked: 3, Tested: 3}, c.progress); diff != "" {
+	if diff := cmp.Diff(grid.Unknown(start.Add(35*time.Second)), c.progress); diff != "" {
 		t.Errorf("a new leader (-want +got):\n%s", diff)
 	}
-	c.looked(&analysis.Result{Verdict: analysis.Fail, Progress: analysis.Progress{Looked: 5, Tested: 4}})
+	c.looked(&analysis.Result{Verdict: analysis.Fail, Progress: analysis.Progress{Looked: 25, Tested: 24}})
 	c.older = newMark(start)
 	c.follow(of, grid, start.Add(time.Minute))
-	if c.older.pods == nil || c.progress.Looked != 5 {
+	if c.older.pods == nil || c.progress.Looked != 25 {
 		t.Error("the same comparison began anew")
 	}
 	heavier := of
 	heavier.weight = 2500
 	c.follow(heavier, grid, start.Add(time.Minute))
-	if c.older.pods != nil || c.progress != (analysis.Progress{Looked: 5, Tested: 4}) || c.failed == nil {
+	if c.older.pods != nil || c.progress != (analysis.Progress{Looked: 25, Tested: 24}) || c.failed == nil {
 		t.Errorf("another weight: marks %v, progress %+v, failed %v", c.older.pods, c.progress, c.failed)
 	}
 	c.looked(&analysis.Result{Verdict: analysis.Insufficient})

@@ -16,7 +16,6 @@ import (
 // Reasons of events that aren't a decision's action.
 const (
 	eventRolledBack     = "RolledBack"
-	eventStepAdvanced   = "StepAdvanced"
 	eventSerialCapacity = "SerialCapacityExceeded"
 )
 
@@ -34,7 +33,6 @@ func (r *WorkerPoolReconciler) record(ctx context.Context, p *pass) error {
 		return nil
 	}
 	r.recordRollback(ctx, p)
-	r.recordStep(p)
 	r.recordCapacity(p)
 	was := meta.FindStatusCondition(p.before.Conditions, v1alpha1.ConditionStalled)
 	is := meta.FindStatusCondition(p.pool.Status.Conditions, v1alpha1.ConditionStalled)
@@ -88,16 +86,6 @@ func (p *pass) found(back *v1alpha1.RollbackStatus) string {
 	return back.Reason
 }
 
-// recordStep tells that a canary came to its next step.
-func (r *WorkerPoolReconciler) recordStep(p *pass) {
-	was, is := p.before.Rollout, p.pool.Status.Rollout
-	if is == nil || is.Step == 0 || (was != nil && was.Revision == is.Revision && was.Step >= is.Step) {
-		return
-	}
-	r.normal(p, eventStepAdvanced, "Advance", fmt.Sprintf("%s: step %d of %d, %s %%",
-		name(p.decision.Assignment.Canary), is.Step, is.Steps, p.decision.Weight))
-}
-
 // recordCapacity warns once for each canary, before it is promoted: afterwards there is no v1 to go back to.
 func (r *WorkerPoolReconciler) recordCapacity(p *pass) {
 	c, canary := p.pool.Status.SerialCapacity, p.decision.Assignment.Canary
@@ -131,9 +119,28 @@ func story(p *pass) (note, action string) {
 		return fmt.Sprintf("%s serves alone; the canary's slot is idle", name(&d.Assignment.Stable)), "DropCanary"
 	case rollout.Promotion:
 		return fmt.Sprintf("%s is the stable revision in every pod", name(&d.Assignment.Stable)), "Promote"
-	case rollout.None:
+	case rollout.StepAdvanced:
+		return p.step(), "Advance"
+	case rollout.Pause:
+		return "held where it is", "Pause"
+	case rollout.Resume:
+		return "goes on", "Resume"
+	case rollout.Retry:
+		return name(d.Assignment.Canary) + " is tried again, from zero", "Retry"
+	case rollout.Promote:
+		return fmt.Sprintf("%s is promoted, as was asked for; what is left of the canary is skipped", name(d.Assignment.Canary)), "Promote"
+	case rollout.Rollback, rollout.Abort, rollout.Holding, rollout.None: // told with their evidence, or nothing to tell
 	}
 	return "", ""
+}
+
+// step tells where a canary came to.
+func (p *pass) step() string {
+	is := p.decision.Rollout
+	if is == nil || is.Promoting {
+		return name(p.decision.Assignment.Canary) + ": all steps are done, the rest of the requests follows"
+	}
+	return fmt.Sprintf("%s: step %d of %d, %s %%", name(p.decision.Assignment.Canary), is.Step, is.Steps, p.decision.Weight)
 }
 
 // maxNote is what the events API takes.

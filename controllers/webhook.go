@@ -153,7 +153,7 @@ func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*c
 	}
 	in := snapshot.Input{
 		Spec: &pool.Spec, Assignment: assignment, Texts: texts,
-		Weight: bootWeight(pool), TripToken: pool.Status.Handled.Retry,
+		Weight: rollout.CurrentWeight(pool), TripToken: pool.Status.Handled.Retry,
 	}
 	built, err := snapshot.Build(in)
 	if err == nil {
@@ -164,14 +164,6 @@ func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*c
 		return nil, err
 	}
 	return snapshot.Build(in)
-}
-
-// bootWeight is the canary's weight in a new pod. One that was rolled back has none, whatever pods have acknowledged.
-func bootWeight(pool *v1alpha1.WorkerPool) rollout.Weight {
-	if c := pool.Status.Canary; c != nil && c.Revision == pool.Status.BlockedRevision {
-		return 0
-	}
-	return rollout.CurrentWeight(pool)
 }
 
 // texts are the stored revisions of the pool, and those of its spec, which may not be stored yet.

@@ -46,7 +46,7 @@ func Build(in Input) (*controlpb.Snapshot, error) {
 		Sequence: in.Sequence,
 		Stable:   in.Assignment.Stable.Slot,
 		Limits:   limits(in.Spec),
-		Trip:     &controlpb.TripRule{Token: in.TripToken, ReportOnly: in.Spec.Rollback.Policy == v1alpha1.RollbackDryRun},
+		Trip:     &controlpb.TripRule{Token: in.TripToken, ReportOnly: rollout.ReportOnly(in.Spec)},
 	}
 	if c := in.Assignment.Canary; c != nil {
 		s.Canary, s.CanaryWeight = c.Slot, uint32(in.Weight)

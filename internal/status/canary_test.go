@@ -31,7 +31,7 @@ func rollback(reason string) *v1alpha1.RollbackStatus {
 // afterRollback is what the rollout says of it from then on.
 func afterRollback(change func(*status.Input)) status.Input {
 	in := status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0.Add(12 * time.Minute)}
-	in.Decision.State, in.Decision.Blocked = "RolledBack", wanted
+	in.Decision.State, in.Decision.Blocked, in.Decision.Desired, in.Decision.Applied = rollout.RolledBack, wanted, 0, 0
 	in.Pool.Status.LastRollback = rollback("ErrorRateExceeded")
 	if change != nil {
 		change(&in)

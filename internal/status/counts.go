@@ -21,7 +21,7 @@ func Of(in Input) v1alpha1.WorkerPoolStatus {
 	if in.Problem == "" {
 		s.Stable = in.Decision.Assignment.Stable.DeepCopy()
 		s.Canary = in.Decision.Assignment.Canary.DeepCopy()
-		s.Rollout = progressOf(&in)
+		s.Rollout = in.Decision.Rollout.DeepCopy()
 		s.BlockedRevision = in.Decision.Blocked
 		s.Hold = in.Decision.Hold.DeepCopy()
 		s.Handled = in.Decision.Handled
@@ -38,21 +38,8 @@ func Of(in Input) v1alpha1.WorkerPoolStatus {
 	return s
 }
 
-// progressOf is how far the canary has come, with its summary.
-func progressOf(in *Input) *v1alpha1.RolloutStatus {
-	r := in.Decision.Rollout.DeepCopy()
-	if r != nil && r.Steps > 0 {
-		r.Summary = fmt.Sprintf("%d/%d", r.Step, r.Steps)
-	}
-	return r
-}
-
-// weight of the canary. One that was rolled back has 0, also when it is gone from its slot.
 func weight(in *Input) v1alpha1.WeightStatus {
 	applied, desired := in.Decision.Applied.String(), in.Decision.Desired.String()
-	if in.blocked() && in.Decision.Assignment.Canary == nil {
-		applied, desired = rollout.Weight(0).String(), rollout.Weight(0).String()
-	}
 	return v1alpha1.WeightStatus{
 		Desired:  desired,
 		Applied:  applied,

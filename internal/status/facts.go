@@ -62,8 +62,8 @@ type Workers struct {
 
 // Figures are a revision's over the last minute.
 type Figures struct {
-	Version       string
-	Counts        analysis.Counts
+	Version string
+	analysis.Counts
 	P50, P95, P99 time.Duration
 	Service       time.Duration // mean time that a request kept a worker busy; 0: none did
 }

@@ -8,16 +8,6 @@ import (
 	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
-// States of a rollout that isn't on its way although its pods do as they are told.
-const (
-	stateRolledBack   = "RolledBack"
-	statePaused       = "Paused"
-	stateFailed       = "AnalysisFailed"
-	stateTripped      = "PodsTripped"
-	stateUnavailable  = "MetricsUnavailable"
-	stateInsufficient = "InsufficientSamples"
-)
-
 // rolledOut is what the rollout says once every pod does what it was told.
 func rolledOut(in *Input) (finding, progress) {
 	d, a := &in.Decision, &in.Decision.Assignment
@@ -37,25 +27,37 @@ func rolledOut(in *Input) (finding, progress) {
 	return standing(in)
 }
 
-// standing is what a rollout says that holds by itself. A state that isn't known here is on its way.
+// standing is what a rollout says that holds by itself. Any other is on its way.
 func standing(in *Input) (finding, progress) {
 	d := &in.Decision
-	at := fmt.Sprintf("%s is at %s %%", describe(d.Assignment.Canary), d.Applied)
-	switch state := string(d.State); state {
-	case stateRolledBack:
+	reason, at := string(d.State), fmt.Sprintf("%s is at %s %%", describe(d.Assignment.Canary), d.Applied)
+	switch d.State {
+	case rollout.RolledBack:
 		return readyAfterRollback(in), stuck
-	case statePaused:
-		return no(state, "%s; %s", at, paused(in).message), settled
-	case stateFailed:
-		return no(state, "%s; %s", at, paused(in).message), stuck
-	case stateTripped:
-		return no(state, "%s and isn't raised: %s", at, trips(in)), moving
-	case stateUnavailable:
-		return no(state, "%s and isn't raised: %s", at, metricsAvailable(in).message), moving
-	case stateInsufficient:
-		return no(state, "%s and isn't raised before the analysis can tell: %s", at, samples(in)), moving
+	case rollout.Paused:
+		return no(reason, "%s; %s", at, paused(in).message), settled
+	case rollout.AnalysisFailed:
+		return no(reason, "%s; %s", at, paused(in).message), stuck
+	case rollout.PodsTripped:
+		return no(reason, "%s and isn't raised: %s", at, trips(in)), moving
+	case rollout.MetricsUnavailable:
+		return no(reason, "%s and isn't raised: %s", at, metricsAvailable(in).message), moving
+	case rollout.InsufficientSamples:
+		return no(reason, "%s and isn't raised before the analysis can tell: %s", at, samples(in)), moving
+	case rollout.StepInProgress:
+		return stepping(d), moving
+	default:
+		return progressing(in), moving
 	}
-	return progressing(in), moving
+}
+
+// stepping tells since when a step lasts; until when is the spec's to say.
+func stepping(d *rollout.Decision) finding {
+	text := fmt.Sprintf("%s is at %s %%", describe(d.Assignment.Canary), d.Applied)
+	if r := d.Rollout; r != nil && r.StepSince != nil {
+		text = fmt.Sprintf("%s, step %d of %d, since %s", text, r.Step, r.Steps, since(r.StepSince.Time))
+	}
+	return no(ReasonCanaryProgressing, "%s", text)
 }
 
 // trips names the pods whose routers took the canary off their traffic, and what the first of them saw.

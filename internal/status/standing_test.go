@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/analysis"
@@ -25,19 +26,23 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 			rollout.CanaryProgressing, func(in *status.Input) { in.Decision.Desired = 5000 },
 			"False CanaryProgressing", "InProgress", []string{"v2 (2222) is at 25 % on its way to 50 %, step 2 of 3"},
 		},
+		"a step lasts": {
+			rollout.StepInProgress, func(in *status.Input) { in.Decision.Rollout.StepSince = new(metav1.NewTime(t0)) },
+			"False CanaryProgressing", "InProgress", []string{"v2 (2222) is at 25 %, step 2 of 3, since 2026-11-24T09:00:00Z"},
+		},
 		"TestO30 too few samples": {
-			"InsufficientSamples", func(in *status.Input) { in.Looks.Last = few },
+			rollout.InsufficientSamples, func(in *status.Input) { in.Looks.Last = few },
 			"False InsufficientSamples", "InProgress", []string{"v2 executed 40 requests and v1 800; each needs 100"},
 		},
 		"TestO30 no look yet": {
-			"InsufficientSamples", nil, "False InsufficientSamples", "InProgress", []string{"each side needs 100"},
+			rollout.InsufficientSamples, nil, "False InsufficientSamples", "InProgress", []string{"each side needs 100"},
 		},
 		"TestO31 telemetry is lost": {
-			"MetricsUnavailable", func(in *status.Input) { in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) { p.Stale = true }) },
+			rollout.MetricsUnavailable, func(in *status.Input) { in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) { p.Stale = true }) },
 			"False MetricsUnavailable", "InProgress", []string{"no figures", "(one)"},
 		},
 		"TestO82 a pod tripped": {
-			"PodsTripped", func(in *status.Input) {
+			rollout.PodsTripped, func(in *status.Input) {
 				in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) {
 					p.Tripped = &rollout.Trip{Revision: "2222", Reason: "CrashLoop", Message: "3 crashes in 10 s"}
 				})
@@ -45,11 +50,11 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 			"False PodsTripped", "InProgress", []string{"1 of 2 pods", "(one)", "CrashLoop: 3 crashes in 10 s"},
 		},
 		"paused by the spec": {
-			"Paused", func(in *status.Input) { in.Pool.Spec.Paused = true },
+			rollout.Paused, func(in *status.Input) { in.Pool.Spec.Paused = true },
 			"False Paused", "InProgress", []string{"spec.paused"},
 		},
 		"the policy holds it": {
-			"AnalysisFailed", func(in *status.Input) {
+			rollout.AnalysisFailed, func(in *status.Input) {
 				in.Decision.Hold = &v1alpha1.HoldStatus{By: v1alpha1.HeldByPolicy, Message: evidence}
 			},
 			"False AnalysisFailed", "Failed", []string{evidence, "pool.dspex.dev/abort="},
@@ -67,8 +72,8 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 				t.Errorf("kstatus reads %s, want %s", k, tc.kstatus)
 			}
 			says(t, got, "Ready", tc.says...)
-			if got.Rollout.Summary != "2/3" {
-				t.Errorf("summary %q", got.Rollout.Summary)
+			if got.Rollout.Step != 2 {
+				t.Errorf("rollout %+v", got.Rollout)
 			}
 		})
 	}

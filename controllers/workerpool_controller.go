@@ -1,5 +1,5 @@
 // Package controllers is the operator's only contact with Kubernetes: it reads pools and pods, asks the packages that
-// decide, and writes what they decided. observe → analyse → decide → build → apply → report.
+// decide, and writes what they decided. observe → analyse → decide → build → report → apply.
 package controllers
 
 import (

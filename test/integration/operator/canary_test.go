@@ -196,14 +196,7 @@ func TestO26_O35_O36_O37_O38_O39_ABadCanary(t *testing.T) {
 		}
 	}
 
-	first.stop()
-	second := startOperator(t)
-	w.await("the new leader's snapshot", func() error {
-		if scripts[0].inForce().GetEpoch() == 0 || scripts[0].Position().Epoch < scripts[1].Position().Epoch {
-			return errStillOld
-		}
-		return nil
-	})
+	second := w.anotherLeader(first, scripts)
 	w.stays(scripts[0], 0)
 	w.awaitReady("main", "RolledBack")
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -25,9 +26,7 @@ func (r *WorkerPoolReconciler) record(ctx context.Context, p *pass) error {
 		if note, action := story(p); note != "" {
 			r.normal(p, string(p.decision.Action), action, note)
 		}
-		for _, note := range p.decision.Notes {
-			r.normal(p, note.Reason, "Decide", note.Message)
-		}
+		r.recordNotes(p)
 	}
 	if !p.wrote {
 		return nil
@@ -40,6 +39,17 @@ func (r *WorkerPoolReconciler) record(ctx context.Context, p *pass) error {
 		r.warn(p, is.Reason, "Hold", is.Message)
 	}
 	return nil
+}
+
+// recordNotes tells what became of tokens, and, as a warning, what a DryRun would have done.
+func (r *WorkerPoolReconciler) recordNotes(p *pass) {
+	for _, note := range p.decision.Notes {
+		if note.Reason == rollout.NoteWouldRollBack {
+			r.warn(p, note.Reason, "Decide", note.Message)
+		} else {
+			r.normal(p, note.Reason, "Decide", note.Message)
+		}
+	}
 }
 
 func (r *WorkerPoolReconciler) normal(p *pass, reason, action, note string) {
@@ -57,6 +67,7 @@ func (r *WorkerPoolReconciler) recordRollback(ctx context.Context, p *pass) {
 	if back == nil {
 		return
 	}
+	p.memory.rolledBack = p.now
 	r.Metrics.Rollbacks.WithLabelValues(back.Reason).Inc()
 	r.warn(p, eventRolledBack, "RollBack", fmt.Sprintf("%s (%s) → %s (%s): %s", back.From, back.Revision, back.To, back.ToRevision, p.found(back)))
 	about := []any{
@@ -116,7 +127,7 @@ func story(p *pass) (note, action string) {
 	case rollout.WeightChanged:
 		return fmt.Sprintf("%s: %s → %s %%", name(d.Assignment.Canary), d.Applied, d.Weight), "SetWeight"
 	case rollout.CanaryDropped:
-		return fmt.Sprintf("%s serves alone; the canary's slot is idle", name(&d.Assignment.Stable)), "DropCanary"
+		return p.dropped(), "DropCanary"
 	case rollout.Promotion:
 		return fmt.Sprintf("%s is the stable revision in every pod", name(&d.Assignment.Stable)), "Promote"
 	case rollout.StepAdvanced:
@@ -132,6 +143,16 @@ func story(p *pass) (note, action string) {
 	case rollout.Rollback, rollout.Abort, rollout.Holding, rollout.None: // told with their evidence, or nothing to tell
 	}
 	return "", ""
+}
+
+// dropped tells that a canary is gone, and after a rollback how long that took.
+func (p *pass) dropped() string {
+	text := name(&p.decision.Assignment.Stable) + " serves alone; the canary's slot is idle"
+	if decided := p.memory.rolledBack; !decided.IsZero() && p.decision.State == rollout.RolledBack {
+		text += fmt.Sprintf("; every connected pod had it at weight 0 %.1f s after the rollback was decided", p.now.Sub(decided).Seconds())
+	}
+	p.memory.rolledBack = time.Time{}
+	return text
 }
 
 // step tells where a canary came to.

@@ -3,6 +3,7 @@ package controllers
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +33,7 @@ func recorded(t *testing.T, r *WorkerPoolReconciler, p *pass) []string {
 
 // rolledBack is a pass that decided to roll back and wrote it.
 func rolledBack(reason string, evidence ...string) *pass {
-	p := &pass{pool: &v1alpha1.WorkerPool{}, memory: &memory{}, wrote: true}
+	p := &pass{now: time.Unix(1_800_000_000, 0), pool: &v1alpha1.WorkerPool{}, memory: &memory{}, wrote: true}
 	p.decision.Action = rollout.Rollback
 	p.decision.Rollback = &v1alpha1.RollbackStatus{
 		Revision: "2222", From: "v2", To: "v1", ToRevision: "1111", Weight: "25", Reason: reason, Evidence: evidence,
@@ -80,8 +81,11 @@ func TestO35_O36_ARollbackIsToldAndCountedOnce(t *testing.T) {
 			if diff := cmp.Diff([]string{tc.want}, recorded(t, r, tc.pass)); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
-			tc.pass.decision.Rollback = nil // as every later pass decides
-			recorded(t, r, tc.pass)
+			tc.pass.decision.Rollback, tc.pass.decision.Action, tc.pass.decision.State = nil, rollout.CanaryDropped, rollout.RolledBack
+			tc.pass.now = tc.pass.now.Add(900 * time.Millisecond)
+			if got := recorded(t, r, tc.pass); len(got) != 1 || !strings.HasSuffix(got[0], "weight 0 0.9 s after the rollback was decided") {
+				t.Errorf("once its slot is idle: %v", got)
+			}
 			if diff := cmp.Diff(map[string]float64{name: 1}, counted(t, registry)); diff != "" {
 				t.Errorf("counted (-want +got):\n%s", diff)
 			}
@@ -143,7 +147,15 @@ func TestWhatADecisionTells(t *testing.T) {
 		},
 		"TestO40 a note": {
 			rollout.Decision{Notes: []rollout.Note{{Reason: rollout.NoteWouldRollBack, Message: "at 25 %"}}},
-			[]string{"Normal WouldRollBack at 25 %"},
+			[]string{"Warning WouldRollBack at 25 %"},
+		},
+		"a token without use": {
+			rollout.Decision{Notes: []rollout.Note{{Reason: rollout.NoteNothingToAbort, Message: "no canary"}}},
+			[]string{"Normal NothingToAbort no canary"},
+		},
+		"a canary that the spec no longer wants": {
+			rollout.Decision{Action: rollout.CanaryDropped, State: rollout.Promoted},
+			[]string{"Normal CanaryDropped v1 (1111) serves alone; the canary's slot is idle"},
 		},
 		"a retry": {rollout.Decision{Action: rollout.Retry}, []string{"Normal Retried v2 (2222) is tried again, from zero"}},
 		"nothing": {rollout.Decision{}, nil},

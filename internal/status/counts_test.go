@@ -74,6 +74,12 @@ func TestO5_ATokenThatExpiresIsNoWrite(t *testing.T) {
 
 func TestO5_WhenAStatusIsDue(t *testing.T) {
 	base := status.Of(status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0})
+	look := func(found metav1.ConditionStatus) func(*v1alpha1.WorkerPoolStatus) {
+		return func(s *v1alpha1.WorkerPoolStatus) {
+			c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionErrorsHealthy)
+			c.Status, c.Reason, c.LastTransitionTime = found, "Looked", metav1.Now()
+		}
+	}
 	traffic := v1alpha1.VersionStatus{Version: "v1", Revision: "1111", Requests: 5}
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.WorkerPoolStatus)
@@ -90,6 +96,9 @@ func TestO5_WhenAStatusIsDue(t *testing.T) {
 		"ready workers":                 {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Ready = 3 }, 5 * time.Second, true, 0},
 		"figures, too soon":             {func(s *v1alpha1.WorkerPoolStatus) { s.Versions = append(s.Versions, traffic) }, time.Minute, false, 4 * time.Minute},
 		"figures":                       {func(s *v1alpha1.WorkerPoolStatus) { s.Versions = append(s.Versions, traffic) }, 5 * time.Minute, true, 0},
+		"a look, just written":          {look(metav1.ConditionTrue), time.Second, false, 4 * time.Second},
+		"a look":                        {look(metav1.ConditionTrue), 5 * time.Second, true, 0},
+		"a look that failed":            {look(metav1.ConditionFalse), 0, true, 0},
 		"busy workers, no traffic seen": {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Busy = 3 }, time.Minute, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -104,9 +104,12 @@ func pinned(d *rollout.Decision) finding {
 		c.Version, c.Revision, d.Applied, s.Version, s.Revision)
 }
 
-// progressing tells the way, and what the analysis still waits for.
+// progressing tells the way.
 func progressing(in *Input) finding {
 	d := &in.Decision
+	if d.Applied == d.Desired {
+		return stepping(d)
+	}
 	text := fmt.Sprintf("%s is at %s %% on its way to %s %%", describe(d.Assignment.Canary), d.Applied, d.Desired)
 	if r := d.Rollout; r != nil && r.Step > 0 {
 		text = fmt.Sprintf("%s, step %d of %d", text, r.Step, r.Steps)

@@ -186,6 +186,7 @@ func TestO26_O35_O36_O37_O38_O39_ABadCanary(t *testing.T) {
 	if n := first.rollbacks(); n["ErrorRateExceeded"] != 1 || len(n) != 1 {
 		t.Errorf("TestO36: counted %v", n)
 	}
+	w.awaitEvent("Normal", "CanaryDropped", "s after the rollback was decided")
 	w.awaitEvent("Warning", "RolledBack", "v2 (", ") → v1 (", "error rate", " % against 0 %, n=")
 	if back.Generation != generation {
 		t.Errorf("TestO8: generation %d → %d", generation, back.Generation)
@@ -262,7 +263,7 @@ func TestO40_DryRunChangesNothing(t *testing.T) {
 		}
 		return nil
 	})
-	w.awaitEvent("Normal", "WouldRollBack", "ErrorRateExceeded", "v2 failed")
+	w.awaitEvent("Warning", "WouldRollBack", "ErrorRateExceeded", "v2 failed")
 	w.stays(scripts[0], 2500)
 	got := w.get("main")
 	if got.Status.BlockedRevision != "" || got.Status.LastRollback != nil || len(o.rollbacks()) != 0 || !scripts[0].inForce().GetTrip().GetReportOnly() {

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -14,8 +15,10 @@ import (
 type comparison struct {
 	of       compared
 	progress analysis.Progress
-	// older and newer are half a window apart, so that counts from older on speak for half a window to a whole one.
-	older, newer mark
+	// pods hold what was counted at two moments half a window apart, older and newer, so that what was counted since the
+	// older one speaks for half a window to a whole one. nil: counting hasn't begun.
+	pods         map[types.UID]marks
+	older, newer time.Time
 	// last is the last look; failed the last one that failed, with none that passed since.
 	last, failed *analysis.Result
 }
@@ -27,12 +30,9 @@ type compared struct {
 	since          int64 // when the analysis began, in seconds
 }
 
-// mark is what was counted at a moment. A pod that comes later is added as it is then: what it did before the weight was
-// in force there doesn't count.
-type mark struct {
-	at   time.Time
-	pods map[types.UID]analysis.Pod
-}
+// marks are what was counted of a pod at the older and at the newer moment. Of one that came later it is what was counted
+// when it had the weight in force: what it did before doesn't count.
+type marks struct{ older, newer analysis.Pod }
 
 // follow takes up a comparison where it was, or begins one. A weight that changed begins the counts anew, and goes on in
 // the same sequence of looks. A new leader takes all looks until now as made: their part of the level may be spent.
@@ -44,31 +44,46 @@ func (c *comparison) follow(of compared, grid analysis.Grid, now time.Time) {
 	if !same {
 		*c = comparison{progress: grid.Unknown(now)}
 	}
-	c.of, c.older, c.newer = of, mark{}, mark{}
+	c.of, c.pods = of, nil
 }
 
 // count moves the marks on, and returns what was counted since the older one in the pods that have the weight in force,
 // and since when. counted is cumulative; window is the longest time that counts may speak for.
 func (c *comparison) count(counted map[types.UID]analysis.Pod, inForce func(types.UID) bool, window time.Duration, now time.Time) ([]analysis.Pod, time.Duration) {
-	switch {
-	case c.older.pods == nil:
-		c.older, c.newer = newMark(now), newMark(now)
-	case now.Sub(c.newer.at) >= window/2:
-		c.older, c.newer = c.newer, newMark(now)
-		c.newer.add(counted, c.older.has)
-	}
-	c.older.add(counted, inForce)
-	c.newer.add(counted, inForce)
-	var out []analysis.Pod
-	for uid, before := range c.older.pods {
-		if is, known := counted[uid]; known {
-			out = append(out, analysis.Pod{Canary: since(is.Canary, before.Canary), Stable: since(is.Stable, before.Stable)})
-		} else {
-			delete(c.older.pods, uid)
-			delete(c.newer.pods, uid)
+	move := c.moment(window, now)
+	out := make([]analysis.Pod, 0, len(counted))
+	for uid, is := range counted {
+		at, marked := c.pods[uid]
+		switch {
+		case !marked && !inForce(uid):
+			continue
+		case !marked:
+			at = marks{is, is}
+		case move:
+			at = marks{at.newer, is}
 		}
+		if !marked || move {
+			c.pods[uid] = at
+		}
+		out = append(out, analysis.Pod{Canary: since(is.Canary, at.older.Canary), Stable: since(is.Stable, at.older.Stable)})
 	}
-	return out, now.Sub(c.older.at)
+	if len(c.pods) > len(out) {
+		maps.DeleteFunc(c.pods, func(uid types.UID, _ marks) bool { _, known := counted[uid]; return !known })
+	}
+	return out, now.Sub(c.older)
+}
+
+// moment begins counting, or tells whether the marks are to move on.
+func (c *comparison) moment(window time.Duration, now time.Time) (move bool) {
+	if c.pods == nil {
+		c.pods, c.older, c.newer = map[types.UID]marks{}, now, now
+		return false
+	}
+	if now.Sub(c.newer) < window/2 {
+		return false
+	}
+	c.older, c.newer = c.newer, now
+	return true
 }
 
 // since is what was counted after before. Less than before is a count that began anew in the meantime, with a revision
@@ -85,22 +100,6 @@ func since(is, before analysis.Counts) analysis.Counts {
 		Shed:           is.Shed - before.Shed,
 		CallerErrors:   is.CallerErrors - before.CallerErrors,
 		UpstreamErrors: is.UpstreamErrors - before.UpstreamErrors,
-	}
-}
-
-func newMark(at time.Time) mark { return mark{at: at, pods: map[types.UID]analysis.Pod{}} }
-
-func (m mark) has(uid types.UID) bool {
-	_, has := m.pods[uid]
-	return has
-}
-
-// add takes the counts of pods down that aren't in the mark yet.
-func (m mark) add(counted map[types.UID]analysis.Pod, which func(types.UID) bool) {
-	for uid, is := range counted {
-		if !m.has(uid) && which(uid) {
-			m.pods[uid] = is
-		}
 	}
 }
 

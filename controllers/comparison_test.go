@@ -65,8 +65,8 @@ func TestCountsBeginWithTheWeightInForce(t *testing.T) {
 		t.Errorf("%d and %d of %d pods, want 11 and 33 of 2", canary, stable, pods)
 	}
 	delete(c.counted, "p")
-	if canary, _, pods, _ := c.sum(time.Second); canary != 1 || pods != 1 || len(c.older.pods)+len(c.newer.pods) != 2 {
-		t.Errorf("%d of %d pods, and %v and %v kept, after one is gone", canary, pods, c.older.pods, c.newer.pods)
+	if canary, _, pods, _ := c.sum(time.Second); canary != 1 || pods != 1 || len(c.pods) != 1 {
+		t.Errorf("%d of %d pods, and %v kept, after one is gone", canary, pods, c.pods)
 	}
 	c.counted["q"] = analysis.Pod{Canary: analysis.Counts{Requests: 2}}
 	if canary, stable, _, _ := c.sum(time.Second); canary != 2 || stable != 0 {
@@ -109,16 +109,16 @@ func TestO22_WhatALeaderTakesAsLookedAt(t *testing.T) {
 		t.Errorf("a new leader (-want +got):\n%s", diff)
 	}
 	c.looked(&analysis.Result{Verdict: analysis.Fail, Progress: analysis.Progress{Looked: 25, Tested: 24}})
-	c.older = newMark(start)
+	c.pods = map[types.UID]marks{}
 	c.follow(of, grid, start.Add(time.Minute))
-	if c.older.pods == nil || c.progress.Looked != 25 {
+	if c.pods == nil || c.progress.Looked != 25 {
 		t.Error("the same comparison began anew")
 	}
 	heavier := of
 	heavier.weight = 2500
 	c.follow(heavier, grid, start.Add(time.Minute))
-	if c.older.pods != nil || c.progress != (analysis.Progress{Looked: 25, Tested: 24}) || c.failed == nil {
-		t.Errorf("another weight: marks %v, progress %+v, failed %v", c.older.pods, c.progress, c.failed)
+	if c.pods != nil || c.progress != (analysis.Progress{Looked: 25, Tested: 24}) || c.failed == nil {
+		t.Errorf("another weight: marks %v, progress %+v, failed %v", c.pods, c.progress, c.failed)
 	}
 	c.looked(&analysis.Result{Verdict: analysis.Insufficient})
 	if c.failed == nil {

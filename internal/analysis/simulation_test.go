@@ -108,7 +108,7 @@ func TestO26_Detection(t *testing.T) {
 		traffic traffic
 		within  uint64
 	}{
-		"5 % against 1 %":                  {traffic{100, 0.05, 0.01}, 2500},
+		"5 % against 1 %":                  {traffic{100, 0.05, 0.01}, 3000},
 		"30 % against 1 %":                 {traffic{100, 0.30, 0.01}, 250},
 		"30 % against 1 %, little traffic": {traffic{20, 0.30, 0.01}, 250},
 		"15 % against 10 %":                {traffic{100, 0.15, 0.10}, 5000},

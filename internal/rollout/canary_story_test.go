@@ -117,7 +117,7 @@ func TestCanaryStories(t *testing.T) {
 			f.wait("time passes", 5*time.Second)
 			return f
 		},
-		"O23_a_pause_still_rolls_back": func() *fleet {
+		"O26_a_pause_still_rolls_back": func() *fleet {
 			f := busy(100)
 			f.then("v2 in steps", f.applySteps("m", threeSteps...))
 			f.wait("time passes", 25*time.Second)
@@ -138,7 +138,7 @@ func TestCanaryStories(t *testing.T) {
 			f.wait("time passes", time.Minute)
 			return f
 		},
-		"O23_policy_Pause_asks_a_human": func() *fleet {
+		"policy_Pause_asks_a_human": func() *fleet {
 			f := busy(100)
 			f.bad("m", 0.3)
 			f.then("v2 in steps, which fails 30 %; Pause", func() { f.applySteps("m", threeSteps...)(); f.policy(v1alpha1.RollbackPause) })
@@ -220,7 +220,7 @@ func TestCanaryStories(t *testing.T) {
 			f.tell("rollbacks on record: %d", len(f.rollbacks))
 			return f
 		},
-		"O34_a_stable_that_fails_is_kept_beside_a_worse_canary": func() *fleet {
+		"a_stable_that_fails_is_kept_beside_a_worse_canary": func() *fleet {
 			f := busy(100)
 			f.fails(placed("v1", "m", "a").Revision, 0.5)
 			f.bad("m", 0.9)

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -221,7 +219,7 @@ func TestRollback(t *testing.T) {
 			told(in, rollout.Full)
 			in.Rollout.Promoting = true
 		}), back},
-		"TestO23 while paused":           {fail(func(in *rollout.Input) { in.Spec.Paused = true }), back},
+		"while paused":                   {fail(func(in *rollout.Input) { in.Spec.Paused = true }), back},
 		"while a pod isn't acknowledged": {fail(func(in *rollout.Input) { in.Pods[0].Acknowledged = false }), back},
 		"while a pod is away":            {fail(func(in *rollout.Input) { in.Pods[0].Connected = false }), back},
 		"TestO32 not while all are":      {fail(func(in *rollout.Input) { in.Pods[0].Connected, in.Pods[1].Connected = false, false }), outcome{State: rollout.Unacknowledged, Weight: 2500, Step: "2/3", Since: true}},
@@ -289,162 +287,5 @@ func TestO35_RollbackRecord(t *testing.T) {
 	}
 	if d.Blocked != in.Canary.Revision || d.Rollout != nil || d.Desired != 0 {
 		t.Errorf("blocked %q, desired %s, rollout %+v", d.Blocked, d.Desired, d.Rollout)
-	}
-}
-
-func TestO82_FleetFollows(t *testing.T) {
-	for name, tc := range map[string]struct {
-		own, byHand, silent, live int
-		follows                   bool
-	}{
-		"one of two":              {1, 0, 0, 2, false},
-		"both":                    {2, 0, 0, 2, true},
-		"two of three":            {2, 0, 0, 3, true},
-		"the only one":            {1, 0, 0, 1, true},
-		"the only one, by hand":   {0, 1, 0, 1, false},
-		"one, and one by hand":    {1, 1, 0, 2, false},
-		"all by hand":             {0, 9, 0, 9, false},
-		"a tenth of twenty":       {2, 0, 0, 20, false},
-		"more than that":          {3, 0, 0, 20, true},
-		"one of a hundred":        {1, 0, 0, 100, false},
-		"ten of a hundred":        {10, 0, 0, 100, false},
-		"eleven of a hundred":     {11, 0, 0, 100, true},
-		"two of which one is new": {1, 0, 1, 3, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			in := second30()
-			in.Pods = nil
-			for i := range tc.live {
-				p := ready(string(rune('A'+i)), *in.Stable, *in.Canary)
-				trip := crashLoop
-				trip.Revision, trip.ByHand = in.Canary.Revision, i >= tc.own && i < tc.own+tc.byHand
-				if i < tc.own+tc.byHand+tc.silent {
-					p.Tripped = &trip
-				}
-				p.Acknowledged = i < tc.own+tc.byHand || i >= tc.own+tc.byHand+tc.silent
-				in.Pods = append(in.Pods, p)
-			}
-			d := rollout.Decide(in)
-			if follows := d.Action == rollout.Rollback; follows != tc.follows {
-				t.Fatalf("%s by %q", d.State, d.Action)
-			}
-			if !tc.follows && (d.State != rollout.PodsTripped || d.Weight != 2500) {
-				t.Errorf("%s at %s, want it held", d.State, d.Weight)
-			}
-			if tc.follows && (d.Rollback.Reason != rollout.ReasonPodsTripped || len(d.Rollback.Evidence) != min(10, tc.own)) {
-				t.Errorf("%+v", d.Rollback)
-			}
-		})
-	}
-}
-
-func TestTrips(t *testing.T) {
-	trip := func(change func(*rollout.Trip), more ...func(*rollout.Input)) func(*rollout.Input) {
-		return func(in *rollout.Input) {
-			in.Now, in.Findings = start.Add(time.Minute), passes()
-			for i := range in.Pods {
-				t := crashLoop
-				t.Revision = in.Canary.Revision
-				change(&t)
-				in.Pods[i].Tripped = &t
-			}
-			for _, change := range more {
-				change(in)
-			}
-		}
-	}
-	as := func(*rollout.Trip) {}
-	reported := func(t *rollout.Trip) { t.ReportOnly = true }
-	advanced := outcome{State: rollout.CanaryProgressing, Action: rollout.StepAdvanced, Weight: 5000, Step: "3/3"}
-	held := outcome{State: rollout.PodsTripped, Weight: 2500, Step: "2/3", Since: true}
-	told := advanced
-	told.Notes = rollout.NoteWouldRollBack
-	cases{
-		"all":                       {trip(as), outcome{State: rollout.RolledBack, Action: rollout.Rollback, Blocked: true}},
-		"against another revision":  {trip(func(t *rollout.Trip) { t.Revision = "another" }), advanced},
-		"that are only reported":    {trip(reported), advanced},
-		"TestO80 by hand they hold": {trip(func(t *rollout.Trip) { t.ByHand = true }), held},
-		"Pause holds":               {trip(as, policy(v1alpha1.RollbackPause)), outcome{State: rollout.AnalysisFailed, Action: rollout.Holding, Weight: 2500, Step: "2/3", Since: true, Hold: v1alpha1.HeldByPolicy}},
-		"TestO40 DryRun tells":      {trip(reported, policy(v1alpha1.RollbackDryRun)), told},
-		"before DryRun they hold":   {trip(as, policy(v1alpha1.RollbackDryRun)), held},
-		"without traffic they hold": {trip(as, func(in *rollout.Input) {
-			in.Applied, in.Told.Weight, in.Rollout = 0, 0, nil
-		}), outcome{State: rollout.PodsTripped, Step: "1/3"}},
-		"of pods that may not know of a retry yet": {trip(as, func(in *rollout.Input) { in.Pods[0].Acknowledged, in.Pods[1].Acknowledged = false, false }), held},
-		"at 100 % it isn't promoted": {trip(func(t *rollout.Trip) { t.ByHand = true }, func(in *rollout.Input) {
-			in.Applied, in.Told.Weight, in.Rollout.Promoting = rollout.Full, rollout.Full, true
-		}), outcome{State: rollout.PodsTripped, Weight: rollout.Full, Step: "3/3"}},
-	}.run(t)
-}
-
-func TestPaused(t *testing.T) {
-	byToken := &v1alpha1.HoldStatus{By: v1alpha1.HeldByToken}
-	paused := outcome{State: rollout.Paused, Weight: 2500, Step: "2/3", Since: true}
-	held := paused
-	held.Hold = v1alpha1.HeldByToken
-	over := func(in *rollout.Input) { in.Now, in.Findings = start.Add(time.Minute), passes() }
-	noCanary := func(in *rollout.Input) { in.Canary, in.Told.Assignment.Canary, in.Rollout = nil, nil, nil }
-	cases{
-		"a step doesn't advance":       {func(in *rollout.Input) { over(in); in.Spec.Paused = true }, paused},
-		"by a token neither":           {func(in *rollout.Input) { over(in); in.Hold = byToken }, held},
-		"a pinned weight isn't raised": {func(in *rollout.Input) { in.Spec = spec("v2", "50", "m"); in.Spec.Paused = true }, outcome{State: rollout.Paused, Weight: 2500}},
-		"one that is reached isn't held": {func(in *rollout.Input) {
-			in.Spec = spec("v2", "25", "m")
-			in.Spec.Paused = true
-			in.Rollout.StepSince = nil
-		}, outcome{State: rollout.CanaryPinned, Weight: 2500}},
-		"a weight is lowered": {func(in *rollout.Input) { in.Spec = spec("v2", "5", "m"); in.Spec.Paused = true }, outcome{State: rollout.CanaryProgressing, Action: rollout.WeightChanged, Weight: 500}},
-		"nothing is promoted": {func(in *rollout.Input) {
-			told(in, rollout.Full)
-			in.Rollout.Promoting = true
-			in.Spec.Paused = true
-			in.Rollout.StepSince = nil
-		}, outcome{State: rollout.Paused, Weight: rollout.Full, Step: "3/3"}},
-		"nothing is started":      {func(in *rollout.Input) { noCanary(in); in.Spec.Paused = true }, outcome{State: rollout.Paused, Slots: "v1@a -"}},
-		"the unwanted is dropped": {func(in *rollout.Input) { in.Spec = spec("v2", "5", "n"); in.Spec.Paused = true }, outcome{State: rollout.CanaryDropping, Action: rollout.WeightChanged}},
-		"and not replaced":        {func(in *rollout.Input) { told(in, 0); in.Spec = spec("v2", "5", "n"); in.Spec.Paused = true }, outcome{State: rollout.Paused, Action: rollout.CanaryDropped, Slots: "v1@a -"}},
-		"the first install has no canary": {func(in *rollout.Input) {
-			in.Stable, in.Canary, in.Told, in.Rollout = nil, nil, nil, nil
-			in.Spec.Paused = true
-		}, outcome{State: rollout.Paused, Action: rollout.StableSet, Slots: "v1@a -"}},
-	}.run(t)
-}
-
-func TestHelpersOfTheAnalysis(t *testing.T) {
-	s := stepped("m", "5 for 60s", "25 for 60s")
-	if diff := cmp.Diff(analysis.Thresholds{MinSamples: 100, MaxErrorRateIncrease: 0.01, MaxTimeoutRateIncrease: 0.01}, rollout.Thresholds(s, nil)); diff != "" {
-		t.Errorf("defaults (-want +got):\n%s", diff)
-	}
-	s.Analysis = v1alpha1.Analysis{
-		MinSamples: new(int32(300)), MaxErrorRateIncrease: new(intstr.FromString("0.5%")), MaxTimeoutRateIncrease: new(intstr.FromInt32(0)),
-		Window: &metav1.Duration{Duration: time.Minute},
-	}
-	s.Canary.Steps[1].MinSamples = new(int32(40))
-	for step, want := range map[int32]uint64{0: 300, 1: 300, 2: 40, 3: 300} {
-		got := rollout.Thresholds(s, &v1alpha1.RolloutStatus{Step: step})
-		if diff := cmp.Diff(analysis.Thresholds{MinSamples: want, MaxErrorRateIncrease: 0.005}, got, cmpopts.EquateApprox(0, 1e-12)); diff != "" {
-			t.Errorf("step %d (-want +got):\n%s", step, diff)
-		}
-	}
-	progress := &v1alpha1.RolloutStatus{WeightSince: at(0), AnalysisSince: at(-time.Hour)}
-	for after, want := range map[time.Duration]time.Duration{0: 0, time.Minute: 0, 90 * time.Second: 30 * time.Second} {
-		if from, counts := rollout.CountFrom(s, progress, start.Add(after)); !counts || !from.Equal(start.Add(want)) {
-			t.Errorf("after %s counts from %s (%v), want %s", after, from, counts, start.Add(want))
-		}
-	}
-	if _, counts := rollout.CountFrom(s, &v1alpha1.RolloutStatus{}, start); counts {
-		t.Error("counts without a weight that every pod has")
-	}
-	if grid, runs := rollout.Looks(progress); !runs || !grid.Start.Equal(start.Add(-time.Hour)) {
-		t.Errorf("looks from %s (%v)", grid.Start, runs)
-	}
-	if _, runs := rollout.Looks(&v1alpha1.RolloutStatus{}); runs {
-		t.Error("looks before the canary had traffic")
-	}
-	if rollout.ReportOnly(s) {
-		t.Error("trips are only reported without DryRun")
-	}
-	if s.Rollback.Policy = v1alpha1.RollbackDryRun; !rollout.ReportOnly(s) {
-		t.Error("trips are acted upon under DryRun")
 	}
 }

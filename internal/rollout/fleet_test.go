@@ -145,15 +145,23 @@ func (f *fleet) decide(findings *analysis.Result) rollout.Decision {
 	return d
 }
 
-// take is what the reconciler does with a decision.
+// take is what the reconciler does with a decision: the status is written, then the routers are told.
 func (f *fleet) take(d *rollout.Decision) {
+	again := f.handled.Retry != d.Handled.Retry // the routers' trip token
+	f.write(d)
+	f.tellRouters(d, again)
+}
+
+func (f *fleet) write(d *rollout.Decision) {
 	stable := d.Assignment.Stable
 	f.stable, f.canary, f.applied = &stable, d.Assignment.Canary.DeepCopy(), d.Applied
-	again := f.handled.Retry != d.Handled.Retry
 	f.rollout, f.blocked, f.hold, f.handled = d.Rollout.DeepCopy(), d.Blocked, d.Hold.DeepCopy(), d.Handled
 	if d.Rollback != nil {
 		f.rollbacks = append(f.rollbacks, d.Rollback)
 	}
+}
+
+func (f *fleet) tellRouters(d *rollout.Decision, again bool) {
 	told := rollout.Told{Assignment: d.Assignment, Weight: d.Weight}
 	if d.Idle {
 		told.Assignment.Canary = nil

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 )
@@ -94,7 +95,7 @@ func (f *fleet) allAtOnce() bool {
 }
 
 // From wherever it is, a canary that fails ends without traffic, be the rollout paused or not.
-func TestO26_O23_AFailingCanaryReachesZeroFromAnywhere(t *testing.T) {
+func TestO26_AFailingCanaryReachesZeroFromAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := somewhere(t)
 		mended(f)
@@ -108,6 +109,7 @@ func TestO26_O23_AFailingCanaryReachesZeroFromAnywhere(t *testing.T) {
 			f.fails(f.wanted(), 0.9)
 		}
 		f.fails(f.stable.Revision, 0)
+		f.counts, f.left = map[string]analysis.Pod{}, map[string]float64{} // what the stable failed before excuses nothing
 		for range 120 {
 			f.second()
 		}

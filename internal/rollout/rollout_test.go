@@ -52,6 +52,8 @@ func TestStoredWeights(t *testing.T) {
 	}
 }
 
+func paused(s *v1alpha1.WorkerPoolSpec) *v1alpha1.WorkerPoolSpec { s.Paused = true; return s }
+
 func TestO14_O66_FirstAssignment(t *testing.T) {
 	canary := placed("v2", "m", "b")
 	for name, tc := range map[string]struct {
@@ -64,6 +66,9 @@ func TestO14_O66_FirstAssignment(t *testing.T) {
 		"v2 at 100 %":        {spec("v2", "100", "m"), rollout.Assignment{Stable: placed("v2", "m", "a")}},
 		"v2 at 10 %":         {spec("v2", "10", "m"), rollout.Assignment{Stable: placed("v1", "m", "a"), Canary: &canary}},
 		"v2 at 0 %":          {spec("v2", "0", "m"), rollout.Assignment{Stable: placed("v1", "m", "a"), Canary: &canary}},
+		"v2 in steps":        {stepped("m", "5 for 1m"), rollout.Assignment{Stable: placed("v1", "m", "a"), Canary: &canary}},
+		"v2, paused":         {paused(stepped("m", "5 for 1m")), rollout.Assignment{Stable: placed("v1", "m", "a")}},
+		"v2 at once, paused": {paused(spec("v2", "", "m")), rollout.Assignment{Stable: placed("v2", "m", "a")}},
 		"malformed: no more": {spec("v2", "ten", "m"), rollout.Assignment{Stable: placed("v1", "m", "a"), Canary: &canary}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -64,8 +64,7 @@ func errorsOfRollback(in *Input) finding {
 	if last == nil || last.Revision != in.Decision.Blocked || len(last.Evidence) == 0 {
 		return unknown(ReasonRolledBack, "the canary was rolled back")
 	}
-	switch analysis.Reason(last.Reason) {
-	case analysis.ErrorRateExceeded, analysis.TimeoutRateExceeded:
+	if r := analysis.Reason(last.Reason); r == analysis.ErrorRateExceeded || r == analysis.TimeoutRateExceeded {
 		return no(last.Reason, "%s", cut(last.Evidence[0], maxMessage))
 	}
 	return unknown(last.Reason, "%s", cut(last.Evidence[0], maxMessage))

@@ -62,8 +62,8 @@ func observed(in *Input) string {
 	if c == nil {
 		return ""
 	}
-	canary := in.Figures[c.Revision].Counts.Requests
-	return percent(canary, canary+in.Figures[in.Decision.Assignment.Stable.Revision].Counts.Requests)
+	canary := in.Figures[c.Revision].Requests
+	return percent(canary, canary+in.Figures[in.Decision.Assignment.Stable.Revision].Requests)
 }
 
 // percent of a part with up to two decimals; empty when there is no whole.
@@ -112,9 +112,9 @@ func versions(in *Input) []v1alpha1.VersionStatus {
 		out = append(out, v1alpha1.VersionStatus{
 			Version:     v1alpha1.PoolVersion(f.Version),
 			Revision:    revision,
-			Requests:    int64(f.Counts.Requests),
-			ErrorRate:   percent(f.Counts.Failed(), f.Counts.Executed()),
-			TimeoutRate: percent(f.Counts.TimedOut(), f.Counts.Executed()),
+			Requests:    int64(f.Requests),
+			ErrorRate:   percent(f.Failed(), f.Executed()),
+			TimeoutRate: percent(f.TimedOut(), f.Executed()),
 			P50:         rounded(f.P50), P95: rounded(f.P95), P99: rounded(f.P99),
 		})
 	}

@@ -23,8 +23,9 @@ func rolledOut(in *Input) (finding, progress) {
 		return progressing(in), moving
 	case rollout.CanaryDropping:
 		return no(ReasonCanaryProgressing, "%s (%s) is being taken out", a.Canary.Version, a.Canary.Revision), moving
+	default:
+		return standing(in)
 	}
-	return standing(in)
 }
 
 // standing is what a rollout says that holds by itself. Any other is on its way.

@@ -143,6 +143,18 @@ func (w *world) awaitWeight(percent string) *v1alpha1.WorkerPool {
 	return pool
 }
 
+// awaitCounted waits until an operator has counted these rollbacks, by reason, and no others: it counts after it has
+// written.
+func (w *world) awaitCounted(o *operator, want map[string]float64) {
+	w.t.Helper()
+	w.await("count of rollbacks", func() error {
+		if diff := cmp.Diff(want, o.rollbacks()); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	})
+}
+
 // distinct leaves out what is the same as before it.
 func distinct(weights []uint32) []uint32 { return slices.Compact(weights) }
 
@@ -183,9 +195,7 @@ func TestO26_O35_O36_O37_O38_O39_ABadCanary(t *testing.T) {
 	failing(scripts, 0.3)
 	back := w.awaitWeight("0")
 	w.showRollback(back)
-	if n := first.rollbacks(); n["ErrorRateExceeded"] != 1 || len(n) != 1 {
-		t.Errorf("TestO36: counted %v", n)
-	}
+	w.awaitCounted(first, map[string]float64{"ErrorRateExceeded": 1})
 	w.awaitEvent("Normal", "CanaryDropped", "s after the rollback was decided")
 	w.awaitEvent("Warning", "RolledBack", "v2 (", ") → v1 (", "error rate", " % against 0 %, n=")
 	if back.Generation != generation {
@@ -209,9 +219,10 @@ func TestO26_O35_O36_O37_O38_O39_ABadCanary(t *testing.T) {
 		return nil
 	})
 	again := w.awaitReady("main", "RolledBack")
-	if again.Status.LastRollback.Time.Equal(&back.Status.LastRollback.Time) || second.rollbacks()["ErrorRateExceeded"] != 1 {
-		t.Errorf("TestO38: the retry wasn't rolled back anew: %+v, counted %v", again.Status.LastRollback, second.rollbacks())
+	if again.Status.LastRollback.Time.Equal(&back.Status.LastRollback.Time) {
+		t.Errorf("TestO38: the retry wasn't rolled back anew: %+v", again.Status.LastRollback)
 	}
+	w.awaitCounted(second, map[string]float64{"ErrorRateExceeded": 1})
 	if c := condition(again, v1alpha1.ConditionRolledBack); !strings.Contains(c.Message, `"fixed"`) || scripts[0].inForce().GetTrip().GetToken() != "fixed" {
 		t.Errorf("TestO38: the used token isn't named, or the routers weren't told: %s", c.Message)
 	}
@@ -288,9 +299,10 @@ func TestPolicyPauseHolds(t *testing.T) {
 	w.stays(scripts[0], 2500)
 	w.annotate("main", v1alpha1.AbortAnnotation, "enough")
 	back := w.awaitReady("main", "RolledBack")
-	if back.Status.LastRollback.Reason != "Aborted" || o.rollbacks()["Aborted"] != 1 || back.Status.Handled.Abort != "enough" {
-		t.Errorf("last rollback %+v, counted %v, handled %+v", back.Status.LastRollback, o.rollbacks(), back.Status.Handled)
+	if back.Status.LastRollback.Reason != "Aborted" || back.Status.Handled.Abort != "enough" {
+		t.Errorf("last rollback %+v, handled %+v", back.Status.LastRollback, back.Status.Handled)
 	}
+	w.awaitCounted(o, map[string]float64{"Aborted": 1})
 }
 
 // TestO82_TheFleetFollowsItsPods when more than one and more than a tenth tripped by themselves.
@@ -308,9 +320,7 @@ func TestO82_TheFleetFollowsItsPods(t *testing.T) {
 	if last := back.Status.LastRollback; last.Reason != "PodsTripped" || !strings.Contains(strings.Join(last.Evidence, "\n"), "3 workers crashed within 10 s") {
 		t.Errorf("last rollback %+v", last)
 	}
-	if n := o.rollbacks(); n["PodsTripped"] != 1 {
-		t.Errorf("counted %v", n)
-	}
+	w.awaitCounted(o, map[string]float64{"PodsTripped": 1})
 	w.awaitEvent("Warning", "RolledBack", "PodsTripped", "CrashLoop")
 }
 

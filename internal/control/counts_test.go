@@ -69,8 +69,8 @@ func TestO33_TheMeanServiceTimeIsMeasured(t *testing.T) {
 		m.reports(ended(counted, 0))
 		m.reports(ended(counted, 2))
 	}
-	if got := b.View(pool).Figures[counted]; got.Service != 5*time.Millisecond || got.Counts.Shed != 4 {
-		t.Errorf("service time %v, %d shed; want 5 ms and 4", got.Service, got.Counts.Shed)
+	if got := b.View(pool).Figures[counted]; got.Service != 5*time.Millisecond || got.Shed != 4 {
+		t.Errorf("service time %v, %d shed; want 5 ms and 4", got.Service, got.Shed)
 	}
 	lies := ended(counted, 3)
 	lies.Revisions[0].Service.SumUs = 1<<64 - 1

@@ -172,11 +172,11 @@ func (f *figures) view(now time.Time) map[string]Figures {
 			if c.latency == nil || c.number <= oldest {
 				continue
 			}
-			sum.Counts = sum.Counts.Add(c.counts)
+			sum.Counts = sum.Add(c.counts)
 			service = service.add(c.service)
 			latency.Add(c.latency)
 		}
-		if sum.Counts.Requests == 0 {
+		if sum.Requests == 0 {
 			continue
 		}
 		sum.P50, sum.P95, sum.P99 = latency.Quantile(0.5), latency.Quantile(0.95), latency.Quantile(0.99)

@@ -42,7 +42,7 @@ func TestFigures(t *testing.T) {
 	one.reports(counters(5400, 53, 6))
 	two.reports(counters(100, 0, 0))
 	got := b.View(pool).Figures[counted]
-	if got.Counts.Requests != 500 || got.Counts.Errors != 3 || got.Counts.Timeouts != 1 || got.Version != "v2" {
+	if got.Requests != 500 || got.Errors != 3 || got.Timeouts != 1 || got.Version != "v2" {
 		t.Errorf("figures %+v, want 500 requests, 3 errors, 1 timeout", got)
 	}
 	if d := got.P99 - 10*time.Millisecond; d.Abs() > 400*time.Microsecond {
@@ -50,7 +50,7 @@ func TestFigures(t *testing.T) {
 	}
 
 	b.watch.pass(52 * time.Second)
-	if got := b.View(pool).Figures[counted].Counts.Requests; got != 200 {
+	if got := b.View(pool).Figures[counted].Requests; got != 200 {
 		t.Errorf("%d requests a minute after the first 300, want 200", got)
 	}
 	b.watch.pass(time.Minute)
@@ -67,14 +67,14 @@ func TestFiguresOfReconnectsAndRestarts(t *testing.T) {
 	m.leaves()
 	m = b.join("p", "first")
 	m.reports(counters(30, 0, 0))
-	if got := b.View(pool).Figures[counted].Counts.Requests; got != 20 {
+	if got := b.View(pool).Figures[counted].Requests; got != 20 {
 		t.Errorf("%d requests after a reconnect, want 20", got)
 	}
 	m = b.join("p", "second")
 	m.reports(counters(1, 0, 0))
 	m.reports(counters(6, 0, 0))
 	m.reports(counters(2, 0, 0))
-	if got := b.View(pool).Figures[counted].Counts.Requests; got != 25 {
+	if got := b.View(pool).Figures[counted].Requests; got != 25 {
 		t.Errorf("%d requests after a restart, want 25", got)
 	}
 }

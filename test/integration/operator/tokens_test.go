@@ -118,6 +118,25 @@ func TestO32_AllPodsAway(t *testing.T) {
 	w.stays(scripts[0], 2500)
 }
 
+// TestO5_O30_APinnedCanaryWithoutTrafficIsNotWritten: it is looked at every two seconds, and there is nothing new to say.
+func TestO5_O30_APinnedCanaryWithoutTrafficIsNotWritten(t *testing.T) {
+	startOperator(t)
+	w := newWorld(t)
+	w.served(w.pool("main", func(s *v1alpha1.WorkerPoolSpec) { s.Canary = weight("10") }), 2)
+	var before *v1alpha1.WorkerPool
+	w.await("a look", func() error {
+		before = w.get("main")
+		if c := condition(before, v1alpha1.ConditionErrorsHealthy); c.Status != metav1.ConditionUnknown || c.Reason != "NoComparison" {
+			return fmt.Errorf("%s %s: %s", c.Status, c.Reason, c.Message)
+		}
+		return nil
+	})
+	time.Sleep(7 * time.Second) // three looks, and longer than messages wait
+	if after := w.get("main"); after.ResourceVersion != before.ResourceVersion {
+		t.Errorf("written while nothing happens:\n%s", cmp.Diff(before.Status, after.Status))
+	}
+}
+
 // TestO10_O79_WhatIsAskedForIsToldOrRefused: the routers get match and stickiness; an approval, which isn't supported
 // yet, is refused in a condition.
 func TestO10_O79_WhatIsAskedForIsToldOrRefused(t *testing.T) {

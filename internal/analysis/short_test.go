@@ -4,7 +4,7 @@ package analysis
 
 // How many rollouts the simulations play in every run of the tests; with the build tag long, the full number.
 const (
-	simulated        = 1_000
+	simulated        = 500
 	simulatedAtLimit = 100
-	simulatedBad     = 10
+	simulatedBad     = 4
 )

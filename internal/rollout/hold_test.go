@@ -34,6 +34,10 @@ func TestPaused(t *testing.T) {
 		"nothing is started":      {func(in *rollout.Input) { noCanary(in); in.Spec.Paused = true }, outcome{State: rollout.Paused, Slots: "v1@a -"}},
 		"the unwanted is dropped": {func(in *rollout.Input) { in.Spec = spec("v2", "5", "n"); in.Spec.Paused = true }, outcome{State: rollout.CanaryDropping, Action: rollout.WeightChanged}},
 		"and not replaced":        {func(in *rollout.Input) { told(in, 0); in.Spec = spec("v2", "5", "n"); in.Spec.Paused = true }, outcome{State: rollout.Paused, Action: rollout.CanaryDropped, Slots: "v1@a -"}},
+		"an unproven stable is replaced, without a canary": {func(in *rollout.Input) {
+			noCanary(in)
+			in.Stable.Proven, in.Pods, in.Hold, in.Spec = false, nil, byToken, stepped("n", "5 for 60s")
+		}, outcome{State: rollout.Paused, Action: rollout.StableSet, Slots: "v1@a -", Hold: v1alpha1.HeldByToken}},
 		"the first install has no canary": {func(in *rollout.Input) {
 			in.Stable, in.Canary, in.Told, in.Rollout = nil, nil, nil, nil
 			in.Spec.Paused = true

@@ -29,7 +29,7 @@ func anything(t *rapid.T, f *fleet) map[string]func() {
 			keep(spec("v2", rapid.SampledFrom([]string{"0", "10", "50", "100"}).Draw(t, "weight"), module.Draw(t, "module")))
 		},
 		"steps": func() {
-			steps := rapid.SampledFrom([][]string{{"5 for 5s", "25 for 9s", "50 for 4s"}, {"25 for 8s"}, {"1 for 3s", "10 for 3s", "60 for 3s", "90 for 3s"}})
+			steps := rapid.SampledFrom([][]string{{"5 for 5s", "25 for 9s", "50 for 4s"}, {"25 for 8s"}, {"4 for 3s", "10 for 3s", "60 for 3s", "90 for 3s"}})
 			keep(stepped(module.Draw(t, "module"), steps.Draw(t, "steps")...))
 		},
 		"at once": func() { keep(spec("v2", "", module.Draw(t, "module"))) },
@@ -110,7 +110,7 @@ func TestO26_AFailingCanaryReachesZeroFromAnywhere(t *testing.T) {
 		}
 		f.fails(f.stable.Revision, 0)
 		f.counts, f.left = map[string]analysis.Pod{}, map[string]float64{} // what the stable failed before excuses nothing
-		for range 120 {
+		for range 90 {
 			f.second()
 		}
 		if f.problem != nil {
@@ -135,7 +135,7 @@ func TestO22_AHealthyCanaryIsPromotedFromAnywhere(t *testing.T) {
 		f.spec.Paused = false
 		f.tokens = v1alpha1.HandledTokens{Retry: "healthy", Resume: "healthy"}
 		var last []rollout.Decision
-		for range 300 {
+		for range 150 {
 			last = f.second()
 		}
 		if f.problem != nil {

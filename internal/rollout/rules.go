@@ -5,6 +5,9 @@ package rollout
 // live pod isn't heard, its workers may well be serving.
 func (r *round) replaceUnproven() (Decision, bool) {
 	first := First(r.Spec)
+	if r.held() {
+		first.Canary = nil // nothing is started
+	}
 	if r.first || r.blocked() || r.assignment.Stable.Proven || r.weight > 0 || len(r.unheard()) > 0 {
 		return Decision{}, false
 	}
@@ -13,7 +16,7 @@ func (r *round) replaceUnproven() (Decision, bool) {
 	}
 	r.assignment = first
 	r.applied = 0
-	d := r.decision(firstState(first), StableSet)
+	d := r.decision(r.firstState(), StableSet)
 	if first.Canary != nil {
 		if outdated := r.withoutImage(); len(outdated) > 0 {
 			d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
@@ -26,11 +29,14 @@ func (r *round) unheard() []string {
 	return r.podsWith(func(p *Pod) bool { return !p.Connected })
 }
 
-func firstState(a Assignment) State {
-	if a.Canary == nil {
-		return Promoted
+func (r *round) firstState() State {
+	switch {
+	case r.assignment.Canary != nil:
+		return WaitingForWorkers
+	case r.assignment.Stable.Revision != r.wanted.Revision:
+		return Paused
 	}
-	return WaitingForWorkers
+	return Promoted
 }
 
 // settled: the spec's revision is the stable one, and there is no canary to get rid of.

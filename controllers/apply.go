@@ -5,6 +5,7 @@ import (
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 	"github.com/dspex/workerpool-operator/internal/snapshot"
@@ -12,12 +13,22 @@ import (
 
 // decide asks the rollout.
 func (r *WorkerPoolReconciler) decide(_ context.Context, p *pass) error {
+	was := &p.pool.Status
 	in := rollout.Input{
 		Spec:    &p.pool.Spec,
-		Stable:  p.pool.Status.Stable,
-		Canary:  p.pool.Status.Canary,
-		Applied: rollout.StoredWeight(p.pool.Status.Weight.Applied),
+		Stable:  was.Stable,
+		Canary:  was.Canary,
+		Applied: rollout.StoredWeight(was.Weight.Applied),
 		Told:    p.memory.told,
+
+		Now:     p.now,
+		Rollout: was.Rollout,
+		Blocked: was.BlockedRevision,
+		Hold:    was.Hold,
+		Handled: was.Handled,
+		Tokens:  tokens(p.pool),
+
+		Findings: p.findings,
 	}
 	for i := range p.pods {
 		if p.pods[i].Live {
@@ -25,7 +36,19 @@ func (r *WorkerPoolReconciler) decide(_ context.Context, p *pass) error {
 		}
 	}
 	p.decision = rollout.Decide(in)
+	p.sooner(p.decision.Again)
 	return nil
+}
+
+// tokens are what the pool's annotations say.
+func tokens(pool *v1alpha1.WorkerPool) v1alpha1.HandledTokens {
+	return v1alpha1.HandledTokens{
+		Retry:   pool.Annotations[v1alpha1.RetryAnnotation],
+		Promote: pool.Annotations[v1alpha1.PromoteAnnotation],
+		Abort:   pool.Annotations[v1alpha1.AbortAnnotation],
+		Pause:   pool.Annotations[v1alpha1.PauseAnnotation],
+		Resume:  pool.Annotations[v1alpha1.ResumeAnnotation],
+	}
 }
 
 // build makes the snapshot. One that says something new is in force nowhere yet.
@@ -38,6 +61,7 @@ func (r *WorkerPoolReconciler) build(_ context.Context, p *pass) error {
 	}
 	s, err := snapshot.Build(snapshot.Input{
 		Spec: &p.pool.Spec, Assignment: p.toTell().Assignment, Texts: p.texts, Weight: p.decision.Weight,
+		TripToken: p.decision.Handled.Retry,
 	})
 	if err != nil {
 		p.problem = err.Error()
@@ -70,7 +94,7 @@ func (p *pass) inUse() []string {
 	return hashes
 }
 
-// publish tells the routers what the status says already.
+// publish tells the routers what the status says already. A look whose findings went into it is a look that was made.
 func (r *WorkerPoolReconciler) publish(_ context.Context, p *pass) error {
 	if p.snapshot == nil || p.problem != "" {
 		return nil
@@ -78,6 +102,9 @@ func (r *WorkerPoolReconciler) publish(_ context.Context, p *pass) error {
 	r.Fleet.Publish(p.key, p.snapshot)
 	told := p.toTell()
 	p.memory.told = &told
+	if p.findings != nil {
+		p.memory.comparison.looked(p.findings)
+	}
 	return nil
 }
 

@@ -18,6 +18,12 @@ type memory struct {
 	// upon, or a promotion could be undone by its own past.
 	written string
 	wrote   time.Time
+	// comparison of the canary with the stable.
+	comparison comparison
+	// rolledBack is when this leader decided the rollback that is being carried out; zero: none is.
+	rolledBack time.Time
+	// warned is the canary for which it was said that the stable can't serve the load alone.
+	warned string
 	// settled: since this process leads, every live pod has been heard of, or has had time enough for it.
 	settled bool
 }

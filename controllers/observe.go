@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/control"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/revision"
@@ -39,6 +40,8 @@ type pass struct {
 	revisions []appsv1.ControllerRevision
 	texts     revision.Texts
 
+	// findings are the analysis' at the look that is due; nil: none is.
+	findings *analysis.Result
 	decision rollout.Decision
 	snapshot *controlpb.Snapshot
 	// problem is why the decision can't be put into practice; it goes into the status.
@@ -127,7 +130,9 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 	facts := status.Pod{
 		Pod: rollout.Pod{
 			Name: pod.Name, Connected: view.Connected, Acknowledged: view.Acknowledged, Slots: map[string]rollout.Slot{},
+			Stale: view.Stale(p.now), Tripped: tripOf(view.Trip),
 		},
+		UID:      pod.UID,
 		Workload: status.WorkloadOf(pod),
 		Injected: pod.Annotations[v1alpha1.InjectedAnnotation] == string(p.pool.UID),
 		Refusal:  view.Refusal,
@@ -147,6 +152,13 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 		}
 	}
 	return facts
+}
+
+func tripOf(t *control.TripView) *rollout.Trip {
+	if t == nil {
+		return nil
+	}
+	return &rollout.Trip{Revision: t.Revision, Reason: t.Reason, Message: t.Message, ByHand: t.ByHand, ReportOnly: t.ReportOnly}
 }
 
 // graceEnds is when a pod without a stream counts as unreachable.

@@ -61,7 +61,7 @@ type Options struct {
 
 	Log   logr.Logger
 	Clock func() time.Time
-	// Metrics is where the channel's metrics are registered. Default: the one that the metrics endpoint serves.
+	// Metrics is where the channel's and the rollouts' metrics are registered. Default: the one that the metrics endpoint serves.
 	Metrics metrics.RegistererGatherer
 }
 
@@ -181,6 +181,7 @@ func setupReconciliation(mgr manager.Manager, o *Options, certificates *Certific
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Fleet: fleet, Clock: o.Clock,
 		Events:      mgr.GetEventRecorder("workerpool-controller"),
 		WorkerImage: o.WorkerImage,
+		Metrics:     NewMetrics(o.Metrics),
 		Trust:       certificates,
 	}
 	leader := &Leader{

@@ -2,17 +2,13 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
-	"github.com/dspex/workerpool-operator/internal/rollout"
 	"github.com/dspex/workerpool-operator/internal/status"
 )
 
@@ -26,7 +22,8 @@ const (
 // of it. The optimistic lock makes a pass that was based on an old status end here.
 func (r *WorkerPoolReconciler) report(ctx context.Context, p *pass) error {
 	next := status.Of(status.Input{
-		Pool: p.pool, Decision: p.decision, Pods: p.pods, Figures: p.figures, Problem: p.problem, Now: p.now,
+		Pool: p.pool, Decision: p.decision, Pods: p.pods, Figures: p.figures, Looks: p.looks(),
+		Problem: p.problem, Now: p.now,
 	})
 	p.lookAgain(&next)
 	if p.settling(&next) {
@@ -64,11 +61,12 @@ func (p *pass) allKnown() bool {
 	})
 }
 
+// sameRoles tells whether what was decided is the same in both: only then can the status wait.
 func sameRoles(a, b *v1alpha1.WorkerPoolStatus) bool {
-	same := func(a, b *v1alpha1.SlotRevision) bool {
-		return (a == nil) == (b == nil) && (a == nil || *a == *b)
+	decided := func(s *v1alpha1.WorkerPoolStatus) []any {
+		return []any{s.Stable, s.Canary, s.Weight.Applied, s.Rollout, s.BlockedRevision, s.LastRollback, s.Hold, s.Handled}
 	}
-	return same(a.Stable, b.Stable) && same(a.Canary, b.Canary) && a.Weight.Applied == b.Weight.Applied
+	return equality.Semantic.DeepEqual(decided(a), decided(b))
 }
 
 // lookAgain plans the next pass for what no event announces: figures, and pods whose time to join runs out.
@@ -89,50 +87,4 @@ func (p *pass) sooner(d time.Duration) {
 	if d > 0 && (p.again == 0 || d < p.again) {
 		p.again = d
 	}
-}
-
-// record records events, after the status that they speak of.
-func (r *WorkerPoolReconciler) record(_ context.Context, p *pass) error {
-	if note, action := story(p); note != "" && p.problem == "" {
-		r.Events.Eventf(p.pool, nil, corev1.EventTypeNormal, string(p.decision.Action), action, "%s", note)
-	}
-	if !p.wrote {
-		return nil
-	}
-	was := meta.FindStatusCondition(p.before.Conditions, v1alpha1.ConditionStalled)
-	is := meta.FindStatusCondition(p.pool.Status.Conditions, v1alpha1.ConditionStalled)
-	if is != nil && (was == nil || was.Reason != is.Reason) {
-		r.Events.Eventf(p.pool, nil, corev1.EventTypeWarning, is.Reason, "Hold", "%s", bounded(is.Message))
-	}
-	return nil
-}
-
-// story tells what a decision newly did, and the action as events name it.
-func story(p *pass) (note, action string) {
-	d := &p.decision
-	name := func(r *v1alpha1.SlotRevision) string { return fmt.Sprintf("%s (%s)", r.Version, r.Revision) }
-	switch d.Action {
-	case rollout.StableSet:
-		return fmt.Sprintf("%s is the stable revision", name(&d.Assignment.Stable)), "SetStable"
-	case rollout.CanaryStarted:
-		return fmt.Sprintf("%s is started beside %s", name(d.Assignment.Canary), name(&d.Assignment.Stable)), "StartCanary"
-	case rollout.WeightChanged:
-		return fmt.Sprintf("%s: %s → %s %%", name(d.Assignment.Canary), d.Applied, d.Weight), "SetWeight"
-	case rollout.CanaryDropped:
-		return fmt.Sprintf("%s serves alone; the spec no longer wants the canary", name(&d.Assignment.Stable)), "DropCanary"
-	case rollout.Promotion:
-		return fmt.Sprintf("%s is the stable revision in every pod", name(&d.Assignment.Stable)), "Promote"
-	case rollout.None:
-	}
-	return "", ""
-}
-
-// maxNote is what the events API takes.
-const maxNote = 1024
-
-func bounded(s string) string {
-	if len(s) <= maxNote {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxNote-len("…")], "") + "…"
 }

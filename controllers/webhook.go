@@ -153,7 +153,7 @@ func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*c
 	}
 	in := snapshot.Input{
 		Spec: &pool.Spec, Assignment: assignment, Texts: texts,
-		Weight: rollout.CurrentWeight(pool),
+		Weight: rollout.CurrentWeight(pool), TripToken: pool.Status.Handled.Retry,
 	}
 	built, err := snapshot.Build(in)
 	if err == nil {

@@ -216,6 +216,22 @@ func TestO17_NewPodsStartWithNoMoreThanTheSpecAllows(t *testing.T) {
 	}
 }
 
+// TestO37_O38_NewPodsOfARollback start without the canary's share, and with the retry token that ended the trips before.
+func TestO37_O38_NewPodsOfARollback(t *testing.T) {
+	pool := poolNamed("summarizer")
+	pool.Spec.Canary = &v1alpha1.Canary{Weight: new(intstr.FromInt32(50))}
+	present := revision.Of(&pool.Spec)
+	stable := present.On(v1alpha1.PoolV1)
+	pool.Status = v1alpha1.WorkerPoolStatus{
+		Stable: new(rollout.Place(stable, rollout.SlotA)), Canary: new(rollout.Place(present, rollout.SlotB)),
+		Weight: v1alpha1.WeightStatus{Applied: "50"}, Handled: v1alpha1.HandledTokens{Retry: "again"}, BlockedRevision: present.Hash(),
+	}
+	got, err := injectorOver(t, []client.Object{revision.Object(pool, stable, 1), revision.Object(pool, present, 2)}, nil).bootstrap(t.Context(), pool)
+	if err != nil || got.GetCanaryWeight() != 0 || got.GetTrip().GetToken() != "again" {
+		t.Errorf("weight %d, token %q, %v; want 0 although pods have acknowledged 50", got.GetCanaryWeight(), got.GetTrip().GetToken(), err)
+	}
+}
+
 // A rollback to v1 moves everything, whatever the weight says, and so it does in new pods.
 func TestANewPodOfARollbackIgnoresTheSpecsWeight(t *testing.T) {
 	pool := poolNamed("summarizer")

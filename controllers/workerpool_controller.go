@@ -1,5 +1,5 @@
 // Package controllers is the operator's only contact with Kubernetes: it reads pools and pods, asks the packages that
-// decide, and writes what they decided. observe → decide → build → apply → report.
+// decide, and writes what they decided. observe → analyse → decide → build → report → apply.
 package controllers
 
 import (
@@ -46,6 +46,8 @@ type WorkerPoolReconciler struct {
 	Clock  func() time.Time
 	// WorkerImage is what a slot runs whose revision names no image.
 	WorkerImage string
+	// Metrics count what was decided.
+	Metrics *Metrics
 	// Trust is what routers must trust to talk to this operator.
 	Trust Trust
 
@@ -76,6 +78,7 @@ func (r *WorkerPoolReconciler) Reconcile(ctx context.Context, request reconcile.
 		{"find the pool", (*WorkerPoolReconciler).find},
 		{"observe its revisions", (*WorkerPoolReconciler).observeRevisions},
 		{"observe its pods", (*WorkerPoolReconciler).observePods},
+		{"analyse", (*WorkerPoolReconciler).analyse},
 		{"decide", (*WorkerPoolReconciler).decide},
 		{"build the snapshot", (*WorkerPoolReconciler).build},
 		{"store revisions", (*WorkerPoolReconciler).storeRevisions},

@@ -24,7 +24,7 @@ type Canary struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
-	// +kubebuilder:validation:XValidation:rule="self.map(s, type(s.weight) == int ? double(s.weight) : (s.weight.matches('^[0-9]{1,2}([.][0-9]{1,2})?%?$') ? double(s.weight.replace('%', '')) : 0.0)).isSorted() && self.all(s, self.exists_one(t, (type(t.weight) == int ? string(t.weight) : t.weight.replace('%', '')) == (type(s.weight) == int ? string(s.weight) : s.weight.replace('%', ''))))",message="the weights of the steps don't rise; sort them, and give each weight once"
+	// +kubebuilder:validation:XValidation:rule="[self.map(s, type(s.weight) == int ? double(s.weight) : (s.weight.matches('^[0-9]{1,2}([.][0-9]{1,2})?%?$') ? double(s.weight.replace('%', '')) : 0.0))].all(w, w.isSorted() && w.all(x, w.indexOf(x) == w.lastIndexOf(x)))",message="the weights of the steps don't rise; sort them, and give each weight once"
 	Steps []Step `json:"steps,omitempty"`
 
 	// match keeps the canary to some requests; absent: all may go there.

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/histogram"
 )
@@ -28,22 +29,39 @@ type ring struct {
 
 // cell is one grain.
 type cell struct {
-	number                     int64 // of the grain since the epoch of time
-	requests, errors, timeouts uint64
-	latency                    *histogram.Histogram // nil: no traffic
+	number  int64 // of the grain since the epoch of time
+	counts  analysis.Counts
+	latency *histogram.Histogram // nil: no traffic
+	service serviceTime
+}
+
+// serviceTime sums up how long workers were busy with requests.
+type serviceTime struct {
+	sum      time.Duration
+	requests uint64 // that reached a worker
+}
+
+func (s serviceTime) add(o serviceTime) serviceTime {
+	return serviceTime{s.sum + o.sum, s.requests + o.requests}
+}
+
+// mean is 0 when no request reached a worker.
+func (s serviceTime) mean() time.Duration {
+	if s.requests == 0 {
+		return 0
+	}
+	return s.sum / time.Duration(s.requests)
 }
 
 // totals are what a router process has counted of a revision since it started.
 type totals struct {
-	requests, errors, infrastructure, timeouts uint64
-	latency                                    map[uint32]uint64 // by bucket, those of internal/histogram only
+	counts  analysis.Counts
+	latency map[uint32]uint64 // by bucket, those of internal/histogram only
+	service serviceTime
 }
 
 func totalsOf(r *controlpb.RevisionCounters) totals {
-	t := totals{
-		requests: r.GetRequests(), errors: r.GetErrors(), infrastructure: r.GetInfrastructure(), timeouts: r.GetTimeouts(),
-		latency: map[uint32]uint64{},
-	}
+	t := totals{counts: countsOf(r), latency: map[uint32]uint64{}, service: serviceOf(r.GetService())}
 	counts := r.GetLatency().GetCounts()
 	for i, b := range r.GetLatency().GetBuckets() {
 		if i < len(counts) && b < histogram.Buckets {
@@ -51,6 +69,19 @@ func totalsOf(r *controlpb.RevisionCounters) totals {
 		}
 	}
 	return t
+}
+
+// serviceOf sums up a histogram of service times. A sum that no clock can have run to is a router's error.
+func serviceOf(h *controlpb.Histogram) serviceTime {
+	var s serviceTime
+	for _, n := range h.GetCounts()[:min(len(h.GetCounts()), histogram.Buckets)] {
+		s.requests += n
+	}
+	const longest = uint64(1<<63-1) / uint64(time.Microsecond)
+	if h.GetSumUs() <= longest {
+		s.sum = time.Duration(h.GetSumUs()) * time.Microsecond
+	}
+	return s
 }
 
 // hash is how internal/revision names a revision.
@@ -62,7 +93,7 @@ func countable(r *controlpb.RevisionCounters) bool {
 	return hash.MatchString(r.GetRevision()) && (r.GetVersion() == "v1" || r.GetVersion() == "v2")
 }
 
-// count adds what is new in a report to the pool's figures. The first report of a router process that this leader
+// count adds what is new in a report to the pool's figures and to what was seen of the pod. The first report of a router process that this leader
 // sees is where counting starts: what it did before, another leader counted.
 func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, now time.Time) {
 	next := make(map[string]totals, maxRevisions)
@@ -73,32 +104,27 @@ func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, now 
 		name := r.GetRevision()
 		next[name] = totalsOf(r)
 		if p.baseline {
+			p.seen.see(name, growth(next[name].counts, p.totals[name].counts))
 			f.add(name, r.GetVersion(), next[name], p.totals[name], now)
 		}
 	}
+	p.seen.keep(next)
 	p.totals, p.baseline = next, true
 }
 
 // add counts the difference of two reports of the same router process; before may be zero.
 func (f *figures) add(name, version string, t, before totals, now time.Time) {
-	if t.requests <= before.requests {
+	if t.counts.Requests <= before.counts.Requests {
 		return
 	}
 	c := f.ring(name, version, now).cell(now)
-	c.requests += t.requests - before.requests
-	c.errors += grown(t.errors, before.errors) + grown(t.infrastructure, before.infrastructure)
-	c.timeouts += grown(t.timeouts, before.timeouts)
+	c.counts = c.counts.Add(growth(t.counts, before.counts))
+	if t.service.sum > before.service.sum && t.service.requests > before.service.requests {
+		c.service = c.service.add(serviceTime{t.service.sum - before.service.sum, t.service.requests - before.service.requests})
+	}
 	for b, n := range t.latency {
 		c.latency.AddBucket(int(b), grown(n, before.latency[b]))
 	}
-}
-
-// grown is how much a counter grew; one that shrank is a router's error and counts nothing.
-func grown(now, before uint64) uint64 {
-	if now < before {
-		return 0
-	}
-	return now - before
 }
 
 // ring returns a revision's ring; a pool keeps the maxRevisions that were busy last.
@@ -140,21 +166,21 @@ func (f *figures) view(now time.Time) map[string]Figures {
 	oldest := now.UnixNano()/int64(grain) - int64(grains)
 	out := map[string]Figures{}
 	for revision, r := range *f {
-		sum, latency := Figures{Version: r.version}, histogram.Histogram{}
+		sum, latency, service := Figures{Version: r.version}, histogram.Histogram{}, serviceTime{}
 		for i := range r.cells {
 			c := &r.cells[i]
 			if c.latency == nil || c.number <= oldest {
 				continue
 			}
-			sum.Requests += c.requests
-			sum.Errors += c.errors
-			sum.Timeouts += c.timeouts
+			sum.Counts = sum.Add(c.counts)
+			service = service.add(c.service)
 			latency.Add(c.latency)
 		}
 		if sum.Requests == 0 {
 			continue
 		}
 		sum.P50, sum.P95, sum.P99 = latency.Quantile(0.5), latency.Quantile(0.95), latency.Quantile(0.99)
+		sum.Service = service.mean()
 		out[revision] = sum
 	}
 	return out

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 )
 
@@ -134,6 +135,22 @@ func (f *Fleet) View(pool types.NamespacedName) PoolView {
 		v.Pods[uid] = pod.view(p.snapshot)
 	}
 	return v
+}
+
+// Seen are the requests whose end this leader has seen, of two revisions in each pod: cumulative, over restarts of the
+// pod's router too. What is subtracted from them later tells what was between.
+func (f *Fleet) Seen(pool types.NamespacedName, canary, stable string) map[types.UID]analysis.Pod {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, ok := f.pools[pool]
+	if !ok {
+		return nil
+	}
+	out := make(map[types.UID]analysis.Pod, len(p.pods))
+	for uid, pod := range p.pods {
+		out[uid] = analysis.Pod{Canary: pod.seen[canary], Stable: pod.seen[stable]}
+	}
+	return out
 }
 
 // pool returns a pool's state, new when there is none. Caller holds mu.

@@ -25,6 +25,9 @@ type podState struct {
 	slots    map[string]*slotState
 	totals   map[string]totals // by revision: the last report's, to tell what is new in the next
 	baseline bool              // totals hold a report of this instance
+	seen     seen
+	reported time.Time // when the last report came; zero: none yet
+	tripped  *TripView // as the last report says, of an earlier process too: a router keeps its trip. Immutable
 }
 
 // link is a stream in progress.
@@ -77,7 +80,7 @@ func (f *Fleet) connect(m Member, hello *controlpb.Hello) (*link, error) {
 	}
 	pod, ok := p.pods[m.PodUID]
 	if !ok {
-		pod = &podState{name: m.Pod}
+		pod = &podState{name: m.Pod, seen: seen{}}
 		p.pods[m.PodUID] = pod
 	}
 	pod.unlink(pod.link)
@@ -181,9 +184,18 @@ func (f *Fleet) report(m Member, l *link, r *controlpb.Report) {
 	now := f.clock()
 	f.update(m, l, func(p *poolState, pod *podState) bool {
 		pod.count(&p.figures, r.GetRevisions(), now)
+		returned := pod.missed(now)
 		moved := pod.advance(orderOf(r))
-		return pod.observe(r.GetSlots(), now) || moved
+		tripped := pod.trips(r.GetTrip())
+		return pod.observe(r.GetSlots(), now) || moved || tripped || returned
 	})
+}
+
+// missed takes down that a report came, and tells whether it had been missing.
+func (p *podState) missed(now time.Time) bool {
+	before := PodView{Connected: p.link != nil, Since: p.since, Reported: p.reported}
+	p.reported = now
+	return before.Stale(now)
 }
 
 // update changes a pod's state, and speaks of it when the change matters. What comes by a stream that was superseded is
@@ -261,6 +273,8 @@ func (p *podState) view(current *controlpb.Snapshot) PodView {
 		Acknowledged: p.link != nil && inForce,
 		Settled:      p.link == nil && inForce,
 		Slots:        make(map[string]SlotView, len(p.slots)),
+		Reported:     p.reported,
+		Trip:         p.tripped,
 	}
 	if current != nil && !inForce && p.refused.of == orderOf(current) {
 		v.Refusal = p.refused.reason

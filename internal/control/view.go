@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/dspex/workerpool-operator/internal/analysis"
 )
 
 // Bounds on what a router can make the operator keep. What is over is cut, not refused: a report is worth having.
@@ -37,6 +39,22 @@ type PodView struct {
 	Slots   map[string]SlotView
 	// Busy workers of both slots.
 	Busy int
+	// Reported is when the last report came; zero: none yet.
+	Reported time.Time
+	// Trip is the router's own decision against a canary; nil: there is none.
+	Trip *TripView
+}
+
+// staleAfter is how long a connected router's figures may fail to come, with reports that come every second.
+const staleAfter = 5 * time.Second
+
+// Stale tells whether the pod is connected, and its figures haven't come for longer than telemetry may take.
+func (p *PodView) Stale(now time.Time) bool {
+	last := p.Since
+	if p.Reported.After(last) {
+		last = p.Reported
+	}
+	return p.Connected && now.Sub(last) > staleAfter
 }
 
 // SlotView is what a slot last reported.
@@ -60,11 +78,10 @@ type BootFailure struct {
 
 // Figures are a revision's over the last minute.
 type Figures struct {
-	Version       string
-	Requests      uint64
-	Errors        uint64 // handlers that raised, workers that crashed
-	Timeouts      uint64
+	Version string
+	analysis.Counts
 	P50, P95, P99 time.Duration // latency as the application sees it
+	Service       time.Duration // mean time that a request kept a worker busy; 0: none did
 }
 
 // bounded cuts a text to n bytes, at a character's edge.

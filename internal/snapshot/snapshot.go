@@ -32,6 +32,8 @@ type Input struct {
 	Texts revision.Texts
 	// Weight of the canary; ignored without one.
 	Weight rollout.Weight
+	// TripToken is the retry token that was handled last: routers' trips of another one are over.
+	TripToken string
 	// Epoch and Sequence order snapshots. Both are 0 in a pod's bootstrap, which any leader's snapshot supersedes.
 	Epoch, Sequence uint64
 }
@@ -44,9 +46,11 @@ func Build(in Input) (*controlpb.Snapshot, error) {
 		Sequence: in.Sequence,
 		Stable:   in.Assignment.Stable.Slot,
 		Limits:   limits(in.Spec),
+		Trip:     &controlpb.TripRule{Token: in.TripToken, ReportOnly: rollout.ReportOnly(in.Spec)},
 	}
 	if c := in.Assignment.Canary; c != nil {
 		s.Canary, s.CanaryWeight = c.Slot, uint32(in.Weight)
+		s.Match, s.Stickiness = match(in.Spec.Canary), stickiness(in.Spec.Canary)
 	}
 	for _, name := range []string{rollout.SlotA, rollout.SlotB} {
 		slot, err := buildSlot(name, in)
@@ -56,6 +60,21 @@ func Build(in Input) (*controlpb.Snapshot, error) {
 		s.Slots = append(s.Slots, slot)
 	}
 	return s, nil
+}
+
+// match is what may go to the canary; nil: everything.
+func match(c *v1alpha1.Canary) *controlpb.Match {
+	if c == nil || c.Match == nil {
+		return nil
+	}
+	return &controlpb.Match{Commands: c.Match.Commands, Programs: c.Match.Programs}
+}
+
+func stickiness(c *v1alpha1.Canary) controlpb.Stickiness {
+	if c != nil && c.Stickiness == v1alpha1.StickinessSession {
+		return controlpb.Stickiness_STICKINESS_SESSION
+	}
+	return controlpb.Stickiness_STICKINESS_REQUEST
 }
 
 // buildSlot gives a slot its revision and size, or leaves it idle.

@@ -46,7 +46,7 @@ func TestBuild(t *testing.T) {
 		"the stable alone, in slot b: the weight means nothing": {
 			snapshot.Input{Assignment: rollout.Assignment{Stable: rollout.Place(v2, "b")}, Weight: 500},
 			&controlpb.Snapshot{
-				Stable: "b", Limits: limits,
+				Stable: "b", Limits: limits, Trip: &controlpb.TripRule{},
 				Slots: []*controlpb.Slot{{Name: "a"}, {Name: "b", Revision: wire(v2), Size: 4, Overflow: 2}},
 			},
 		},
@@ -56,7 +56,7 @@ func TestBuild(t *testing.T) {
 				Weight:     25, Epoch: 7, Sequence: 3,
 			},
 			&controlpb.Snapshot{
-				Stable: "a", Canary: "b", CanaryWeight: 25, Epoch: 7, Sequence: 3, Limits: limits,
+				Stable: "a", Canary: "b", CanaryWeight: 25, Epoch: 7, Sequence: 3, Limits: limits, Trip: &controlpb.TripRule{},
 				Slots: []*controlpb.Slot{
 					{Name: "a", Revision: wire(v1), Size: 4, Overflow: 2},
 					{Name: "b", Revision: wire(v2), Size: 4, Overflow: 2},
@@ -69,6 +69,43 @@ func TestBuild(t *testing.T) {
 			got, err := snapshot.Build(tc.in)
 			if diff := cmp.Diff(tc.want, got, protocmp.Transform()); diff != "" || err != nil {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// TestO79_WhatGoesToTheCanary: match and stickiness go with a canary, the rule of trips always.
+func TestO79_WhatGoesToTheCanary(t *testing.T) {
+	canary := rollout.Place(v2, "b")
+	choosy := spec.DeepCopy()
+	choosy.Canary = &v1alpha1.Canary{
+		Match: &v1alpha1.Match{Commands: []string{"rank"}, Programs: []string{"p-1"}}, Stickiness: v1alpha1.StickinessSession,
+	}
+	choosy.Rollback.Policy = v1alpha1.RollbackDryRun
+	type told struct {
+		match      *controlpb.Match
+		stickiness controlpb.Stickiness
+	}
+	for name, tc := range map[string]struct {
+		canary *v1alpha1.SlotRevision
+		want   told
+	}{
+		"a canary": {&canary, told{&controlpb.Match{Commands: []string{"rank"}, Programs: []string{"p-1"}}, controlpb.Stickiness_STICKINESS_SESSION}},
+		"none":     {nil, told{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := snapshot.Build(snapshot.Input{
+				Spec: choosy, Assignment: rollout.Assignment{Stable: rollout.Place(v1, "a"), Canary: tc.canary},
+				Texts: revision.Texts{v1.Hash(): v1, v2.Hash(): v2}, TripToken: "again",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want.match, got.GetMatch(), protocmp.Transform()); diff != "" || got.GetStickiness() != tc.want.stickiness {
+				t.Errorf("stickiness %v, match (-want +got):\n%s", got.GetStickiness(), diff)
+			}
+			if diff := cmp.Diff(&controlpb.TripRule{Token: "again", ReportOnly: true}, got.GetTrip(), protocmp.Transform()); diff != "" {
+				t.Errorf("TestO40: the rule of trips (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -32,6 +32,19 @@ const (
 	ReasonCanaryProgressing     = "CanaryProgressing"
 	ReasonCanaryPinned          = "CanaryPinned"
 	ReasonBlocked               = "Blocked"
+	ReasonRolledBack            = "RolledBack"
+	ReasonNotRolledBack         = "NotRolledBack"
+	ReasonAllReporting          = "AllReporting"
+	ReasonTelemetryStale        = "TelemetryStale"
+	ReasonPodsJoining           = "PodsJoining"
+	ReasonNoCanary              = "NoCanary"
+	ReasonNoLookYet             = "NoLookYet"
+	ReasonNotPaused             = "NotPaused"
+	ReasonSpecPaused            = "SpecPaused"
+	ReasonAllAccepted           = "AllAccepted"
+	ReasonUnknownAnnotation     = "UnknownAnnotation"
+	ReasonUnsupportedAnnotation = "UnsupportedAnnotation"
+	ReasonTokenTooLong          = "TokenTooLong"
 )
 
 // finding is what there is to say about a condition.
@@ -63,7 +76,12 @@ func setConditions(in *Input, s *v1alpha1.WorkerPoolStatus) {
 		in.set(s, v1alpha1.ConditionInjected, injected(in))
 		in.set(s, v1alpha1.ConditionConfigSynced, configSynced(in))
 		in.set(s, v1alpha1.ConditionPromoted, promoted(in))
+		in.set(s, v1alpha1.ConditionMetricsAvailable, metricsAvailable(in))
+		in.set(s, v1alpha1.ConditionErrorsHealthy, errorsHealthy(in))
+		in.set(s, v1alpha1.ConditionPaused, paused(in))
+		in.set(s, v1alpha1.ConditionRolledBack, rolledBack(in, s.LastRollback))
 	}
+	in.set(s, v1alpha1.ConditionAccepted, accepted(in.Pool))
 	in.set(s, v1alpha1.ConditionReady, ready)
 	in.setWhile(s, v1alpha1.ConditionReconciling, progress == moving, ready)
 	in.setWhile(s, v1alpha1.ConditionStalled, progress == stuck, ready)
@@ -74,6 +92,7 @@ func setConditions(in *Input, s *v1alpha1.WorkerPoolStatus) {
 func keepOthers(in *Input, s *v1alpha1.WorkerPoolStatus) {
 	for _, name := range []string{
 		v1alpha1.ConditionAvailable, v1alpha1.ConditionInjected, v1alpha1.ConditionConfigSynced, v1alpha1.ConditionPromoted,
+		v1alpha1.ConditionMetricsAvailable, v1alpha1.ConditionErrorsHealthy, v1alpha1.ConditionPaused, v1alpha1.ConditionRolledBack,
 	} {
 		if meta.FindStatusCondition(s.Conditions, name) == nil {
 			in.set(s, name, unknown(ReasonBlocked, "%s", in.Problem))

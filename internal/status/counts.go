@@ -21,6 +21,14 @@ func Of(in Input) v1alpha1.WorkerPoolStatus {
 	if in.Problem == "" {
 		s.Stable = in.Decision.Assignment.Stable.DeepCopy()
 		s.Canary = in.Decision.Assignment.Canary.DeepCopy()
+		s.Rollout = in.Decision.Rollout.DeepCopy()
+		s.BlockedRevision = in.Decision.Blocked
+		s.Hold = in.Decision.Hold.DeepCopy()
+		s.Handled = in.Decision.Handled
+		if r := in.Decision.Rollback; r != nil {
+			s.LastRollback = r.DeepCopy()
+		}
+		s.SerialCapacity = serialCapacity(&in)
 		s.Weight = weight(&in)
 		s.Pods = pods(&in)
 		s.Workers = workers(&in)
@@ -105,8 +113,8 @@ func versions(in *Input) []v1alpha1.VersionStatus {
 			Version:     v1alpha1.PoolVersion(f.Version),
 			Revision:    revision,
 			Requests:    int64(f.Requests),
-			ErrorRate:   percent(f.Errors, f.Requests),
-			TimeoutRate: percent(f.Timeouts, f.Requests),
+			ErrorRate:   percent(f.Failed(), f.Executed()),
+			TimeoutRate: percent(f.TimedOut(), f.Executed()),
 			P50:         rounded(f.P50), P95: rounded(f.P95), P99: rounded(f.P99),
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 	"github.com/dspex/workerpool-operator/internal/status"
 )
@@ -21,18 +22,18 @@ func TestCounts(t *testing.T) {
 		Pool: pool(), Decision: canary(rollout.CanaryProgressing, 500, 2500), Now: t0,
 		Pods: []status.Pod{pod("one", v1, v2), idle, away, plain},
 		Figures: map[string]status.Figures{
-			"2222": {Version: "v2", Requests: 100, Errors: 1, P95: 12345678 * time.Nanosecond},
-			"1111": {Version: "v1", Requests: 1900, Timeouts: 19},
-			"0000": {Version: "v1", Requests: 7},
+			"2222": {Version: "v2", Counts: analysis.Counts{Requests: 100, Errors: 1}, P95: 12345678 * time.Nanosecond},
+			"1111": {Version: "v1", Counts: analysis.Counts{Requests: 2900, Timeouts: 19, CallerErrors: 600, UpstreamErrors: 400}},
+			"0000": {Version: "v1", Counts: analysis.Counts{Requests: 7}},
 		},
 	})
 	want := v1alpha1.WorkerPoolStatus{
 		ObservedGeneration: 3, Stable: &v1, Canary: &v2,
-		Weight:  v1alpha1.WeightStatus{Desired: "25", Applied: "5", Observed: "5", Summary: "5→25"},
+		Weight:  v1alpha1.WeightStatus{Desired: "25", Applied: "5", Observed: "3.33", Summary: "5→25"},
 		Pods:    v1alpha1.PodsStatus{Matched: 4, Injected: 3, Acknowledged: 1, Unreachable: 1, Summary: "1/4"},
 		Workers: v1alpha1.WorkersStatus{Desired: 12, Ready: 12, Busy: 2, Summary: "12/12"},
 		Versions: []v1alpha1.VersionStatus{
-			{Version: "v1", Revision: "1111", Requests: 1900, ErrorRate: "0", TimeoutRate: "1", P50: ms(0), P95: ms(0), P99: ms(0)},
+			{Version: "v1", Revision: "1111", Requests: 2900, ErrorRate: "0", TimeoutRate: "1", P50: ms(0), P95: ms(0), P99: ms(0)},
 			{Version: "v2", Revision: "2222", Requests: 100, ErrorRate: "1", TimeoutRate: "0", P50: ms(0), P95: ms(12.3), P99: ms(0)},
 			{Version: "v1", Revision: "0000", Requests: 7, ErrorRate: "0", TimeoutRate: "0", P50: ms(0), P95: ms(0), P99: ms(0)},
 		},
@@ -73,6 +74,12 @@ func TestO5_ATokenThatExpiresIsNoWrite(t *testing.T) {
 
 func TestO5_WhenAStatusIsDue(t *testing.T) {
 	base := status.Of(status.Input{Pool: pool(), Decision: promoted(), Pods: []status.Pod{pod("one", v1)}, Now: t0})
+	look := func(found metav1.ConditionStatus) func(*v1alpha1.WorkerPoolStatus) {
+		return func(s *v1alpha1.WorkerPoolStatus) {
+			c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionErrorsHealthy)
+			c.Status, c.Reason, c.LastTransitionTime = found, "Looked", metav1.Now()
+		}
+	}
 	traffic := v1alpha1.VersionStatus{Version: "v1", Revision: "1111", Requests: 5}
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.WorkerPoolStatus)
@@ -89,6 +96,9 @@ func TestO5_WhenAStatusIsDue(t *testing.T) {
 		"ready workers":                 {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Ready = 3 }, 5 * time.Second, true, 0},
 		"figures, too soon":             {func(s *v1alpha1.WorkerPoolStatus) { s.Versions = append(s.Versions, traffic) }, time.Minute, false, 4 * time.Minute},
 		"figures":                       {func(s *v1alpha1.WorkerPoolStatus) { s.Versions = append(s.Versions, traffic) }, 5 * time.Minute, true, 0},
+		"a look, just written":          {look(metav1.ConditionTrue), time.Second, false, 4 * time.Second},
+		"a look":                        {look(metav1.ConditionTrue), 5 * time.Second, true, 0},
+		"a look that failed":            {look(metav1.ConditionFalse), 0, true, 0},
 		"busy workers, no traffic seen": {func(s *v1alpha1.WorkerPoolStatus) { s.Workers.Busy = 3 }, time.Minute, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

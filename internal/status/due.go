@@ -38,9 +38,20 @@ func Due(old, next *v1alpha1.WorkerPoolStatus, since time.Duration) (write bool,
 	return since >= after, max(after-since, 0)
 }
 
-// sameMessages compares what conditions say, given that they are the same in all else.
+// sameMessages compares what conditions say, given that their states are the same. What a canary's errors are when a
+// look finds nothing against them is a figure: it changes with every look.
 func sameMessages(old, next *v1alpha1.WorkerPoolStatus) bool {
-	return slices.EqualFunc(old.Conditions, next.Conditions, func(a, b metav1.Condition) bool { return a.Message == b.Message })
+	return slices.EqualFunc(old.Conditions, next.Conditions, func(a, b metav1.Condition) bool {
+		if looked(&a) && looked(&b) {
+			return a.Reason == b.Reason
+		}
+		return a.Message == b.Message
+	})
+}
+
+// looked tells of a finding that may come and go with every look at a canary.
+func looked(c *metav1.Condition) bool {
+	return c.Type == v1alpha1.ConditionErrorsHealthy && c.Status != metav1.ConditionFalse
 }
 
 // states is a status without what merely counts or describes.
@@ -48,8 +59,18 @@ func states(s *v1alpha1.WorkerPoolStatus) *v1alpha1.WorkerPoolStatus {
 	s = s.DeepCopy()
 	s.Versions, s.Weight.Observed = nil, ""
 	s.Workers.Ready, s.Workers.Busy, s.Workers.Summary = 0, 0, ""
+	if c := s.SerialCapacity; c != nil {
+		c.RequestsPerSecond, c.Load = "", ""
+		if !c.Exceeded {
+			s.SerialCapacity = nil
+		}
+	}
 	for i := range s.Conditions {
-		s.Conditions[i].Message = ""
+		c := &s.Conditions[i]
+		c.Message = ""
+		if looked(c) {
+			c.Status, c.Reason, c.LastTransitionTime = metav1.ConditionUnknown, "", metav1.Time{}
+		}
 	}
 	return s
 }

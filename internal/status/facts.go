@@ -5,7 +5,11 @@ package status
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
+	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
@@ -19,6 +23,8 @@ type Input struct {
 	Pods []Pod
 	// Figures of the last minute by revision.
 	Figures map[string]Figures
+	// Looks are the analysis' at the canary.
+	Looks Looks
 	// Problem is why no decision could be put into practice; empty: there is none.
 	Problem string
 	// Now is when this is, for transition times.
@@ -28,6 +34,7 @@ type Input struct {
 // Pod is what a status needs to know of a pod.
 type Pod struct {
 	rollout.Pod
+	UID types.UID
 	// Workload that made it.
 	Workload Workload
 	// Injected: it has this pool's sidecars. Live: it is injected and running.
@@ -55,9 +62,20 @@ type Workers struct {
 
 // Figures are a revision's over the last minute.
 type Figures struct {
-	Version                    string
-	Requests, Errors, Timeouts uint64
-	P50, P95, P99              time.Duration
+	Version string
+	analysis.Counts
+	P50, P95, P99 time.Duration
+	Service       time.Duration // mean time that a request kept a worker busy; 0: none did
+}
+
+// Looks are what the analysis saw of the canary since this process leads.
+type Looks struct {
+	// Last look; nil: none yet.
+	Last *analysis.Result
+	// Failed is the last one that found the canary worse than allowed, unless it has passed one since; nil: none.
+	Failed *analysis.Result
+	// Needed is how many executed requests each side must have.
+	Needed uint64
 }
 
 // where returns the pods for which a fact holds.
@@ -105,10 +123,28 @@ func (in *Input) refusing() []*Pod {
 	return in.where(func(p *Pod) bool { return p.Live && p.Connected && p.Refusal != "" })
 }
 
-// placed returns the stable and, when it is started, the canary.
+// stale returns the pods that are connected and send no figures.
+func (in *Input) stale() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live && p.Connected && p.Stale })
+}
+
+// tripped returns the pods whose routers took the canary off their traffic by themselves.
+func (in *Input) tripped() []*Pod {
+	c := in.Decision.Assignment.Canary
+	return in.where(func(p *Pod) bool {
+		return c != nil && p.Live && p.Tripped != nil && !p.Tripped.ReportOnly && p.Tripped.Revision == c.Revision
+	})
+}
+
+// blocked tells whether the spec's revision was rolled back and isn't tried again by itself.
+func (in *Input) blocked() bool {
+	return in.Decision.Blocked != "" && in.Decision.Blocked == revision.Of(&in.Pool.Spec).Hash()
+}
+
+// placed returns the stable and, when it is started and not on its way out, the canary.
 func (in *Input) placed() []*v1alpha1.SlotRevision {
 	a := &in.Decision.Assignment
-	if a.Canary == nil || in.Decision.Idle {
+	if a.Canary == nil || in.Decision.Idle || in.Decision.Blocked == a.Canary.Revision {
 		return []*v1alpha1.SlotRevision{&a.Stable}
 	}
 	return []*v1alpha1.SlotRevision{&a.Stable, a.Canary}

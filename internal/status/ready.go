@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
-	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
 // progress is what kstatus wants to know of a pool that isn't ready.
@@ -38,9 +37,13 @@ func summarise(in *Input) (finding, progress) {
 	case f.reason == ReasonPodsStarting && synced.reason != ReasonPodsOutdated:
 		return f, moving
 	}
-	switch f := synced; f.reason {
-	case ReasonResourcesInsufficient, ReasonPodsOutdated:
+	if f := synced; f.reason == ReasonResourcesInsufficient || f.reason == ReasonPodsOutdated {
 		return f, stuck
+	}
+	if in.blocked() {
+		return readyAfterRollback(in), stuck
+	}
+	switch f := synced; f.reason {
 	case ReasonConfigurationRefused, ReasonPodsUnreachable: // routers try again by themselves
 		return f, moving
 	case ReasonUnacknowledged:
@@ -109,41 +112,4 @@ func startingWorkers(in *Input) (finding, bool) {
 		}
 	}
 	return finding{}, false
-}
-
-// rolledOut is what the rollout says once every pod does what it was told.
-func rolledOut(in *Input) (finding, progress) {
-	d, a := &in.Decision, &in.Decision.Assignment
-	switch d.State {
-	case rollout.Promoted:
-		return yes(ReasonPromoted, "%s (%s) serves everything", a.Stable.Version, a.Stable.Revision), settled
-	case rollout.CanaryPinned:
-		return pinned(d), settled
-	case rollout.Unacknowledged: // the rollout is strict about pods that are re-joining
-		if d.Applied == d.Desired && d.Desired < rollout.Full && len(in.unacknowledged()) == 0 {
-			return pinned(d), settled
-		}
-		return progressing(d), moving
-	case rollout.CanaryDropping:
-		return no(ReasonCanaryProgressing, "%s (%s) is being taken out", a.Canary.Version, a.Canary.Revision), moving
-	default:
-		return progressing(d), moving
-	}
-}
-
-func pinned(d *rollout.Decision) finding {
-	c, s := d.Assignment.Canary, &d.Assignment.Stable
-	return yes(ReasonCanaryPinned, "%s (%s) has its %s %%, %s (%s) the rest, for as long as spec.canary.weight says so",
-		c.Version, c.Revision, d.Applied, s.Version, s.Revision)
-}
-
-func progressing(d *rollout.Decision) finding {
-	return no(ReasonCanaryProgressing, "%s is at %s %% on its way to %s %%", describe(d.Assignment.Canary), d.Applied, d.Desired)
-}
-
-func describe(r *v1alpha1.SlotRevision) string {
-	if r == nil {
-		return "the new revision"
-	}
-	return fmt.Sprintf("%s (%s)", r.Version, r.Revision)
 }

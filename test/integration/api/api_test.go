@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -102,7 +103,6 @@ func TestO9_TheAPIServerRefuses(t *testing.T) {
 		"weight with a space":          {weight("10 %"), []string{"spec.canary.weight", "for example"}},
 		"very long weight":             {weight(strings.Repeat("1", 1000)), []string{"spec.canary.weight", "16"}},
 		"weight as a fraction":         {weight(0.25), []string{"spec.canary.weight", "integer,string"}},
-		"canary without weight":        {object{"canary": object{}}, []string{"spec.canary.weight", "Required"}},
 		"zero checkout timeout":        {timeout("checkout", "0s"), []string{"spec.timeouts.checkout", `"0s"`, "for example 5s"}},
 		"negative operation timeout":   {timeout("operation", "-5s"), []string{"spec.timeouts.operation", `"-5s"`, "for example 30s"}},
 		"drain over ten minutes":       {timeout("drain", "10m1s"), []string{"spec.timeouts.drain", `"10m1s"`, "1ms to 10m"}},
@@ -166,11 +166,12 @@ func TestO10_UnknownFieldsAreRefused(t *testing.T) {
 	namespace := server.Namespace(t, nil)
 	strict := client.WithFieldValidation(server.Client, metav1.FieldValidationStrict)
 	for name, changes := range map[string]object{
-		"steps":       {"canary": object{"weight": int64(1), "steps": []any{}}},
+		"approval":    {"canary": object{"steps": []any{object{"weight": int64(1), "duration": "1m", "approval": "Required"}}}},
+		"burnIn":      {"canary": object{"weight": int64(1), "burnIn": "1h"}},
 		"overflows":   {"overflows": int64(1)},
 		"claims":      worker("resources", object{"claims": []any{}}),
 		"envFrom":     worker("envFrom", []any{}),
-		"paused":      {"paused": true},
+		"crashes":     {"analysis": object{"maxCrashes": int64(1)}},
 		"worker.size": worker("size", int64(1)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,6 +236,11 @@ func TestDefaultsShowAfterApply(t *testing.T) {
 			Drain:     &metav1.Duration{Duration: 30 * time.Second},
 		},
 		QueueLimit: new(int32(1000)),
+		Analysis: v1alpha1.Analysis{
+			Window: &metav1.Duration{Duration: 5 * time.Minute}, MinSamples: new(int32(100)),
+			MaxErrorRateIncrease: new(intstr.FromInt32(1)), MaxTimeoutRateIncrease: new(intstr.FromInt32(1)),
+		},
+		Rollback: v1alpha1.Rollback{Policy: v1alpha1.RollbackAutomatic},
 	}
 	if diff := cmp.Diff(want, got.Spec); diff != "" {
 		t.Errorf("spec after apply (-want +got):\n%s", diff)

@@ -146,17 +146,7 @@ func TestO44_O22_AChangeOfLeader(t *testing.T) {
 	scripts := w.served(pool, 2)
 	before := w.awaitReady("main", "CanaryPinned")
 	old := scripts[0].inForce()
-	first.stop()
-
-	startOperator(t)
-	w.await("snapshot of the new leader in both pods", func() error {
-		for _, s := range scripts {
-			if s.inForce().GetEpoch() <= old.GetEpoch() {
-				return errStillOld
-			}
-		}
-		return nil
-	})
+	w.anotherLeader(first, scripts)
 	time.Sleep(time.Second) // for anything that would move by mistake
 	after := w.awaitReady("main", "CanaryPinned")
 	if after.ResourceVersion != before.ResourceVersion {
@@ -170,6 +160,23 @@ func TestO44_O22_AChangeOfLeader(t *testing.T) {
 	if err := scripts[0].Apply(t.Context(), old); err == nil || !strings.Contains(err.Error(), "older") {
 		t.Errorf("the old leader's snapshot: %v, want it refused", err)
 	}
+}
+
+// anotherLeader replaces the operator, and waits until all pods have heard of the new one.
+func (w *world) anotherLeader(first *operator, scripts []*script) *operator {
+	w.t.Helper()
+	old := scripts[0].inForce().GetEpoch()
+	first.stop()
+	second := startOperator(w.t)
+	w.await("snapshot of the new leader in every pod", func() error {
+		for _, s := range scripts {
+			if s.inForce().GetEpoch() <= old {
+				return errStillOld
+			}
+		}
+		return nil
+	})
+	return second
 }
 
 var errStillOld = status.Error(codes.Unavailable, "still the old leader's")

@@ -87,9 +87,10 @@ func freePort() (int, error) {
 
 // operator is one process of it, within this one.
 type operator struct {
-	t    *testing.T
-	end  context.CancelFunc
-	done chan error
+	t       *testing.T
+	end     context.CancelFunc
+	done    chan error
+	metrics *prometheus.Registry
 }
 
 // startOperator starts one that ends with the test, or with stop. Only one at a time: tests here don't run in parallel.
@@ -99,17 +100,18 @@ func startOperator(t *testing.T) *operator {
 	if err != nil {
 		t.Fatal(err)
 	}
+	registry := prometheus.NewRegistry()
 	mgr, err := controllers.NewManager(server.Config, controllers.Options{
 		Namespace: operatorNamespace, OperatorImage: "operator:test", WorkerImage: workerImage,
 		ControlAddress: address, ControlBind: address, MetricsBind: "0", HealthBind: "0",
 		Webhook: webhook.Options{Host: "localhost", Port: port},
-		Log:     quietLog(t), Clock: time.Now, Metrics: prometheus.NewRegistry(),
+		Log:     quietLog(t), Clock: time.Now, Metrics: registry,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(context.Background())
-	o := &operator{t: t, end: end, done: make(chan error, 1)}
+	o := &operator{t: t, end: end, done: make(chan error, 1), metrics: registry}
 	go func() { o.done <- mgr.Start(ctx) }()
 	t.Cleanup(o.stop)
 	return o
@@ -129,6 +131,27 @@ func (o *operator) stop() {
 	case <-time.After(patience):
 		o.t.Error("the operator doesn't stop")
 	}
+}
+
+// rollbacks that this process counted, by reason, without those that it counted none of.
+func (o *operator) rollbacks() map[string]float64 {
+	o.t.Helper()
+	families, err := o.metrics.Gather()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "workerpool_rollbacks_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if n := m.GetCounter().GetValue(); n > 0 {
+				out[m.GetLabel()[0].GetValue()] = n
+			}
+		}
+	}
+	return out
 }
 
 // quietLog logs into the test while it runs.

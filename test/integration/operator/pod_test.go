@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,18 +33,21 @@ type script struct {
 	snapshot *controlpb.Snapshot
 	history  []*controlpb.Snapshot
 	changed  chan struct{}
-	withheld bool              // nothing is put in force
-	refusal  string            // everything is refused, for this reason
-	starting bool              // workers of slots other than the stable's don't get ready
-	broken   map[string]string // traceback by module whose workers don't start
-	room     uint32            // workers that a slot's limits allow; 0: any number
+	withheld bool               // nothing is put in force
+	refusal  string             // everything is refused, for this reason
+	starting bool               // workers of slots other than the stable's don't get ready
+	broken   map[string]string  // traceback by module whose workers don't start
+	room     uint32             // workers that a slot's limits allow; 0: any number
+	failing  map[string]float64 // share of the requests that fail, by version
+	trip     *controlpb.Trip    // what the router says of a trip
+	silence  chan struct{}      // no report goes out until it is closed; nil: they do
 	counters map[string]*controlpb.RevisionCounters
 	latency  map[string]*histogram.Histogram
 }
 
 func newScript() *script {
 	return &script{
-		changed: make(chan struct{}), broken: map[string]string{},
+		changed: make(chan struct{}), broken: map[string]string{}, failing: map[string]float64{},
 		counters: map[string]*controlpb.RevisionCounters{}, latency: map[string]*histogram.Histogram{},
 	}
 }
@@ -92,18 +97,35 @@ func (s *script) SetConnected(bool) {}
 
 func (s *script) Report() *controlpb.Report {
 	s.mu.Lock()
+	silence := s.silence
+	s.mu.Unlock()
+	if silence != nil {
+		<-silence
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &controlpb.Report{Epoch: s.snapshot.GetEpoch(), Sequence: s.snapshot.GetSequence()}
+	r := &controlpb.Report{Epoch: s.snapshot.GetEpoch(), Sequence: s.snapshot.GetSequence(), Trip: s.trip}
 	for _, slot := range s.snapshot.GetSlots() {
 		r.Slots = append(r.Slots, s.slot(slot))
 	}
 	for _, revision := range slices.Sorted(maps.Keys(s.counters)) {
-		c := s.counters[revision]
-		r.Revisions = append(r.Revisions, &controlpb.RevisionCounters{
-			Revision: c.Revision, Version: c.Version, Requests: c.Requests, Errors: c.Errors, Latency: sparse(s.latency[revision]),
-		})
+		c := proto.Clone(s.counters[revision]).(*controlpb.RevisionCounters)
+		c.Latency = sparse(s.latency[revision])
+		r.Revisions = append(r.Revisions, c)
 	}
 	return r
+}
+
+// hush keeps all reports back until speak; acknowledgements too, as one goroutine sends both.
+func (s *script) hush() { s.set(func(s *script) { s.silence = make(chan struct{}) }) }
+
+func (s *script) speak() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.silence != nil {
+		close(s.silence)
+		s.silence = nil
+	}
 }
 
 // slot is what a slot would report. Caller holds mu.
@@ -151,7 +173,9 @@ func (s *script) count(r *controlpb.Revision, n uint64, latency time.Duration) {
 		s.counters[r.GetHash()] = &controlpb.RevisionCounters{Revision: r.GetHash(), Version: r.GetVersion()}
 		s.latency[r.GetHash()] = &histogram.Histogram{}
 	}
-	s.counters[r.GetHash()].Requests += n
+	c := s.counters[r.GetHash()]
+	c.Requests += n
+	c.Errors += uint64(math.Round(float64(n) * s.failing[r.GetVersion()]))
 	for range n {
 		s.latency[r.GetHash()].Observe(latency)
 	}
@@ -205,6 +229,7 @@ func (w *world) connect(pod *corev1.Pod, s *script) (disconnect func()) {
 	}()
 	disconnect = func() {
 		cancel()
+		s.speak()
 		<-done
 	}
 	w.t.Cleanup(disconnect)

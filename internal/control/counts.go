@@ -1,0 +1,57 @@
+package control
+
+import (
+	"maps"
+
+	"github.com/dspex/workerpool-operator/internal/analysis"
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+)
+
+// seen are, by revision, the requests of a pod whose end this leader has seen: cumulative over its router's processes,
+// from the leader's first word of each on. At most maxRevisions: those of the last report.
+type seen map[string]analysis.Counts
+
+// countsOf are what a router process has counted of a revision since it started.
+func countsOf(r *controlpb.RevisionCounters) analysis.Counts {
+	return analysis.Counts{
+		Requests:       r.GetRequests(),
+		Errors:         r.GetErrors(),
+		Infrastructure: r.GetInfrastructure(),
+		Timeouts:       r.GetTimeouts(),
+		Shed:           r.GetShed(),
+		CallerErrors:   r.GetCallerErrors(),
+		UpstreamErrors: r.GetUpstreamErrors(),
+	}
+}
+
+// growth is what was counted between two reports of the same router process; before may be zero. A counter that shrank
+// is a router's error and counts nothing.
+func growth(now, before analysis.Counts) analysis.Counts {
+	return analysis.Counts{
+		Requests:       grown(now.Requests, before.Requests),
+		Errors:         grown(now.Errors, before.Errors),
+		Infrastructure: grown(now.Infrastructure, before.Infrastructure),
+		Timeouts:       grown(now.Timeouts, before.Timeouts),
+		Shed:           grown(now.Shed, before.Shed),
+		CallerErrors:   grown(now.CallerErrors, before.CallerErrors),
+		UpstreamErrors: grown(now.UpstreamErrors, before.UpstreamErrors),
+	}
+}
+
+func grown(now, before uint64) uint64 {
+	if now < before {
+		return 0
+	}
+	return now - before
+}
+
+// see adds what is new of a revision.
+func (s seen) see(revision string, more analysis.Counts) { s[revision] = s[revision].Add(more) }
+
+// keep forgets what isn't in the last report.
+func (s seen) keep(reported map[string]totals) {
+	maps.DeleteFunc(s, func(revision string, _ analysis.Counts) bool {
+		_, stays := reported[revision]
+		return !stays
+	})
+}

@@ -1,0 +1,45 @@
+package status
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/dspex/workerpool-operator/api/v1alpha1"
+)
+
+// figuresSpan is the time over which Figures are.
+const figuresSpan = time.Minute
+
+// stillExceeded is the share of the capacity below which an exceeded one counts as enough again, so that a load beside
+// it isn't a change of state with every write.
+const stillExceeded = 0.9
+
+// serialCapacity compares what a v1 stable could serve alone with the load: it runs one request at a time in each pod.
+// nil where there is no such stable beside a canary, or where none of its requests reached a worker.
+func serialCapacity(in *Input) *v1alpha1.SerialCapacity {
+	a := &in.Decision.Assignment
+	service := in.Figures[a.Stable.Revision].Service
+	if a.Canary == nil || a.Stable.Version != v1alpha1.PoolV1 || service <= 0 {
+		return nil
+	}
+	var served uint64
+	for _, f := range in.Figures {
+		served += f.Executed() + f.UpstreamErrors
+	}
+	capacity := float64(len(in.live())) / service.Seconds()
+	load := float64(served) / figuresSpan.Seconds()
+	limit := capacity
+	if before := in.Pool.Status.SerialCapacity; before != nil && before.Exceeded {
+		limit *= stillExceeded
+	}
+	return &v1alpha1.SerialCapacity{RequestsPerSecond: rate(capacity), Load: rate(load), Exceeded: load > limit}
+}
+
+// rate keeps three significant digits.
+func rate(perSecond float64) string {
+	text := strconv.FormatFloat(perSecond, 'g', 3, 64)
+	if rounded, err := strconv.ParseFloat(text, 64); err == nil {
+		return strconv.FormatFloat(rounded, 'f', -1, 64)
+	}
+	return text
+}

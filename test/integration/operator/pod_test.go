@@ -93,6 +93,9 @@ func (s *script) Changed() [2]<-chan struct{} {
 	return [2]<-chan struct{}{s.changed, nil}
 }
 
+// Tripped never tells of a trip by itself: a script speaks of it when the test makes it speak.
+func (s *script) Tripped() <-chan struct{} { return nil }
+
 func (s *script) SetConnected(bool) {}
 
 func (s *script) Report() *controlpb.Report {

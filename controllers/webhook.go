@@ -123,10 +123,11 @@ func (i *Injector) pool(ctx context.Context, key types.NamespacedName) (*v1alpha
 		v1alpha1.PoolLabel, key.Name, key.Namespace, there)}
 }
 
-// poolNames lists the pools of a namespace as a refusal shows them.
+// poolNames lists the pools of a namespace as a refusal shows them; live, as one that was made just now may be the one
+// that was meant.
 func (i *Injector) poolNames(ctx context.Context, namespace string) (string, error) {
 	var pools v1alpha1.WorkerPoolList
-	if err := i.Cached.List(ctx, &pools, client.InNamespace(namespace)); err != nil {
+	if err := i.Live.List(ctx, &pools, client.InNamespace(namespace)); err != nil {
 		return "", fmt.Errorf("listing the WorkerPools of namespace %q: %w", namespace, err)
 	}
 	var names []string

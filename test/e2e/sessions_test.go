@@ -73,6 +73,10 @@ func TestP58_P59_P60_P70_SessionsOutliveEverything(t *testing.T) {
 	for _, worker := range w.workers(&pods[0]) {
 		w.must(syscall.Kill(worker.PID, syscall.SIGKILL))
 	}
+	w.eventually("2 other workers", func() (bool, string) {
+		slot := w.stable(app)
+		return slot.Crashed == 2 && slot.Serving() == 2, show(slot)
+	})
 	w.kept(app, 10)
 	for _, version := range []v1alpha1.PoolVersion{v1alpha1.PoolV2, v1alpha1.PoolV1} {
 		w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = version })

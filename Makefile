@@ -65,6 +65,7 @@ test-integration: $(OUT) prerequisites ## Controllers and channel against a real
 
 test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
 	@$(ON_CLUSTER); $(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -parallel 4 -tags e2e ./test/e2e/...
+	@grep -oh 'measured: [^"\\]*' $(OUT)/e2e.json || true
 
 ##@ Not part of `make test`
 .PHONY: test-long image-check

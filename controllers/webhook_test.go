@@ -80,15 +80,15 @@ func TestO72_RefusalNamesThePools(t *testing.T) {
 		many = append(many, poolNamed(fmt.Sprintf("pool-%02d", i)))
 	}
 	for name, tc := range map[string]struct {
-		cached []client.Object
-		want   string
+		there []client.Object
+		want  string
 	}{
 		"none": {nil, `names WorkerPool "sumarizer", which doesn't exist in namespace "shop" (there is: none)`},
 		"some": {[]client.Object{poolNamed("b"), poolNamed("a")}, "(there is: a, b)"},
 		"many": {many, "pool-08, pool-09 and 2 more)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			response := injectorOver(t, tc.cached, nil).Handle(t.Context(), admissionOf(t, map[string]string{v1alpha1.PoolLabel: "sumarizer"}))
+			response := injectorOver(t, nil, tc.there).Handle(t.Context(), admissionOf(t, map[string]string{v1alpha1.PoolLabel: "sumarizer"}))
 			if response.Allowed || response.Result.Code != http.StatusForbidden || !strings.Contains(response.Result.Message, tc.want) {
 				t.Errorf("allowed %v, %v; want a refusal with %q", response.Allowed, response.Result, tc.want)
 			}

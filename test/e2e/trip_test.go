@@ -115,7 +115,7 @@ func TestO28_P73_SlotKilledUnderLoad(t *testing.T) {
 		if figures.Lost > 4 || figures.Requests == 0 || figures.Errors["no_response"] > 0 {
 			t.Errorf("%s: lost %d of %d (%v), want at most the 4 in flight, each with an answer", container, figures.Lost, figures.Requests, figures.Errors)
 		}
-		t.Logf("%s killed: %d of %d requests failed: %v", container, figures.Lost, figures.Requests, figures.Errors)
+		t.Logf("measured: %s killed: %d of %d requests failed: %v", container, figures.Lost, figures.Requests, figures.Errors)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestP70_RouterKilledUnderLoad(t *testing.T) {
 		}
 		return false, fmt.Sprintf("%v %s", err, response.Body)
 	})
-	t.Logf("the router was away for %s", down.Round(10*time.Millisecond))
+	t.Logf("measured: the router was killed and away for %s", down.Round(10*time.Millisecond))
 	w.awaitReady("main")
 	figures, err := app.End(w.ctx)
 	w.must(err)

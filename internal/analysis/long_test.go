@@ -2,10 +2,11 @@
 
 package analysis
 
-// How many rollouts the simulations play: go test -tags long ./internal/analysis -run O29 -v takes minutes and prints
-// the rate that the project promises.
-const (
-	simulated        = 10_000 // canaries as good as the stable
-	simulatedAtLimit = 4_000  // canaries that are worse by what is allowed
-	simulatedBad     = 100
-)
+import "testing"
+
+// All of the simulated rollouts, in minutes: go test -tags long ./internal/analysis -run O29 -v prints the rate of false
+// rollbacks that the project promises.
+
+func TestO29_SameOnBothSides(t *testing.T)      { sameOnBothSides(t, 10_000) }
+func TestO29_WorseByWhatIsAllowed(t *testing.T) { worseByWhatIsAllowed(t, 4_000) }
+func TestO26_Detection(t *testing.T)            { detection(t, 100) }

@@ -56,9 +56,9 @@ func rollout(dice *dice, tr traffic) outcome {
 	return o
 }
 
-// O29: a canary as good as the stable is rolled back in less than 0.1 % of all rollouts, and promoted in the others.
-func TestO29_SameOnBothSides(t *testing.T) {
-	const rollouts = simulated
+// sameOnBothSides: a canary as good as the stable is rolled back in less than 0.1 % of all rollouts, and promoted in the
+// others.
+func sameOnBothSides(t *testing.T, rollouts int) {
 	for name, tr := range map[string]traffic{
 		"1 % errors":                 {100, 0.01, 0.01},
 		"10 % errors":                {100, 0.10, 0.10},
@@ -67,7 +67,7 @@ func TestO29_SameOnBothSides(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			back, promoted := play(tr, rollouts)
 			t.Logf("A/A at %s, %d req/s: %d of %d rollouts rolled back (%.3f %%), %d promoted",
-				name, tr.perSecond, back, rollouts, 100*float64(back)/rollouts, promoted)
+				name, tr.perSecond, back, rollouts, 100*float64(back)/float64(rollouts), promoted)
 			if back*1000 >= rollouts {
 				t.Errorf("%d of %d rolled back, want fewer than 0.1 %%", back, rollouts)
 			}
@@ -78,9 +78,9 @@ func TestO29_SameOnBothSides(t *testing.T) {
 	}
 }
 
-// The bound of O29 holds even for a canary that is worse by exactly what is allowed, where the test has the least room.
-func TestO29_WorseByWhatIsAllowed(t *testing.T) {
-	const rollouts = simulatedAtLimit
+// worseByWhatIsAllowed: the same bound holds for a canary that is worse by exactly what is allowed, where the test has the
+// least room.
+func worseByWhatIsAllowed(t *testing.T, rollouts int) {
 	back, promoted := play(traffic{20, 0.02, 0.01}, rollouts)
 	t.Logf("2 %% against 1 %%, 1 %% allowed: %d of %d rollouts rolled back, %d promoted", back, rollouts, promoted)
 	if back*1000 >= rollouts {
@@ -101,9 +101,8 @@ func play(tr traffic, rollouts int) (back, promoted int) {
 	return back, promoted
 }
 
-// O26: how many canary requests it takes until a bad canary is rolled back, in all rollouts that are played.
-func TestO26_Detection(t *testing.T) {
-	const rollouts = simulatedBad
+// detection: how many canary requests it takes until a bad canary is rolled back, in all rollouts that are played.
+func detection(t *testing.T, rollouts int) {
 	for name, c := range map[string]struct {
 		traffic traffic
 		within  uint64
@@ -128,7 +127,7 @@ func TestO26_Detection(t *testing.T) {
 				}
 			}
 			t.Logf("%s: rolled back after %d canary requests on average; %d of %d took more than %d",
-				name, sum/rollouts, late, rollouts, c.within)
+				name, sum/uint64(rollouts), late, rollouts, c.within)
 			if late > 0 {
 				t.Errorf("%d of %d weren't rolled back within %d canary requests", late, rollouts, c.within)
 			}

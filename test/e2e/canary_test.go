@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -361,4 +362,31 @@ func TestO79_Match(t *testing.T) {
 	if !slices.Contains(w.get("main").Spec.Canary.Match.Commands, "echo") {
 		t.Error("the match is gone")
 	}
+}
+
+// Beside a canary the stable v1's capacity is measured, one request at a time in each pod, and a load that it couldn't bear
+// alone is warned of before the promotion.
+func TestO33_SerialCapacity(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	app, _ := w.serving("main", v1alpha1.PoolV1, 2)
+	w.must(app.Begin(w.ctx, sleeping(8)))
+	w.change("main", func(s *v1alpha1.WorkerPoolSpec) {
+		s.PoolVersion = v1alpha1.PoolV2
+		weight(60)(s)
+	})
+	pool := w.await("main", "known to exceed what v1 can serve", func(p *v1alpha1.WorkerPool) bool {
+		return p.Status.SerialCapacity != nil && p.Status.SerialCapacity.Exceeded
+	})
+	capacity, err := strconv.ParseFloat(pool.Status.SerialCapacity.RequestsPerSecond, 64)
+	if err != nil || capacity < 50 || capacity > 100 {
+		t.Errorf("one pod of 10 ms requests can serve %+v a second, want somewhat less than 100", pool.Status.SerialCapacity)
+	}
+	w.eventually("a warning of it", func() (bool, string) {
+		events := w.kubectl("get", "events")
+		return strings.Contains(events, "SerialCapacityExceeded"), events
+	})
+	figures, err := app.End(w.ctx)
+	w.must(err)
+	lostNone(t, figures)
 }

@@ -78,6 +78,8 @@ type Router struct {
 	watch   *watch     // guarded by routing: of the canary; nil: there was none
 	tripped *trip.Trip // guarded by routing: also while its canary is away; nil: none
 	trips   news       // of a trip that was made
+	// recalls: requests were taken back, and the slots are to be told.
+	recalls atomic.Bool
 
 	keeping  sync.Mutex // one save of the trip at a time; taken before routing
 	keptTrip *trip.Trip // guarded by keeping: what is on disk

@@ -15,13 +15,19 @@ import (
 // watch is a trip.Watch of one canary under one token, with the way to take its requests back.
 type watch struct {
 	revision, token string
-	// recall is closed when the canary has tripped, by whoever holds the router's routing.
+	// recall is closed by recallLocked when the canary has tripped, or has lost its weight.
 	recall chan struct{}
 
 	mu   sync.Mutex
 	seen *trip.Watch // guarded by mu
 
 	warned sync.Once // that it can't be tripped
+}
+
+func newWatch(canary *target, token string) *watch {
+	return &watch{
+		revision: canary.revision, token: token, recall: make(chan struct{}), seen: trip.NewWatch(canary.revision, canary.workers),
+	}
 }
 
 // recalled reports whether the requests of this canary were taken back. A nil watch's never are.
@@ -66,9 +72,7 @@ func (r *Router) holdTripLocked(t *table) {
 		return
 	}
 	if r.watch == nil || r.watch.revision != now.Canary || r.watch.token != now.Token {
-		r.watch = &watch{
-			revision: now.Canary, token: now.Token, recall: make(chan struct{}), seen: trip.NewWatch(now.Canary, t.canary.workers),
-		}
+		r.watch = newWatch(t.canary, now.Token)
 	}
 	r.watch.with(func(seen *trip.Watch) { seen.Resize(t.canary.workers) })
 	t.canary.watch = r.watch
@@ -84,9 +88,29 @@ func (r *Router) enforceLocked(t *table, made *trip.Trip) {
 		return
 	}
 	t.weight = 0
-	if !t.canary.watch.recalled() {
-		close(t.canary.watch.recall)
+	r.recallLocked(t.canary.watch)
+}
+
+// recallLocked takes back the requests of a canary that no worker of it has; watchSlots tells the slot once the table has
+// changed. Caller must hold routing.
+func (r *Router) recallLocked(of *watch) {
+	if !of.recalled() {
+		close(of.recall)
+		r.recalls.Store(true)
 	}
+}
+
+// takeBackLocked gives what waits in the slot of t's canary to the stable, as t, which isn't published yet, leaves the
+// canary no weight. Should the canary get a weight again, that begins anew. While the stable can't serve, what waits stays
+// where it is. Caller must hold routing.
+func (r *Router) takeBackLocked(t *table) {
+	if !t.stableServes() {
+		return
+	}
+	r.recallLocked(t.canary.watch)
+	left := *t.canary
+	r.watch = newWatch(&left, left.watch.token)
+	left.watch, t.canary = r.watch, &left
 }
 
 // observe tells the canary's watch how a request ended, and trips the canary before the request is answered if that was
@@ -118,17 +142,17 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 	}
 }
 
-// watchSlots looks at the slots at each of their changes, and does what a trip leaves to do: it takes back what waits
-// in the canary's slot, and keeps the trip on disk. Until ctx ends.
+// watchSlots looks at the slots at each of their changes, and does what a trip or a rollback leaves to do: it takes back
+// what waits in the canary's slot, and keeps the trip on disk. Until ctx ends.
 func (r *Router) watchSlots(ctx context.Context) {
 	defer r.keepTrip()
-	var recalled *watch
 	for {
 		changed, slotA, slotB := r.news.next(), r.slots[state.SlotA].Changed(), r.slots[state.SlotB].Changed()
 		r.lookAtCanary(time.Now())
-		if t := r.table.Load(); t != nil && t.canary != nil && t.canary.watch != recalled && t.canary.watch.recalled() {
-			recalled = t.canary.watch
-			t.canary.slot.Recall()
+		if r.recalls.Swap(false) {
+			for _, slot := range r.slots { // the canary may have left the table by now
+				slot.Recall()
+			}
 		}
 		r.keepTrip()
 		select {

@@ -169,10 +169,9 @@ func TestTestsOfAVersionTripNothing(t *testing.T) {
 	}
 }
 
-// TestO27_WhatWaitsGoesToTheStable: a request that no worker of the canary has by the time of the trip is served by the
-// stable, one that a worker has gets its own end, and none runs twice.
-func TestO27_WhatWaitsGoesToTheStable(t *testing.T) {
-	entered, finish := make(chan struct{}, 10), make(chan struct{})
+// queueing holds a command "run", which a worker of r2 has until finish is closed, and "queue", which waits for one. Each
+// tells entered; r1 answers both at once.
+func queueing(entered chan<- struct{}, finish <-chan struct{}) map[string]slottest.Handler {
 	hold := func(ctx context.Context, call slottest.Call) (string, error) {
 		if call.Revision == "r1" {
 			return `"a"`, nil
@@ -183,13 +182,22 @@ func TestO27_WhatWaitsGoesToTheStable(t *testing.T) {
 			return `"b"`, nil
 		}
 		select {
+		case <-finish:
+			return `"b"`, nil
 		case <-call.Recalled:
 			return "", pool.NewRecalled("summarizer")
 		case <-ctx.Done():
 			return "", pool.NewCancelled("summarizer")
 		}
 	}
-	r := newRig(t, snapshot(10_000), map[string]slottest.Handler{"run": hold, "queue": hold})
+	return map[string]slottest.Handler{"run": hold, "queue": hold}
+}
+
+// TestO27_WhatWaitsGoesToTheStable: a request that no worker of the canary has by the time of the trip is served by the
+// stable, one that a worker has gets its own end, and none runs twice.
+func TestO27_WhatWaitsGoesToTheStable(t *testing.T) {
+	entered, finish := make(chan struct{}, 10), make(chan struct{})
+	r := newRig(t, snapshot(10_000), queueing(entered, finish))
 	waiting, running := make(chan *answer, 3), make(chan *answer, 1)
 	go func() { running <- r.post("run", "{}") }()
 	for range cap(waiting) {

@@ -115,6 +115,9 @@ func (r *Router) count(c *call, role role, to *target, reply slotclient.Reply, e
 
 // turnedAway reports whether a slot refused a request without starting it, for a reason that is the slot's.
 func turnedAway(err error) bool {
+	if err == nil {
+		return false // and nothing is allocated
+	}
 	var e *pool.Error
 	return errors.As(err, &e) && e.Type == pool.NotAvailable && !e.Sent
 }

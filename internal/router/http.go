@@ -124,6 +124,9 @@ func (r *Router) receive(c *call, w http.ResponseWriter, req *http.Request, cont
 	if err != nil {
 		return nil, err
 	}
+	if held == 0 {
+		return func() {}, nil
+	}
 	return sync.OnceFunc(func() { r.bodies.Release(held) }), nil
 }
 

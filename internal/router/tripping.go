@@ -120,10 +120,14 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 	if to.watch == nil {
 		return
 	}
+	if err == nil {
+		to.watch.with((*trip.Watch).Answered)
+		return
+	}
 	var e *pool.Error
 	sent := errors.As(err, &e) && e.Sent
 	switch outcomeOf(err) {
-	case succeeded, failed, upstreamError:
+	case failed, upstreamError:
 		to.watch.with((*trip.Watch).Answered)
 	case callerError:
 		if sent && e.Type != pool.Cancelled { // a worker looked at it
@@ -138,7 +142,7 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 			to.watch.with(func(seen *trip.Watch) { seen.Failed(began, now, e.Error()) })
 			r.judge(now)
 		}
-	case timedOut, shed, outcomes:
+	case succeeded, timedOut, shed, outcomes:
 	}
 }
 

@@ -119,8 +119,7 @@ func (x *index) idle(since time.Time) []owner {
 func (s *Store) reindex() error {
 	fresh := newIndex()
 	err := s.db.View(func(tx *bolt.Tx) error {
-		t := s.txn(tx, time.Time{})
-		t.index = fresh
+		t := s.txn(tx, fresh, time.Time{})
 		err := t.sessions.ForEach(func(k, v []byte) error {
 			var r sessionRecord
 			if err := unseal(k, v, &r); err != nil {

@@ -149,7 +149,7 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 // watchSlots looks at the slots at each of their changes, and does what a trip or a rollback leaves to do: it takes back
 // what waits in the canary's slot, and keeps the trip on disk. Until ctx ends.
 func (r *Router) watchSlots(ctx context.Context) {
-	defer r.keepTrip()
+	defer func() { _ = r.keepTrip() }()
 	for {
 		changed, slotA, slotB := r.news.next(), r.slots[state.SlotA].Changed(), r.slots[state.SlotB].Changed()
 		r.lookAtCanary(time.Now())
@@ -158,9 +158,13 @@ func (r *Router) watchSlots(ctx context.Context) {
 				slot.Recall()
 			}
 		}
-		r.keepTrip()
+		var again <-chan time.Time
+		if r.keepTrip() != nil {
+			again = time.After(keepAgain)
+		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-slotA:
 		case <-slotB:
 		case <-ctx.Done():
@@ -244,18 +248,27 @@ func (t *table) stableServes() bool {
 	return t.stable.ready() && st.Ready+st.Busy > 0
 }
 
-// keepTrip makes the disk hold the trip that there is. A failure is logged and no more: the trip is in force.
-func (r *Router) keepTrip() {
+// keepAgain is the wait before a trip that couldn't be kept on disk is tried again, unless something else changes before.
+const keepAgain = 10 * time.Second
+
+// keepTrip makes the disk hold the trip that there is. Should that fail, the trip is in force all the same; it is logged
+// once for each trip.
+func (r *Router) keepTrip() error {
 	r.keeping.Lock()
 	defer r.keeping.Unlock()
 	r.routing.Lock()
 	tripped := r.tripped
 	r.routing.Unlock()
 	if tripped == r.keptTrip {
-		return
+		return nil
 	}
-	r.keptTrip = tripped
-	if err := r.store.SaveTrip(tripped); err != nil {
-		r.log.Error("the trip is as it should be, and would not be if the router restarted", "tripped", tripped != nil, "error", err)
+	err := r.store.SaveTrip(tripped)
+	switch {
+	case err == nil:
+		r.keptTrip, r.keepFails = tripped, false
+	case !r.keepFails || tripped != r.unkeptTrip:
+		r.keepFails, r.unkeptTrip = true, tripped
+		r.log.Error("the trip is as it should be, and would not be if the router restarted; trying again", "tripped", tripped != nil, "error", err)
 	}
+	return err
 }

@@ -43,6 +43,9 @@ type index struct {
 	owners             map[owner]*holding
 	bytes              int
 	sessions, programs int
+	// inUseUntil: before that time nobody is idle for long enough to make room, so that a full store needn't look at all
+	// of them for each change that it refuses.
+	inUseUntil time.Time
 }
 
 func newIndex() *index { return &index{owners: map[owner]*holding{}} }
@@ -113,6 +116,16 @@ func (x *index) idle(since time.Time) []owner {
 	}
 	slices.SortFunc(out, func(a, b owner) int { return x.owners[a].used.Compare(x.owners[b].used) })
 	return out
+}
+
+// oldest returns when the one was used that is idle longest, leaving out Anonymous itself; zero when there is no other.
+func (x *index) oldest() (used time.Time) {
+	for o, h := range x.owners {
+		if o != sessionOwner(Anonymous) && (used.IsZero() || h.used.Before(used)) {
+			used = h.used
+		}
+	}
+	return used
 }
 
 // reindex reads the index from the file. The caller holds mu, or is alone.

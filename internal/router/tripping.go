@@ -210,7 +210,8 @@ func (r *Router) judge(now time.Time) {
 // Why there is no trip.
 var (
 	errNoCanary   = errors.New("there is no canary")
-	errStableAway = errors.New("the stable has no worker that can serve, so it couldn't take the canary's requests")
+	errStableAway = errors.New("the stable has no worker that can serve, so it couldn't take the canary's requests; " +
+		"poold ctl status says why, and once it serves the trip can be made")
 )
 
 // trip takes the canary off the traffic, if it is still what was watched (nil: whatever it is) and the stable can take

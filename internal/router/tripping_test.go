@@ -236,7 +236,7 @@ func TestNoTripWithoutAStableThatServes(t *testing.T) {
 	if st := r.status(); st.Trip != nil || st.CanaryWeight != 100 {
 		t.Errorf("weight %v, trip %+v, and nobody to take the requests", st.CanaryWeight, st.Trip)
 	}
-	if _, err := r.TripByHand(""); err == nil || !strings.Contains(err.Error(), "couldn't take the canary's requests") {
+	if _, err := r.TripByHand(""); err == nil || !strings.Contains(err.Error(), "couldn't take the canary's requests; poold ctl status says why") {
 		t.Errorf("by hand: %v", err)
 	}
 	if n := strings.Count(r.logs.String(), "the canary would be tripped"); n != 1 {

@@ -180,7 +180,7 @@ func (r *Router) lookAtCanary(now time.Time) {
 		return
 	}
 	st := t.canary.slot.State().Status
-	report := trip.Slot{Revision: st.Revision, Crashed: st.Crashed}
+	report := trip.Slot{Revision: st.Revision, Crashed: st.PoolCrashed}
 	if st.Boot != nil {
 		report.Boot, report.Starts, report.Crashing = st.Boot.Message, st.Boot.Attempts, st.Boot.Crashing
 	}

@@ -102,6 +102,20 @@ func TestO27_CrashLoop(t *testing.T) {
 	}
 }
 
+// TestCrashesOfAReplacedPoolTripNothing: what the canary's slot ran before drains, and crashes; the canary isn't to blame.
+func TestCrashesOfAReplacedPoolTripNothing(t *testing.T) {
+	r := newRig(t, snapshot(5000), nil)
+	r.b.CrashDraining(9)
+	r.looked(9)
+	if st := r.status(); st.Trip != nil || st.CanaryWeight != 50 {
+		t.Fatalf("tripped: %+v", st.Trip)
+	}
+	r.b.Crash(5)
+	if got := r.tripped(); !strings.Contains(got.Message, "crashed 5 times") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestFailedStartsTrip(t *testing.T) {
 	r := newRig(t, snapshot(1000), nil)
 	r.b.FailBoot(&pool.BootFailure{Reason: "WorkerBootFailed", Message: "killed when idle", Attempts: 3, Crashing: true})

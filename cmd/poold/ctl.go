@@ -134,8 +134,13 @@ func tripText(a *router.TripAnswer) string {
 		did = fmt.Sprintf("%s gets nothing in this pod already, since %s: %s (%s).",
 			named(a.Canary), a.Trip.At.UTC().Format(time.RFC3339), a.Trip.Reason, a.Trip.Message)
 	}
-	return fmt.Sprintf("pool %s: %s\nThat holds, also when the router restarts, until the WorkerPool gets another retry token:\n"+
-		"  kubectl annotate workerpool %s %s=\"$(date +%%s)\" --overwrite\n", a.Pool, did, a.Pool, retryAnnotation)
+	holds := "That holds, also when the router restarts, until the WorkerPool gets another retry token:"
+	if a.Unkept != "" {
+		holds = "It isn't on disk (" + a.Unkept + "): a restart of the router ends it. Make room there; the router tries again.\n" +
+			"Until then it holds, or until the WorkerPool gets another retry token:"
+	}
+	return fmt.Sprintf("pool %s: %s\n%s\n  kubectl annotate workerpool %s %s=\"$(date +%%s)\" --overwrite\n",
+		a.Pool, did, holds, a.Pool, retryAnnotation)
 }
 
 // retryAnnotation is the API's; this binary doesn't know the API.

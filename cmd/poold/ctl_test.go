@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,11 @@ func TestWhatCtlPrints(t *testing.T) {
 		"CrashLoop (workers crashed 5 times within 1s)." + wayBack
 	if got := tripText(&a); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	a.Unkept = "keep the trip in /state: no space left on device"
+	if got := tripText(&a); !strings.Contains(got, "isn't on disk (keep the trip in /state: no space left on device): a restart of the router ends it.") ||
+		strings.Contains(got, "also when the router restarts") || !strings.Contains(got, "kubectl annotate") {
+		t.Errorf("of a trip that isn't kept:\n%s", got)
 	}
 	status := router.Status{
 		Pool: "summarizer", Configured: true, Epoch: 7, Sequence: 3, Stable: "a", Canary: "b", GivenWeight: 25,

@@ -68,7 +68,8 @@ func (r *Router) lowerWeightLocked(s *controlpb.Snapshot) {
 	}
 }
 
-// lowerWeight returns the snapshot that is in force with a lower weight, nil when nothing is lowered.
+// lowerWeight returns the snapshot that is in force with a lower weight, nil when nothing is lowered. At no weight the
+// stable also gets what waits for the canary's workers.
 func (r *Router) lowerWeight(s *controlpb.Snapshot) *controlpb.Snapshot {
 	r.routing.Lock()
 	defer r.routing.Unlock()
@@ -84,6 +85,9 @@ func (r *Router) lowerWeight(s *controlpb.Snapshot) *controlpb.Snapshot {
 	lowered.weight = weight
 	lowered.snapshot = proto.CloneOf(t.snapshot)
 	lowered.snapshot.CanaryWeight = weight
+	if weight == 0 {
+		r.takeBackLocked(&lowered)
+	}
 	r.installLocked(&lowered)
 	return lowered.snapshot
 }

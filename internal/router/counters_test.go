@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/router/slotclient"
 	"github.com/dspex/workerpool-operator/internal/router/slottest"
 )
 
@@ -84,4 +85,18 @@ func sum(counts []uint64) uint64 {
 		n += c
 	}
 	return n
+}
+
+// TestASuccessCostsNothingToJudge: it is what nearly every request is.
+func TestASuccessCostsNothingToJudge(t *testing.T) {
+	r := newRig(t, snapshot(10_000), nil)
+	c, to, now := &call{}, r.table.Load().canary, time.Now()
+	if n := testing.AllocsPerRun(100, func() {
+		if turnedAway(nil) {
+			t.Error("a success was turned away")
+		}
+		r.observe(c, to, slotclient.Reply{}, nil, now)
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

@@ -36,6 +36,8 @@ type TripAnswer struct {
 	Trip   TripStatus `json:"trip"`
 	// Already: it had tripped before, and that trip holds.
 	Already bool `json:"already"`
+	// Unkept is why the trip isn't on disk, so that a restart of the router would end it; the router tries again.
+	Unkept string `json:"unkept,omitempty"`
 }
 
 // ServedBy names a slot and what it serves.
@@ -88,7 +90,7 @@ func (r *Router) serveTrip(w http.ResponseWriter, req *http.Request) {
 }
 
 // TripByHand takes the canary off this pod's traffic because a person says so. When it returns, the trip is in force, and
-// on disk.
+// on disk unless the answer says why not.
 func (r *Router) TripByHand(reason string) (*TripAnswer, error) {
 	message := "poold ctl trip"
 	if reason = oneLine(reason); reason != "" {
@@ -98,10 +100,13 @@ func (r *Router) TripByHand(reason string) (*TripAnswer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nothing to trip in this pod of %s: %w", r.cfg.Pool, err)
 	}
-	r.keepTrip()
+	unkept := ""
+	if err := r.keepTrip(); err != nil {
+		unkept = err.Error()
+	}
 	return &TripAnswer{
 		Pool: r.cfg.Pool, Canary: servedBy(before.canary), Stable: servedBy(before.stable), Before: percent(before.weight),
-		Trip: *tripStatus(after.trip), Already: before == after,
+		Trip: *tripStatus(after.trip), Already: before == after, Unkept: unkept,
 	}, nil
 }
 

@@ -72,7 +72,7 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 			to, err = r.await(ctx, &c, role, ends) // the stable, also when that has to be waited for
 			continue
 		}
-		next := r.elsewhere(to, role, c.version)
+		next := r.elsewhere(to, role, &c)
 		if attempts >= maxAttempts || next == nil || !turnedAway(err) {
 			break
 		}
@@ -115,21 +115,24 @@ func (r *Router) count(c *call, role role, to *target, reply slotclient.Reply, e
 
 // turnedAway reports whether a slot refused a request without starting it, for a reason that is the slot's.
 func turnedAway(err error) bool {
+	if err == nil {
+		return false // and nothing is allocated
+	}
 	var e *pool.Error
 	return errors.As(err, &e) && e.Type == pool.NotAvailable && !e.Sent
 }
 
 // elsewhere returns where a call may go that was turned away by from: to what a newer table says, or to the other
 // slot of this one; nil when there is nowhere.
-func (r *Router) elsewhere(from *target, role role, version pool.Version) *target {
+func (r *Router) elsewhere(from *target, role role, c *call) *target {
 	t := r.table.Load()
 	switch {
 	case !t.names(from):
-		return t.pick(role, version)
+		return t.pick(role, c)
 	case role == pinned:
 		return nil
 	}
-	return t.other(from, role)
+	return t.other(from, c)
 }
 
 // configured returns the table, waiting for the first one.
@@ -165,7 +168,7 @@ func waitFor(budget, most time.Duration) time.Duration {
 // returns an error, with the slot that was waited for.
 func (r *Router) await(ctx context.Context, c *call, role role, ends span) (*target, error) {
 	t := r.table.Load()
-	if to := t.pick(role, c.version); to != nil {
+	if to := t.pick(role, c); to != nil {
 		return to, nil
 	}
 	awaited := t.expected(role, c.version)
@@ -181,7 +184,7 @@ func (r *Router) await(ctx context.Context, c *call, role role, ends span) (*tar
 	for {
 		news, slotA, slotB := r.news.next(), r.slots[state.SlotA].Changed(), r.slots[state.SlotB].Changed()
 		t := r.table.Load()
-		if to := t.pick(role, c.version); to != nil {
+		if to := t.pick(role, c); to != nil {
 			return to, nil
 		}
 		if awaited = t.expected(role, c.version); awaited == nil {

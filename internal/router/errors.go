@@ -53,9 +53,10 @@ var statuses = map[pool.Type]int{
 	NothingToTrip:         http.StatusConflict,
 }
 
-// statusOf returns the HTTP status for e. A result that is too large is the worker's doing, a request the caller's.
+// statusOf returns the HTTP status for e. A result that is too large is the worker's doing, a request the caller's; and
+// what a pool that ends cut short isn't to be sent again as if nothing had run.
 func statusOf(e *pool.Error) int {
-	if e.Type == pool.FrameTooLarge && e.Category == pool.CommunicationError {
+	if e.Type == pool.FrameTooLarge && e.Category == pool.CommunicationError || e.Type == pool.NotAvailable && e.Sent {
 		return http.StatusBadGateway
 	}
 	if status, known := statuses[e.Type]; known {

@@ -131,18 +131,30 @@ func TestTripThatCanNotBeRead(t *testing.T) {
 	}
 }
 
-// TestTripThatCanNotBeKeptIsInForce: a full disk stops no trip.
+// TestTripThatCanNotBeKeptIsInForce: a full disk stops no trip, whoever tripped is told, and it is kept as soon as it can be.
 func TestTripThatCanNotBeKeptIsInForce(t *testing.T) {
 	r := newRig(t, snapshot(5000), nil)
 	if err := os.RemoveAll(r.config.StateDir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.TripByHand(""); err != nil {
-		t.Fatal(err)
+	answer, err := r.TripByHand("")
+	if err != nil || !strings.Contains(answer.Unkept, r.config.StateDir) {
+		t.Fatalf("%+v, %v", answer, err)
 	}
 	r.servesStableOnly("after the trip")
-	if !strings.Contains(r.logs.String(), "would not be if the router restarted") {
-		t.Errorf("the log doesn't tell:\n%s", r.logs)
+	if again, err := r.TripByHand(""); err != nil || again.Unkept == "" {
+		t.Errorf("asked again: %+v, %v", again, err)
+	}
+	if n := strings.Count(r.logs.String(), "would not be if the router restarted"); n != 1 {
+		t.Errorf("the log tells %d times, want once:\n%s", n, r.logs)
+	}
+	if err := os.Mkdir(r.config.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.b.Crash(1) // whatever changes
+	r.until(func() bool { _, err := os.Stat(filepath.Join(r.config.StateDir, "trip")); return err == nil })
+	if again, err := r.TripByHand(""); err != nil || again.Unkept != "" {
+		t.Errorf("once it is kept: %+v, %v", again, err)
 	}
 }
 

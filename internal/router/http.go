@@ -62,6 +62,12 @@ func (r *Router) refuseMethod(w http.ResponseWriter, control *http.ResponseContr
 }
 
 func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control *http.ResponseController, name string) {
+	if req.URL.RawQuery != "" {
+		if _, err := readQuery(req, nil); err != nil {
+			r.writeError(w, control, err)
+			return
+		}
+	}
 	r.serveCall(w, req, control, &call{command: name, session: req.Header.Get(headerSession), start: time.Now()})
 }
 
@@ -123,6 +129,9 @@ func (r *Router) receive(c *call, w http.ResponseWriter, req *http.Request, cont
 	}
 	if err != nil {
 		return nil, err
+	}
+	if held == 0 {
+		return func() {}, nil
 	}
 	return sync.OnceFunc(func() { r.bodies.Release(held) }), nil
 }

@@ -80,6 +80,10 @@ func TestBadRequests(t *testing.T) {
 		"name not UTF-8":      {path: "/v1/commands/%ff", code: 404, errorType: pool.UnknownCommand, message: "command's name"},
 		"name too long": {path: "/v1/commands/" + strings.Repeat("n", 129),
 			code: 404, errorType: pool.UnknownCommand, message: "1 to 128 bytes"},
+		"a parameter": {path: "/v1/commands/x?session=s1",
+			code: 400, errorType: pool.InvalidPayload, message: "a session into the header Workerpool-Session"},
+		"a parameter of another operation": {method: http.MethodGet, path: "/v1/programs?before=x",
+			code: 400, errorType: pool.InvalidPayload, message: "it takes session, after, limit"},
 		"wrong method": {method: http.MethodGet, path: "/v1/commands/x",
 			code: 405, errorType: MethodNotAllowed, message: "use POST"},
 		"status by POST": {method: http.MethodPost, path: "/v1/status", code: 405, errorType: MethodNotAllowed, message: "use GET"},
@@ -199,7 +203,7 @@ func TestP45_SlotsErrorsHaveTheirStatus(t *testing.T) {
 		pool.PythonError:      {pool.CommunicationError, 500},
 		pool.UnknownCommand:   {pool.RequestError, 404},
 		pool.InvalidPayload:   {pool.RequestError, 400},
-		pool.NotAvailable:     {pool.ResourceError, 503},
+		pool.NotAvailable:     {pool.ResourceError, 502}, // as the request had been sent
 		pool.PortExited:       {pool.CommunicationError, 502},
 		pool.ResponseMismatch: {pool.CommunicationError, 502},
 		pool.DecodeError:      {pool.CommunicationError, 502},
@@ -209,14 +213,19 @@ func TestP45_SlotsErrorsHaveTheirStatus(t *testing.T) {
 		pool.UpstreamError:    {pool.CommunicationError, 502},
 		"of_a_later_slot":     {pool.SystemError, 500},
 	}
-	r := newRig(t, snapshot(0), map[string]slottest.Handler{
+	scripted := map[string]slottest.Handler{
 		"fail": func(_ context.Context, call slottest.Call) (string, error) {
 			wanted := pool.Type(strings.Trim(call.Payload, `"`))
 			e := pool.NewError(byType[wanted].category, wanted, "the text of %s", wanted).With("slot", "a")
-			e.Sent = true
+			e.Sent = call.Command != "refuse"
 			return "", e
 		},
-	})
+	}
+	scripted["refuse"] = scripted["fail"]
+	r := newRig(t, snapshot(0), scripted)
+	if a := r.post("refuse", `"pool_not_available"`); a.code != 503 {
+		t.Errorf("what was turned away before it was sent: %d %s, want 503, which says that nothing ran", a.code, a.body)
+	}
 	for errorType, want := range byType {
 		a := r.post("fail", `"`+string(errorType)+`"`)
 		got := []any{a.code, a.failure.Category, a.failure.Type, a.failure.Message, a.failure.Context["slot"]}

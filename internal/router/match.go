@@ -46,21 +46,25 @@ func (r *Router) roleOf(t *table, c *call) (role, error) {
 		return pinned, nil
 	case t.canary == nil:
 		return stable, nil
-	case t.weight < split.Whole && !t.match.allows(c):
-		return kept, nil
-	case t.sticky && c.session != "" && c.session != store.Anonymous:
-		return t.roleOfSession(c.session), nil
+	case t.keeps(c):
+		return stable, nil
+	case t.sticksWith(c):
+		return canary, nil
 	case t.canaryTakes() && r.split.Next(t.weight):
 		return canary, nil
 	}
 	return stable, nil
 }
 
-// roleOfSession never sends a session of the stable's to the canary, however long the stable is away. A session of the
-// canary's is served by the stable while the canary can't.
-func (t *table) roleOfSession(session string) role {
-	if split.Sticky(session, t.canary.revision, t.weight) {
-		return canary
-	}
-	return kept
+// sticksWith reports whether the call's session decides for it.
+func (t *table) sticksWith(c *call) bool {
+	return t.sticky && c.session != "" && c.session != store.Anonymous
+}
+
+// keeps reports whether the stable keeps a call from the canary that there is, however long the stable is away: it doesn't
+// match, or its session is the stable's. At the canary's whole weight the stable is about to go, and keeps nothing any
+// more. A session of the canary's is served by the stable while the canary can't.
+func (t *table) keeps(c *call) bool {
+	return t.weight < split.Whole &&
+		(!t.match.allows(c) || t.sticksWith(c) && !split.Sticky(c.session, t.canary.revision, t.weight))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/router/split"
 )
 
 // matching lets only these commands and programs go to the canary.
@@ -188,5 +189,40 @@ func TestSessionHeader(t *testing.T) {
 		if a.code != tc.code || tc.code == 400 && (a.failure.Type != "invalid_id" || len(a.failure.Message) > 300) {
 			t.Errorf("%s: %d %s", name, a.code, a.body)
 		}
+	}
+}
+
+// TestO79_O20_ARuleThatComesWhileOneWaits: what began before there was a canary, and waits for the stable, obeys the match
+// and the stickiness that came with the canary.
+func TestO79_O20_ARuleThatComesWhileOneWaits(t *testing.T) {
+	stablesOwn := "" // a session
+	for i := 0; stablesOwn == ""; i++ {
+		if id := fmt.Sprint("user-", i); !split.Sticky(id, "r2", 9000) {
+			stablesOwn = id
+		}
+	}
+	for name, with := range map[string]*controlpb.Snapshot{
+		"match":      matching(snapshot(9000), []string{"rank"}),
+		"stickiness": sticking(snapshot(9000)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) { s.Slots[1].Revision, s.Canary = nil, "" }), nil)
+			r.a.Stop()
+			r.until(func() bool { return !r.slots["a"].Serving() })
+			answered := make(chan *answer, 1)
+			go func() { answered <- r.post("tag", "{}", headerSession, stablesOwn) }()
+			r.until(func() bool { return r.waiting.Load() == 1 })
+			if err := r.Apply(t.Context(), at(with, 1, 1)); err != nil {
+				t.Fatal(err)
+			}
+			r.until(func() bool { return r.slots["b"].Ready("r2") })
+			if a := r.post("rank", "{}"); a.slot() != "b" {
+				t.Fatalf("the canary takes over for nobody: %d %s", a.code, a.body)
+			}
+			r.a.Start()
+			if a := <-answered; a.slot() != "a" {
+				t.Errorf("%d %s, want the stable's reply", a.code, a.body)
+			}
+		})
 	}
 }

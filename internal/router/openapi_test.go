@@ -2,13 +2,17 @@ package router
 
 import (
 	"encoding/json"
+	"maps"
 	"mime"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
@@ -127,6 +131,29 @@ func TestEachRouteIsDocumented(t *testing.T) {
 			if !there[method+" "+path] {
 				t.Errorf("%s %s is in openapi.yaml, and the server hasn't it", method, path)
 			}
+		}
+	}
+}
+
+// TestEachFieldIsDocumented: of what the router tells of itself, and no other.
+func TestEachFieldIsDocumented(t *testing.T) {
+	doc, err := document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, of := range map[string]any{
+		"Status": Status{}, "Trip": TripStatus{}, "Revision": RevisionStatus{}, "Stats": Stats{}, "Store": StoreStatus{},
+	} {
+		var fields []string
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(of)) {
+			if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag != "" {
+				fields = append(fields, tag)
+			}
+		}
+		slices.Sort(fields)
+		documented := slices.Sorted(maps.Keys(doc.Components.Schemas[name].Value.Properties))
+		if diff := cmp.Diff(documented, fields); diff != "" {
+			t.Errorf("%s in openapi.yaml (-) and as it is (+):\n%s", name, diff)
 		}
 	}
 }

@@ -185,3 +185,39 @@ func TestCtlSaysWhyNot(t *testing.T) {
 		}
 	}
 }
+
+// TestO17_WhatWaitsInARealSlotIsTakenBack: the canary is dropped while both of its workers are busy and four requests wait for
+// them; the slot, told to go idle, lets what runs finish.
+func TestO17_WhatWaitsInARealSlotIsTakenBack(t *testing.T) {
+	s := changed(samples(10_000), func(s *controlpb.Snapshot) { s.Limits.CheckoutMs, s.Limits.OperationMs = 20_000, 20_000 })
+	p := newLivePod(t, s)
+	const waiting = 4
+	running, waited := make(chan *answer, 2), make(chan *answer, waiting)
+	for range cap(running) {
+		go func() { running <- p.post("sleep", `{"ms": 4000}`) }()
+	}
+	p.until(func() bool { return p.slots["b"].State().Status.Busy == 2 })
+	for range waiting {
+		go func() { waited <- p.post("work", `{"text": "x"}`) }()
+	}
+	p.until(func() bool { return p.slots["b"].State().Status.Queued == waiting })
+	dropped := changed(s, func(s *controlpb.Snapshot) {
+		s.Slots[1].Revision, s.Slots[1].Size, s.Slots[1].Overflow, s.Canary, s.CanaryWeight = nil, 0, 0, "", 0
+	})
+	if err := p.Apply(t.Context(), at(dropped, 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for range waiting {
+		if a := <-waited; a.code != 200 || a.header.Get("Workerpool-Version") != "v1" {
+			t.Errorf("one that waited: %d %s by %s", a.code, a.body, a.header.Get("Workerpool-Version"))
+		}
+	}
+	if len(running) > 0 {
+		t.Error("they waited for the canary's workers")
+	}
+	for range cap(running) {
+		if a := <-running; a.code != 200 || a.header.Get("Workerpool-Version") != "v2" {
+			t.Errorf("one that ran: %d %s by %s", a.code, a.body, a.header.Get("Workerpool-Version"))
+		}
+	}
+}

@@ -88,21 +88,31 @@ func (r *Router) serveRoute(w http.ResponseWriter, req *http.Request, control *h
 // maxShownPath bounds what an error shows of a path that isn't there, in bytes.
 const maxShownPath = 200
 
-func (r *Router) serveExchange(to *route, x *exchange) error {
-	query, err := url.ParseQuery(x.req.URL.RawQuery)
+func (r *Router) serveExchange(to *route, x *exchange) (err error) {
+	if x.query, err = readQuery(x.req, to.query); err != nil {
+		return err
+	}
+	return to.serve(r, x)
+}
+
+// readQuery returns the request's parameters, of which only those in names may be there, once.
+func readQuery(req *http.Request, names []string) (url.Values, error) {
+	query, err := url.ParseQuery(req.URL.RawQuery)
 	if err != nil {
-		return invalidParameter("(all)", x.req.URL.RawQuery, "it isn't a query: "+err.Error())
+		return nil, invalidParameter("(all)", req.URL.RawQuery, "it isn't a query: "+err.Error())
 	}
 	for name, values := range query {
-		if !slices.Contains(to.query, name) {
-			return invalidParameter(name, values[0], "there is none of that name here")
-		}
-		if len(values) > 1 {
-			return invalidParameter(name, values[1], "it is there more than once")
+		switch {
+		case slices.Contains(names, name) && len(values) == 1:
+		case slices.Contains(names, name):
+			return nil, invalidParameter(name, values[1], "it is there more than once")
+		case len(names) > 0:
+			return nil, invalidParameter(name, values[0], "there is none of that name here; it takes "+strings.Join(names, ", "))
+		default:
+			return nil, invalidParameter(name, values[0], "it takes none; arguments go into the body, a session into the header "+headerSession)
 		}
 	}
-	x.query = query
-	return to.serve(r, x)
+	return query, nil
 }
 
 // matchPath compares a path, as it was sent, with a pattern.

@@ -78,9 +78,13 @@ type Router struct {
 	watch   *watch     // guarded by routing: of the canary; nil: there was none
 	tripped *trip.Trip // guarded by routing: also while its canary is away; nil: none
 	trips   news       // of a trip that was made
+	// recalls: requests were taken back, and the slots are to be told.
+	recalls atomic.Bool
 
-	keeping  sync.Mutex // one save of the trip at a time; taken before routing
-	keptTrip *trip.Trip // guarded by keeping: what is on disk
+	keeping    sync.Mutex // one save of the trip at a time; taken before routing
+	keptTrip   *trip.Trip // guarded by keeping: what is on disk
+	keepFails  bool       // guarded by keeping: unkeptTrip should be, and can't be written
+	unkeptTrip *trip.Trip // guarded by keeping: of the last failure that was logged
 
 	applying sync.Mutex   // one snapshot at a time
 	store    *state.Store // guarded by applying

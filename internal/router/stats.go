@@ -69,7 +69,7 @@ func (r *Router) getHealth(x *exchange) error {
 	if t == nil {
 		return r.unconfigured()
 	}
-	to := t.pick(stable, "")
+	to := t.pick(stable, &call{})
 	if to == nil || !to.ready() {
 		return r.notReady(t.stable)
 	}

@@ -7,7 +7,6 @@ import (
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/router/slotclient"
-	"github.com/dspex/workerpool-operator/internal/router/split"
 	"github.com/dspex/workerpool-operator/internal/router/trip"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
@@ -75,18 +74,17 @@ type role int
 const (
 	stable role = iota
 	canary
-	kept   // by the stable, which it waits for: it doesn't match, or its session is the stable's
 	pinned // it asked for a version
 )
 
 // pick returns the slot that a request of that role goes to now, nil when it has to wait: pick says only what is
 // sure. A canary that has no worker up yet leaves its requests to the stable, a stable that is away leaves its own
 // to the canary as long as that has a weight; a stable that was never up is waited for, because the canary must not
-// get a whole pod's traffic in the moment before its stable has started. What is kept by the stable waits for it.
-func (t *table) pick(r role, version pool.Version) *target {
+// get a whole pod's traffic in the moment before its stable has started. What the stable keeps waits for it.
+func (t *table) pick(r role, c *call) *target {
 	switch {
 	case r == pinned:
-		if found := t.serving(version); found != nil && found.slot.Serving() {
+		if found := t.serving(c.version); found != nil && found.slot.Serving() {
 			return found
 		}
 		return nil
@@ -94,7 +92,7 @@ func (t *table) pick(r role, version pool.Version) *target {
 		return t.canary
 	case t.stable.slot.Serving():
 		return t.stable
-	case t.canaryTakesOver(r) && t.stable.slot.HasBeenReady(t.stable.revision):
+	case t.canaryTakesOver(c) && t.stable.slot.HasBeenReady(t.stable.revision):
 		return t.canary
 	}
 	return nil
@@ -103,11 +101,8 @@ func (t *table) pick(r role, version pool.Version) *target {
 // canaryTakes reports whether the canary may get requests, and can.
 func (t *table) canaryTakes() bool { return t.canary != nil && t.weight > 0 && t.canary.ready() }
 
-// canaryTakesOver reports whether the canary may get a request of that role in the stable's place. At the whole weight
-// the stable is about to go, and nothing is kept by it any more.
-func (t *table) canaryTakesOver(r role) bool {
-	return t.canaryTakes() && (r != kept || t.weight >= split.Whole)
-}
+// canaryTakesOver reports whether the canary may get a request in the stable's place.
+func (t *table) canaryTakesOver(c *call) bool { return t.canaryTakes() && !t.keeps(c) }
 
 // is reports whether two targets, maybe of different tables, are the same slot with the same revision.
 func (t *target) is(o *target) bool {
@@ -117,13 +112,12 @@ func (t *target) is(o *target) bool {
 // names reports whether requests are sent to that target.
 func (t *table) names(to *target) bool { return to.is(t.stable) || to.is(t.canary) }
 
-// other returns where a request of that role may go that its slot turned away unstarted, nil when it may go nowhere
-// else.
-func (t *table) other(refused *target, r role) *target {
+// other returns where a request may go that its slot turned away unstarted, nil when it may go nowhere else.
+func (t *table) other(refused *target, c *call) *target {
 	switch {
 	case refused.is(t.canary) && t.stable.slot.Serving():
 		return t.stable
-	case refused.is(t.stable) && t.canaryTakesOver(r):
+	case refused.is(t.stable) && t.canaryTakesOver(c):
 		return t.canary
 	}
 	return nil

@@ -15,13 +15,19 @@ import (
 // watch is a trip.Watch of one canary under one token, with the way to take its requests back.
 type watch struct {
 	revision, token string
-	// recall is closed when the canary has tripped, by whoever holds the router's routing.
+	// recall is closed by recallLocked when the canary has tripped, or has lost its weight.
 	recall chan struct{}
 
 	mu   sync.Mutex
 	seen *trip.Watch // guarded by mu
 
 	warned sync.Once // that it can't be tripped
+}
+
+func newWatch(canary *target, token string) *watch {
+	return &watch{
+		revision: canary.revision, token: token, recall: make(chan struct{}), seen: trip.NewWatch(canary.revision, canary.workers),
+	}
 }
 
 // recalled reports whether the requests of this canary were taken back. A nil watch's never are.
@@ -66,9 +72,7 @@ func (r *Router) holdTripLocked(t *table) {
 		return
 	}
 	if r.watch == nil || r.watch.revision != now.Canary || r.watch.token != now.Token {
-		r.watch = &watch{
-			revision: now.Canary, token: now.Token, recall: make(chan struct{}), seen: trip.NewWatch(now.Canary, t.canary.workers),
-		}
+		r.watch = newWatch(t.canary, now.Token)
 	}
 	r.watch.with(func(seen *trip.Watch) { seen.Resize(t.canary.workers) })
 	t.canary.watch = r.watch
@@ -84,9 +88,29 @@ func (r *Router) enforceLocked(t *table, made *trip.Trip) {
 		return
 	}
 	t.weight = 0
-	if !t.canary.watch.recalled() {
-		close(t.canary.watch.recall)
+	r.recallLocked(t.canary.watch)
+}
+
+// recallLocked takes back the requests of a canary that no worker of it has; watchSlots tells the slot once the table has
+// changed. Caller must hold routing.
+func (r *Router) recallLocked(of *watch) {
+	if !of.recalled() {
+		close(of.recall)
+		r.recalls.Store(true)
 	}
+}
+
+// takeBackLocked gives what waits in the slot of t's canary to the stable, as t, which isn't published yet, leaves the
+// canary no weight. Should the canary get a weight again, that begins anew. While the stable can't serve, what waits stays
+// where it is. Caller must hold routing.
+func (r *Router) takeBackLocked(t *table) {
+	if !t.stableServes() {
+		return
+	}
+	r.recallLocked(t.canary.watch)
+	left := *t.canary
+	r.watch = newWatch(&left, left.watch.token)
+	left.watch, t.canary = r.watch, &left
 }
 
 // observe tells the canary's watch how a request ended, and trips the canary before the request is answered if that was
@@ -96,10 +120,14 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 	if to.watch == nil {
 		return
 	}
+	if err == nil {
+		to.watch.with((*trip.Watch).Answered)
+		return
+	}
 	var e *pool.Error
 	sent := errors.As(err, &e) && e.Sent
 	switch outcomeOf(err) {
-	case succeeded, failed, upstreamError:
+	case failed, upstreamError:
 		to.watch.with((*trip.Watch).Answered)
 	case callerError:
 		if sent && e.Type != pool.Cancelled { // a worker looked at it
@@ -114,25 +142,29 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 			to.watch.with(func(seen *trip.Watch) { seen.Failed(began, now, e.Error()) })
 			r.judge(now)
 		}
-	case timedOut, shed, outcomes:
+	case succeeded, timedOut, shed, outcomes:
 	}
 }
 
-// watchSlots looks at the slots at each of their changes, and does what a trip leaves to do: it takes back what waits
-// in the canary's slot, and keeps the trip on disk. Until ctx ends.
+// watchSlots looks at the slots at each of their changes, and does what a trip or a rollback leaves to do: it takes back
+// what waits in the canary's slot, and keeps the trip on disk. Until ctx ends.
 func (r *Router) watchSlots(ctx context.Context) {
-	defer r.keepTrip()
-	var recalled *watch
+	defer func() { _ = r.keepTrip() }()
 	for {
 		changed, slotA, slotB := r.news.next(), r.slots[state.SlotA].Changed(), r.slots[state.SlotB].Changed()
 		r.lookAtCanary(time.Now())
-		if t := r.table.Load(); t != nil && t.canary != nil && t.canary.watch != recalled && t.canary.watch.recalled() {
-			recalled = t.canary.watch
-			t.canary.slot.Recall()
+		if r.recalls.Swap(false) {
+			for _, slot := range r.slots { // the canary may have left the table by now
+				slot.Recall()
+			}
 		}
-		r.keepTrip()
+		var again <-chan time.Time
+		if r.keepTrip() != nil {
+			again = time.After(keepAgain)
+		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-slotA:
 		case <-slotB:
 		case <-ctx.Done():
@@ -148,7 +180,7 @@ func (r *Router) lookAtCanary(now time.Time) {
 		return
 	}
 	st := t.canary.slot.State().Status
-	report := trip.Slot{Revision: st.Revision, Crashed: st.Crashed}
+	report := trip.Slot{Revision: st.Revision, Crashed: st.PoolCrashed}
 	if st.Boot != nil {
 		report.Boot, report.Starts, report.Crashing = st.Boot.Message, st.Boot.Attempts, st.Boot.Crashing
 	}
@@ -178,7 +210,8 @@ func (r *Router) judge(now time.Time) {
 // Why there is no trip.
 var (
 	errNoCanary   = errors.New("there is no canary")
-	errStableAway = errors.New("the stable has no worker that can serve, so it couldn't take the canary's requests")
+	errStableAway = errors.New("the stable has no worker that can serve, so it couldn't take the canary's requests; " +
+		"poold ctl status says why, and once it serves the trip can be made")
 )
 
 // trip takes the canary off the traffic, if it is still what was watched (nil: whatever it is) and the stable can take
@@ -216,18 +249,27 @@ func (t *table) stableServes() bool {
 	return t.stable.ready() && st.Ready+st.Busy > 0
 }
 
-// keepTrip makes the disk hold the trip that there is. A failure is logged and no more: the trip is in force.
-func (r *Router) keepTrip() {
+// keepAgain is the wait before a trip that couldn't be kept on disk is tried again, unless something else changes before.
+const keepAgain = 10 * time.Second
+
+// keepTrip makes the disk hold the trip that there is. Should that fail, the trip is in force all the same; it is logged
+// once for each trip.
+func (r *Router) keepTrip() error {
 	r.keeping.Lock()
 	defer r.keeping.Unlock()
 	r.routing.Lock()
 	tripped := r.tripped
 	r.routing.Unlock()
 	if tripped == r.keptTrip {
-		return
+		return nil
 	}
-	r.keptTrip = tripped
-	if err := r.store.SaveTrip(tripped); err != nil {
-		r.log.Error("the trip is as it should be, and would not be if the router restarted", "tripped", tripped != nil, "error", err)
+	err := r.store.SaveTrip(tripped)
+	switch {
+	case err == nil:
+		r.keptTrip, r.keepFails = tripped, false
+	case !r.keepFails || tripped != r.unkeptTrip:
+		r.keepFails, r.unkeptTrip = true, tripped
+		r.log.Error("the trip is as it should be, and would not be if the router restarted; trying again", "tripped", tripped != nil, "error", err)
 	}
+	return err
 }

@@ -102,6 +102,20 @@ func TestO27_CrashLoop(t *testing.T) {
 	}
 }
 
+// TestCrashesOfAReplacedPoolTripNothing: what the canary's slot ran before drains, and crashes; the canary isn't to blame.
+func TestCrashesOfAReplacedPoolTripNothing(t *testing.T) {
+	r := newRig(t, snapshot(5000), nil)
+	r.b.CrashDraining(9)
+	r.looked(9)
+	if st := r.status(); st.Trip != nil || st.CanaryWeight != 50 {
+		t.Fatalf("tripped: %+v", st.Trip)
+	}
+	r.b.Crash(5)
+	if got := r.tripped(); !strings.Contains(got.Message, "crashed 5 times") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestFailedStartsTrip(t *testing.T) {
 	r := newRig(t, snapshot(1000), nil)
 	r.b.FailBoot(&pool.BootFailure{Reason: "WorkerBootFailed", Message: "killed when idle", Attempts: 3, Crashing: true})
@@ -169,10 +183,9 @@ func TestTestsOfAVersionTripNothing(t *testing.T) {
 	}
 }
 
-// TestO27_WhatWaitsGoesToTheStable: a request that no worker of the canary has by the time of the trip is served by the
-// stable, one that a worker has gets its own end, and none runs twice.
-func TestO27_WhatWaitsGoesToTheStable(t *testing.T) {
-	entered, finish := make(chan struct{}, 10), make(chan struct{})
+// queueing holds a command "run", which a worker of r2 has until finish is closed, and "queue", which waits for one. Each
+// tells entered; r1 answers both at once.
+func queueing(entered chan<- struct{}, finish <-chan struct{}) map[string]slottest.Handler {
 	hold := func(ctx context.Context, call slottest.Call) (string, error) {
 		if call.Revision == "r1" {
 			return `"a"`, nil
@@ -183,13 +196,22 @@ func TestO27_WhatWaitsGoesToTheStable(t *testing.T) {
 			return `"b"`, nil
 		}
 		select {
+		case <-finish:
+			return `"b"`, nil
 		case <-call.Recalled:
 			return "", pool.NewRecalled("summarizer")
 		case <-ctx.Done():
 			return "", pool.NewCancelled("summarizer")
 		}
 	}
-	r := newRig(t, snapshot(10_000), map[string]slottest.Handler{"run": hold, "queue": hold})
+	return map[string]slottest.Handler{"run": hold, "queue": hold}
+}
+
+// TestO27_WhatWaitsGoesToTheStable: a request that no worker of the canary has by the time of the trip is served by the
+// stable, one that a worker has gets its own end, and none runs twice.
+func TestO27_WhatWaitsGoesToTheStable(t *testing.T) {
+	entered, finish := make(chan struct{}, 10), make(chan struct{})
+	r := newRig(t, snapshot(10_000), queueing(entered, finish))
 	waiting, running := make(chan *answer, 3), make(chan *answer, 1)
 	go func() { running <- r.post("run", "{}") }()
 	for range cap(waiting) {
@@ -228,7 +250,7 @@ func TestNoTripWithoutAStableThatServes(t *testing.T) {
 	if st := r.status(); st.Trip != nil || st.CanaryWeight != 100 {
 		t.Errorf("weight %v, trip %+v, and nobody to take the requests", st.CanaryWeight, st.Trip)
 	}
-	if _, err := r.TripByHand(""); err == nil || !strings.Contains(err.Error(), "couldn't take the canary's requests") {
+	if _, err := r.TripByHand(""); err == nil || !strings.Contains(err.Error(), "couldn't take the canary's requests; poold ctl status says why") {
 		t.Errorf("by hand: %v", err)
 	}
 	if n := strings.Count(r.logs.String(), "the canary would be tripped"); n != 1 {

@@ -104,8 +104,12 @@ func TestRequestsDontWaitForTheFiguresOfADrainingPool(t *testing.T) {
 		t.Error("the slot is locked while figures are read")
 	}
 	close(p.proceed)
-	if got := <-status; got.Spawned != 16 || got.Destroyed != 14 || got.Crashed != 7 {
+	got := <-status
+	if got.Spawned != 16 || got.Destroyed != 14 || got.Crashed != 7 {
 		t.Errorf("spawned %d, destroyed %d, crashed %d; want each pool counted once: 16, 14, 7", got.Spawned, got.Destroyed, got.Crashed)
+	}
+	if got.PoolCrashed != 1 {
+		t.Errorf("%d crashed in the pool that runs, want 1: those that were replaced aren't its", got.PoolCrashed)
 	}
 }
 

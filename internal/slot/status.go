@@ -43,7 +43,7 @@ func (s *Slot) Status() slotproto.Status {
 		status.Revision, status.Version = config.Revision, config.Version
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
-		status.Boot, status.Workers = stats.Boot, stats.Workers
+		status.Boot, status.Workers, status.PoolCrashed = stats.Boot, stats.Workers, stats.Crashed
 		status.Commands, status.MoreCommands = told(stats.Commands)
 	}
 	status.Spawned, status.Destroyed, status.Crashed = sum.spawned, sum.destroyed, sum.crashed

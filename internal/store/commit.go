@@ -96,7 +96,7 @@ func (s *Store) tryCommit(batch []*change) error {
 	defer s.mu.Unlock()
 	err := s.db.Update(func(tx *bolt.Tx) error {
 		for _, c := range batch {
-			if err := c.run(s.txn(tx, c.now)); err != nil {
+			if err := c.run(s.txn(tx, s.index, c.now)); err != nil {
 				return err
 			}
 		}
@@ -118,9 +118,9 @@ func (c *change) run(t *txn) error {
 	return nil
 }
 
-// view reads a consistent state.
-func (s *Store) view(read func(*txn) error) error {
-	err := s.db.View(func(tx *bolt.Tx) error { return read(s.txn(tx, s.opts.Now())) })
+// view reads a consistent state: of the file, and of the index unless that is nil; else the caller holds mu.
+func (s *Store) view(x *index, read func(*txn) error) error {
+	err := s.db.View(func(tx *bolt.Tx) error { return read(s.txn(tx, x, s.opts.Now())) })
 	var refused *pool.Error
 	if err == nil || errors.As(err, &refused) {
 		return err

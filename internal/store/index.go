@@ -43,6 +43,9 @@ type index struct {
 	owners             map[owner]*holding
 	bytes              int
 	sessions, programs int
+	// inUseUntil: before that time nobody is idle for long enough to make room, so that a full store needn't look at all
+	// of them for each change that it refuses.
+	inUseUntil time.Time
 }
 
 func newIndex() *index { return &index{owners: map[owner]*holding{}} }
@@ -115,12 +118,21 @@ func (x *index) idle(since time.Time) []owner {
 	return out
 }
 
+// oldest returns when the one was used that is idle longest, leaving out Anonymous itself; zero when there is no other.
+func (x *index) oldest() (used time.Time) {
+	for o, h := range x.owners {
+		if o != sessionOwner(Anonymous) && (used.IsZero() || h.used.Before(used)) {
+			used = h.used
+		}
+	}
+	return used
+}
+
 // reindex reads the index from the file. The caller holds mu, or is alone.
 func (s *Store) reindex() error {
 	fresh := newIndex()
 	err := s.db.View(func(tx *bolt.Tx) error {
-		t := s.txn(tx, time.Time{})
-		t.index = fresh
+		t := s.txn(tx, fresh, time.Time{})
 		err := t.sessions.ForEach(func(k, v []byte) error {
 			var r sessionRecord
 			if err := unseal(k, v, &r); err != nil {

@@ -68,7 +68,7 @@ func (s *Store) Program(session, id string) (Program, error) {
 		return Program{}, err
 	}
 	var out Program
-	err = s.view(func(t *txn) error {
+	err = s.view(nil, func(t *txn) error {
 		at, err := t.find(session, id)
 		if err == nil {
 			out, err = t.showProgram(at, id)
@@ -146,7 +146,7 @@ func (s *Store) Programs(session, after string, limit int) ([]Program, error) {
 		limit = MaxListed
 	}
 	out := []Program{}
-	err = s.view(func(t *txn) error {
+	err = s.view(nil, func(t *txn) error {
 		prefix := programKey(session, "")
 		from := programKey(session, after)
 		c := t.programs.Cursor()

@@ -22,9 +22,16 @@ func (t *txn) makeRoom(grown int, keep ...owner) error {
 	if grown <= 0 || x.bytes+grown <= limit {
 		return nil
 	}
+	if t.now.Before(x.inUseUntil) {
+		return t.store.full()
+	}
 	var gone []owner
 	after := x.bytes + grown
-	for _, o := range x.idle(t.now.Add(-t.store.opts.MinIdle)) {
+	idle := x.idle(t.now.Add(-t.store.opts.MinIdle))
+	if len(idle) == 0 {
+		x.inUseUntil = x.oldest().Add(t.store.opts.MinIdle)
+	}
+	for _, o := range idle {
 		if after <= limit-limit/10 {
 			break
 		}

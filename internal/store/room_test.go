@@ -95,6 +95,38 @@ func TestFullOfWhatIsUsed(t *testing.T) {
 	b.create("x", "p")
 }
 
+// A full store whose sessions are all in use refuses without looking at each, for as long as that can't change and no
+// longer: commands wait for it.
+func TestFullOfWhatIsUsedIsToldAtOnce(t *testing.T) {
+	b := newBench(t, small)
+	first := b.clock.Now()
+	err := error(nil)
+	for n := 0; err == nil; n++ {
+		_, err = b.Touch(fmt.Sprint("s", n))
+		b.clock.advance(time.Millisecond)
+	}
+	refused(t, err, pool.StoreFull)
+	if got, want := b.index.inUseUntil, first.Add(b.opts.MinIdle); !got.Equal(want) {
+		t.Fatalf("nobody is asked until %v, want %v: a minute after the first was used", got, want)
+	}
+	b.clock.advance(b.opts.MinIdle - b.clock.Now().Sub(first) - 1)
+	_, err = b.Touch("too-early")
+	refused(t, err, pool.StoreFull)
+	must[Session](t)(b.Touch("s0"))
+	b.clock.advance(1)
+	_, err = b.Touch("s0-was-used-again")
+	refused(t, err, pool.StoreFull)
+	b.clock.advance(time.Millisecond) // s1 isn't in use any more
+	must[Session](t)(b.Touch("late"))
+	_, err = b.Session("s1")
+	refused(t, err, pool.SessionNotFound)
+	must[Session](t)(b.Session("s0"))
+	if err := b.EndSession("s0"); err != nil {
+		t.Fatal(err)
+	}
+	must[Session](t)(b.Touch("in-its-place"))
+}
+
 // What is there is served even when its use can't be counted; what would have to be made isn't.
 func TestUncountedUses(t *testing.T) {
 	b := newBench(t)

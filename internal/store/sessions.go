@@ -63,7 +63,7 @@ func (s *Store) Session(id string) (Session, error) {
 	s.mu.Lock() // the index, too, is read
 	defer s.mu.Unlock()
 	var out Session
-	err = s.view(func(t *txn) error {
+	err = s.view(s.index, func(t *txn) error {
 		out, err = t.describeSession(id)
 		return err
 	})

@@ -141,7 +141,7 @@ func (s *Store) prepare() error {
 				return err
 			}
 		}
-		t := s.txn(tx, now)
+		t := s.txn(tx, s.index, now)
 		if _, known, err := t.session(Anonymous); known || err != nil {
 			return err
 		}

@@ -7,20 +7,20 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// txn is one look at the file, or one change of it with the index that goes along. A change's txn is used by whoever
-// holds the store's mu.
+// txn is one look at the file, or one change of it with the index that goes along. Whoever uses one with an index holds the
+// store's mu.
 type txn struct {
 	sessions, programs, uses *bolt.Bucket
 	tx                       *bolt.Tx
 	store                    *Store
-	index                    *index
+	index                    *index // nil: it isn't asked
 	now                      time.Time
 }
 
-func (s *Store) txn(tx *bolt.Tx, now time.Time) *txn {
+func (s *Store) txn(tx *bolt.Tx, x *index, now time.Time) *txn {
 	return &txn{
 		sessions: tx.Bucket(sessionsBucket), programs: tx.Bucket(programsBucket), uses: tx.Bucket(usesBucket),
-		tx: tx, store: s, index: s.index, now: now,
+		tx: tx, store: s, index: x, now: now,
 	}
 }
 

@@ -178,7 +178,11 @@ func (w *Worker) failed(ctx context.Context, c *Call, start time.Time, err error
 // exitError says how the process ended. It has ended.
 func (w *Worker) exitError(command string, sent int) *pool.Error {
 	if r := w.ending.Load(); r != nil && *r == ReasonClosed {
-		e := w.name(pool.NewNotAvailable(w.spec.Pool, "ended its workers before the operation had finished; retry"))
+		way := "ended its workers before the operation had begun; retry"
+		if sent > 0 {
+			way = "ended its workers before the operation had finished, which may have had an effect; raise spec.timeouts.drain"
+		}
+		e := w.name(pool.NewNotAvailable(w.spec.Pool, way))
 		e.Sent = sent > 0
 		return e
 	}

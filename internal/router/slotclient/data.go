@@ -82,8 +82,8 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	if clean && notHeld(err) { // the same request again, so that a cancel of it is one whenever it comes
 		reply, clean, err = c.exchange(ctx, conn, id, req, introduce(req.Program))
 	}
-	if e := (*pool.Error)(nil); errors.As(err, &e) && e.Type == pool.Cancelled && ctx.Err() == nil {
-		err = c.abandoned(req, e.Sent)
+	if err != nil && ctx.Err() == nil {
+		err = c.unlessAbandoned(req, err)
 	}
 	if stop() && clean {
 		c.checkin(conn)
@@ -300,10 +300,15 @@ func (c *Client) readFailed(ctx context.Context, req Request, err error) *pool.E
 		"slot %s ended while %s was with it, which may have had an effect: %v", c.opts.Name, req.Command, err)
 }
 
-// abandoned: the slot cancelled a request whose caller still waits. It does so when it loses the control connection.
-func (c *Client) abandoned(req Request, sent bool) *pool.Error {
+// unlessAbandoned returns err, of a request whose caller still waits. If the slot cancelled that, as it does when it loses
+// the control connection, the error says so.
+func (c *Client) unlessAbandoned(req Request, err error) error {
+	var cancelled *pool.Error
+	if !errors.As(err, &cancelled) || cancelled.Type != pool.Cancelled {
+		return err
+	}
 	e := c.failure(pool.PortExited, "slot %s lost the router's control connection, and cancelled %s", c.opts.Name, req.Command)
-	e.Sent = sent
+	e.Sent = cancelled.Sent
 	return e
 }
 

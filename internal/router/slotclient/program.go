@@ -35,6 +35,9 @@ func introduce(p *pool.Program) []*frame.Frame {
 
 // notHeld: the slot has dropped a program, or hasn't read it yet on another connection. It ran nothing.
 func notHeld(err error) bool {
+	if err == nil {
+		return false
+	}
 	var e *pool.Error
 	return errors.As(err, &e) && e.Type == pool.ProgramNotHeld && !e.Sent
 }

@@ -60,3 +60,9 @@ func TestP26_AProgramPastItsDeadlineIsNotSent(t *testing.T) {
 		t.Errorf("what wasn't sent is taken for sent: %q, %v", reply.Payload, err)
 	}
 }
+
+func TestASuccessCostsNothingToJudge(t *testing.T) {
+	if n := testing.AllocsPerRun(100, func() { _ = notHeld(nil) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -30,6 +30,12 @@ func (s *Slot) Crash(n int) {
 	s.Report()
 }
 
+// CrashDraining is Crash of workers of a pool that was replaced and still drains.
+func (s *Slot) CrashDraining(n int) {
+	s.set(func() { s.drained += uint64(n) })
+	s.Crash(n)
+}
+
 // FailBoot makes the slot report that workers can't be started, or with nil that they can, and tells the router.
 func (s *Slot) FailBoot(boot *pool.BootFailure) {
 	s.set(func() { s.boot = boot })

@@ -59,6 +59,7 @@ type Slot struct {
 	running    map[uint64]context.CancelFunc // guarded by mu
 	recalls    map[uint64]context.CancelFunc // guarded by mu: ends what stands behind Call.Recalled
 	crashed    uint64                        // guarded by mu: as the status says
+	drained    uint64                        // guarded by mu: those of crashed that were a former pool's
 	boot       *pool.BootFailure             // guarded by mu: as the status says
 	opened     int                           // guarded by mu: data connections ever
 	programs   map[string]string             // guarded by mu: bodies by hash, of this life of the container
@@ -104,7 +105,7 @@ func (s *Slot) Start() {
 		s.t.Fatal(err)
 	}
 	s.mu.Lock()
-	s.listener, s.crashed = l, 0
+	s.listener, s.crashed, s.drained = l, 0, 0
 	s.programs = map[string]string{}
 	s.mu.Unlock()
 	ended := make(chan struct{})
@@ -308,7 +309,7 @@ func (s *Slot) lastConfigLocked() slotproto.Config {
 func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 	st := slotproto.Status{Slot: s.Name, RSS: 1 << 20, Crashed: s.crashed}
 	if cfg.Worker != nil {
-		st.Boot = s.boot
+		st.Boot, st.PoolCrashed = s.boot, s.crashed-s.drained
 		st.Revision, st.Version, st.Desired = cfg.Revision, cfg.Version, cfg.Size
 		st.Ready = cfg.Size
 		if s.unready {

@@ -45,7 +45,7 @@ func (w *Watch) Resize(workers int) { w.workers = workers }
 // Slot is what the canary's slot reports.
 type Slot struct {
 	Revision string // that it runs
-	Crashed  uint64 // workers, since the slot's supervisor started
+	Crashed  uint64 // workers of the pool that runs Revision, since that was made
 	Boot     string // why workers don't start; "": they do
 	Starts   int    // that failed in a row
 	Crashing bool   // they do start, and crash before they have done anything
@@ -58,7 +58,7 @@ func (w *Watch) Slot(s Slot, serving bool, now time.Time) {
 		return
 	}
 	grown := s.Crashed - w.crashed
-	if s.Crashed < w.crashed { // the supervisor was started again
+	if s.Crashed < w.crashed { // the pool was made anew
 		grown = s.Crashed
 	}
 	if !w.seen {

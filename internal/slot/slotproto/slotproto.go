@@ -83,6 +83,8 @@ type Status struct {
 	Spawned   uint64 `json:"spawned"`
 	Destroyed uint64 `json:"destroyed"`
 	Crashed   uint64 `json:"crashed"`
+	// PoolCrashed is Crashed without the pools that were replaced, which may still be draining: it is Revision's alone.
+	PoolCrashed uint64 `json:"poolCrashed,omitempty"`
 
 	RSS     uint64             `json:"rssBytes"` // of the supervisor itself
 	Workers []pool.WorkerStats `json:"workers,omitempty"`

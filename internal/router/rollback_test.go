@@ -1,0 +1,90 @@
+package router
+
+import (
+	"testing"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+)
+
+// TestO17_WhatWaitsIsTakenBack: a leader's snapshot that leaves the canary no weight takes back what no worker of it has,
+// as a trip does; what a worker has gets its own end, and none runs twice.
+func TestO17_WhatWaitsIsTakenBack(t *testing.T) {
+	for name, next := range map[string]*controlpb.Snapshot{
+		"at weight 0": snapshot(0),
+		"with its canary dropped": changed(snapshot(0), func(s *controlpb.Snapshot) {
+			s.Slots[1].Revision, s.Canary = nil, ""
+		}),
+		"with another canary in its place": changed(snapshot(10_000), func(s *controlpb.Snapshot) {
+			s.Slots[1].Revision.Hash = "r3"
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			entered, finish := make(chan struct{}, 10), make(chan struct{})
+			r := newRig(t, snapshot(0), queueing(entered, finish))
+			r.apply(at(snapshot(10_000), 1, 1))
+			waiting, running := make(chan *answer, 3), make(chan *answer, 1)
+			go func() { running <- r.post("run", "{}") }()
+			for range cap(waiting) {
+				go func() { waiting <- r.post("queue", "{}") }()
+			}
+			for range cap(waiting) + 1 {
+				<-entered
+			}
+			begin := time.Now()
+			r.apply(at(next, 1, 2))
+			for range cap(waiting) {
+				if a := <-waiting; a.slot() != "a" {
+					t.Errorf("one that waited: %d %s", a.code, a.body)
+				}
+			}
+			t.Logf("what waited was answered within %v", time.Since(begin))
+			close(finish)
+			if a := <-running; a.slot() != "b" {
+				t.Errorf("the one that ran: %d %s", a.code, a.body)
+			}
+			if a, b := len(r.a.Calls()), len(r.b.Calls()); a != 3 || b != 4 {
+				t.Errorf("the stable got %d requests and the canary %d, want the 3 that waited and each of 4 once", a, b)
+			}
+			if f := r.revisionFigures("r2"); f.Infrastructure > 0 {
+				t.Errorf("what was taken back counts as the canary's failures: %+v", f)
+			}
+		})
+	}
+}
+
+// TestACanaryWithAWeightAgain: what was taken back at weight 0 binds nothing that comes when it is raised again, under the
+// same token; and its trip still works.
+func TestACanaryWithAWeightAgain(t *testing.T) {
+	r := newRig(t, snapshot(0), ends)
+	for sequence, weight := range []uint32{5000, 0, 10_000, 0, 10_000} {
+		r.apply(at(under(snapshot(weight), "one"), 1, uint64(sequence+1)))
+		want := int(weight) / 100
+		if _, b := r.burst(100); b != want {
+			t.Fatalf("weight %d: the canary answered %d of 100", weight, b)
+		}
+	}
+	for range 5 {
+		r.post("crash", "{}")
+	}
+	r.servesStableOnly("after a trip")
+}
+
+// TestNothingIsTakenBackWithoutAStableThatServes: what the canary has is safer there than with nobody.
+func TestNothingIsTakenBackWithoutAStableThatServes(t *testing.T) {
+	entered, finish := make(chan struct{}, 10), make(chan struct{})
+	r := newRig(t, snapshot(0), queueing(entered, finish))
+	r.apply(at(snapshot(10_000), 1, 1))
+	waiting := make(chan *answer, 1)
+	go func() { waiting <- r.post("queue", "{}") }()
+	<-entered
+	r.a.Unready(true)
+	r.until(func() bool { return r.slots["a"].State().Status.Starting > 0 })
+	if err := r.Apply(t.Context(), at(snapshot(0), 1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	close(finish)
+	if a := <-waiting; a.slot() != "b" {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+}

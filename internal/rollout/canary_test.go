@@ -152,6 +152,20 @@ func TestSteps(t *testing.T) {
 	}.run(t)
 }
 
+// TestO21_AnotherRevisionStartsAtTheFirstStep: what pods give to the revision before it, or may give because they aren't
+// heard, is nothing that it has passed.
+func TestO21_AnotherRevisionStartsAtTheFirstStep(t *testing.T) {
+	off := func(in *rollout.Input) {
+		in.Spec = stepped("n", "5 for 60s", "25 for 60s", "50 for 60s")
+		in.Told.Weight = 0
+	}
+	want := outcome{State: rollout.WaitingForWorkers, Action: rollout.CanaryStarted, Step: "1/3"}
+	cases{
+		"a pod is away":  {func(in *rollout.Input) { off(in); in.Pods[1].Connected = false }, want},
+		"no pod is left": {func(in *rollout.Input) { off(in); in.Pods = nil }, want},
+	}.run(t)
+}
+
 // Steps that are edited on the way: the pods have 25 %.
 func TestEditedSteps(t *testing.T) {
 	steps := func(weights ...string) func(*rollout.Input) {

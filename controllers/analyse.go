@@ -42,7 +42,7 @@ func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analy
 }
 
 // compared tells what there is to compare, and when to look: a canary that the routers were told to give a share, once
-// it had it in every pod.
+// it had it in a pod.
 func (p *pass) compared() (of compared, grid analysis.Grid, underWay bool) {
 	told, is := p.memory.told, p.pool.Status.Rollout
 	grid, underWay = rollout.Looks(is)

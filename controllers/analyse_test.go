@@ -124,7 +124,7 @@ func TestWhatThereIsToCompare(t *testing.T) {
 		"this leader has told nothing yet":     {func(a *analyst) { a.memory.told = nil }, false},
 		"a canary without a share":             {func(a *analyst) { a.memory.told.Weight = 0 }, false},
 		"no canary":                            {func(a *analyst) { a.memory.told.Assignment.Canary = nil }, false},
-		"not every pod has had it":             {func(a *analyst) { a.pool.Status.Rollout.AnalysisSince = nil }, false},
+		"no pod has had it yet":                {func(a *analyst) { a.pool.Status.Rollout.AnalysisSince = nil }, false},
 		"no rollout":                           {func(a *analyst) { a.pool.Status.Rollout = nil }, false},
 		"the status speaks of another":         {func(a *analyst) { a.pool.Status.Rollout.Revision = "3333" }, false},
 		"a pinned weight: it is compared, too": {func(a *analyst) { a.pool.Status.Rollout.Step = 0 }, true},

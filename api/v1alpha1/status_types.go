@@ -93,11 +93,10 @@ type RolloutStatus struct {
 	// stepSince is when every pod had acknowledged the step's weight.
 	// +optional
 	StepSince *metav1.Time `json:"stepSince,omitempty"`
-	// weightSince is when every pod had acknowledged the present weight, a step's or a pinned one: the analysis counts
-	// from then.
+	// weightSince is when every pod had acknowledged the present weight, a step's or a pinned one.
 	// +optional
 	WeightSince *metav1.Time `json:"weightSince,omitempty"`
-	// analysisSince is when the canary first had traffic in every pod: the analysis looks at fixed times after it.
+	// analysisSince is when the canary first had traffic in any pod: the analysis looks at fixed times after it.
 	// +optional
 	AnalysisSince *metav1.Time `json:"analysisSince,omitempty"`
 	// promoting: all steps are done, or a promote token skipped them; the weight goes to 100.

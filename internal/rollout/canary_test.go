@@ -152,6 +152,30 @@ func TestSteps(t *testing.T) {
 	}.run(t)
 }
 
+// TestO26_ACanaryIsGuardedWhoeverIsAway: the analysis begins with the first pod that sends it requests, and a step's
+// time only with the last.
+func TestO26_ACanaryIsGuardedWhoeverIsAway(t *testing.T) {
+	for name, tc := range map[string]struct {
+		away   int
+		begins bool
+	}{"one of two": {1, true}, "all": {2, false}} {
+		t.Run(name, func(t *testing.T) {
+			in := second30()
+			in.Rollout.StepSince, in.Rollout.WeightSince, in.Rollout.AnalysisSince = nil, nil, nil
+			for i := range tc.away {
+				in.Pods[i].Connected = false
+			}
+			is := rollout.Decide(in).Rollout
+			if begins := is.AnalysisSince != nil; begins != tc.begins {
+				t.Errorf("the analysis begins: %v, want %v", begins, tc.begins)
+			}
+			if is.WeightSince != nil || is.StepSince != nil {
+				t.Errorf("since %v and %v, though not every pod has the weight", is.WeightSince, is.StepSince)
+			}
+		})
+	}
+}
+
 // TestO21_AnotherRevisionStartsAtTheFirstStep: what pods give to the revision before it, or may give because they aren't
 // heard, is nothing that it has passed.
 func TestO21_AnotherRevisionStartsAtTheFirstStep(t *testing.T) {

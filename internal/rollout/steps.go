@@ -88,19 +88,23 @@ func summary(p *v1alpha1.RolloutStatus) string {
 	return fmt.Sprintf("%d/%d", p.Step, p.Steps)
 }
 
-// keepTime notes from when every live pod has had the canary's present weight, from which the analysis counts; the
-// first such time is its beginning. A step's duration runs from when the weight is the step's, also while the rollout
-// is held.
+// keepTime notes from when every live pod has had the canary's present weight. A step's duration runs from when that is
+// the step's, also while the rollout is held. The analysis begins with the first pod that has it: where requests go to a
+// canary it is guarded, whoever else is away.
 func (r *round) keepTime() {
-	if !r.bringingIn() || !r.toldCanary() || r.weight == 0 || len(r.Pods) == 0 || len(r.unacknowledged()) > 0 {
+	waiting := len(r.unacknowledged())
+	if !r.bringingIn() || !r.toldCanary() || r.weight == 0 || waiting == len(r.Pods) {
 		return
 	}
 	now := begins(r.Now)
-	if r.progress.WeightSince == nil {
-		r.progress.WeightSince = now
-	}
 	if r.progress.AnalysisSince == nil {
 		r.progress.AnalysisSince = now
+	}
+	if waiting > 0 {
+		return
+	}
+	if r.progress.WeightSince == nil {
+		r.progress.WeightSince = now
 	}
 	if r.progress.StepSince == nil && r.step() != nil && r.weight == r.target {
 		r.progress.StepSince = now

@@ -158,7 +158,9 @@ func tripOf(t *control.TripView) *rollout.Trip {
 	if t == nil {
 		return nil
 	}
-	return &rollout.Trip{Revision: t.Revision, Reason: t.Reason, Message: t.Message, ByHand: t.ByHand, ReportOnly: t.ReportOnly}
+	return &rollout.Trip{
+		Revision: t.Revision, Reason: t.Reason, Message: t.Message, ByHand: t.ByHand, ReportOnly: t.ReportOnly, Outdated: t.Outdated,
+	}
 }
 
 // graceEnds is when a pod without a stream counts as unreachable.

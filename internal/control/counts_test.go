@@ -112,6 +112,34 @@ func TestO82_ATripWakesAtOnce(t *testing.T) {
 	}
 }
 
+// TestO38_ATripBeforeASnapshotIsOutdated from when it is published until the router says that it stands, which wakes.
+func TestO38_ATripBeforeASnapshotIsOutdated(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	tripped := func(sequence uint64) *controlpb.Report {
+		return &controlpb.Report{Epoch: 7, Sequence: sequence, Trip: &controlpb.Trip{Revision: counted, Reason: "CrashLoop"}}
+	}
+	for _, step := range []struct {
+		name     string
+		do       func()
+		outdated bool
+		wakes    int
+	}{
+		{"tripped", func() { b.Publish(pool, snapshotOf("a", 10)); m.reports(tripped(1)) }, false, 1},
+		{"another is published", func() { b.Publish(pool, snapshotOf("a", 5)) }, true, 0},
+		{"and acknowledged", func() { m.acknowledges(order{7, 2}) }, true, 1},
+		{"a report that was on its way", func() { m.reports(tripped(1)) }, true, 0},
+		{"the trip stands", func() { m.reports(tripped(2)) }, false, 1},
+		{"and still", func() { m.reports(tripped(2)) }, false, 0},
+	} {
+		b.woken()
+		step.do()
+		if got, woke := m.view().Trip.Outdated, b.woken(); got != step.outdated || woke != step.wakes {
+			t.Errorf("%s: outdated %v, woke %d times; want %v and %d", step.name, got, woke, step.outdated, step.wakes)
+		}
+	}
+}
+
 // TestO31_TelemetryThatFailsToComeIsStale after five seconds, and its return wakes.
 func TestO31_TelemetryThatFailsToComeIsStale(t *testing.T) {
 	b := newBench()

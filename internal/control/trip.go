@@ -15,6 +15,8 @@ type TripView struct {
 	// ReportOnly: the traffic was left alone.
 	ReportOnly bool
 	At         time.Time // by the router's clock
+	// Outdated: it was told before the current snapshot was in force, which may have ended it.
+	Outdated bool
 }
 
 // maxTripMessage bounds what a router says of its trip, in bytes.
@@ -32,12 +34,25 @@ func tripOf(t *controlpb.Trip) *TripView {
 	}
 }
 
-// trips takes over what a report says of a trip, and tells whether that is new.
-func (p *podState) trips(t *controlpb.Trip) bool {
-	next := tripOf(t)
-	if (next == nil) == (p.tripped == nil) && (next == nil || *next == *p.tripped) {
+// trips takes over what a report says of a trip, and tells whether that is new: also that it stands under another
+// snapshot than before.
+func (p *podState) trips(t *controlpb.Trip, under order) bool {
+	next, before := tripOf(t), p.trippedUnder
+	p.trippedUnder = under
+	if (next == nil) == (p.tripped == nil) && (next == nil || (*next == *p.tripped && under == before)) {
 		return false
 	}
 	p.tripped = next
 	return true
+}
+
+// trip is what is known of a trip, as against the current snapshot. An acknowledgement comes before the report that says
+// what became of a trip under it.
+func (p *podState) trip(current *controlpb.Snapshot) *TripView {
+	if p.tripped == nil || current == nil || p.trippedUnder == orderOf(current) {
+		return p.tripped
+	}
+	outdated := *p.tripped
+	outdated.Outdated = true
+	return &outdated
 }

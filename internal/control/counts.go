@@ -8,7 +8,8 @@ import (
 )
 
 // seen are, by revision, the requests of a pod whose end this leader has seen: cumulative over its router's processes,
-// from the leader's first word of each on. At most maxRevisions: those of the last report.
+// from the leader's first word of each on. What isn't reported is kept all the same while there is room (maxSeen): a
+// revision whose counts began anew beside one whose counts went on couldn't be compared with it.
 type seen map[string]analysis.Counts
 
 // countsOf are what a router process has counted of a revision since it started.
@@ -48,8 +49,14 @@ func grown(now, before uint64) uint64 {
 // see adds what is new of a revision.
 func (s seen) see(revision string, more analysis.Counts) { s[revision] = s[revision].Add(more) }
 
-// keep forgets what isn't in the last report.
+// maxSeen revisions of a pod are kept: those of a report, and as many that were in earlier ones.
+const maxSeen = 2 * maxRevisions
+
+// keep forgets what isn't in the last report, when it is too much.
 func (s seen) keep(reported map[string]totals) {
+	if len(s) <= maxSeen {
+		return
+	}
 	maps.DeleteFunc(s, func(revision string, _ analysis.Counts) bool {
 		_, stays := reported[revision]
 		return !stays

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,9 @@ func TestWhatALeaderHasSeen(t *testing.T) {
 		{"another process, which begins at 0", func() { m = b.join("p", "second"); m.reports(both(2, 2)) }, 4, 10},
 		{"what is new of it", func() { m.reports(both(3, 5)) }, 5, 13},
 		{"counters that shrank", func() { m.reports(both(1, 1)) }, 5, 13},
-		{"a revision that is reported no more", func() { m.reports(ended(stable, 2)) }, 0, 14},
+		{"a process that knows no revision yet", func() { m = b.join("p", "third"); m.reports(&controlpb.Report{}) }, 5, 13},
+		{"and then does", func() { m.reports(both(1, 4)) }, 6, 17},
+		{"a revision that is reported no more", func() { m.reports(ended(stable, 5)) }, 6, 18},
 	} {
 		step.do()
 		want := analysis.Pod{Canary: all(step.canary), Stable: all(step.stable)}
@@ -56,8 +59,11 @@ func TestWhatALeaderHasSeen(t *testing.T) {
 	if got := b.Seen(pool, "aaaaaaaaaa", stable)[m.PodUID].Canary; got != (analysis.Counts{}) {
 		t.Errorf("of a revision that never served: %+v", got)
 	}
-	if got := len(b.pools[pool].pods[m.PodUID].seen); got != 1 {
-		t.Errorf("%d revisions are kept, want the one that is reported", got)
+	for i := range uint64(100) {
+		m.reports(ended(fmt.Sprintf("%010x", i), 1))
+		if got := len(b.pools[pool].pods[m.PodUID].seen); got > maxSeen {
+			t.Fatalf("%d revisions are kept", got)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -27,7 +28,7 @@ func (r *WorkerPoolReconciler) analyse(_ context.Context, p *pass) error {
 func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analysis.Pod) {
 	c := &p.memory.comparison
 	c.follow(of, grid, p.now)
-	pods, span := c.count(counted, p.hasInForce(), window(&p.pool.Spec.Analysis), p.now)
+	pods, span := c.count(p.sharing(counted, of.canary), p.hasInForce(), window(&p.pool.Spec.Analysis), p.now)
 	p.sooner(grid.Next(p.now).Sub(p.now))
 	if !grid.Due(c.progress, p.now) {
 		return
@@ -52,6 +53,18 @@ func (p *pass) compared() (of compared, grid analysis.Grid, underWay bool) {
 	return compared{
 		canary: is.Revision, stable: told.Assignment.Stable.Revision, weight: told.Weight, since: grid.Start.Unix(),
 	}, grid, true
+}
+
+// sharing leaves out the pods whose routers took the canary off their traffic: what their stables serve from then on has
+// nothing beside it from the same time.
+func (p *pass) sharing(counted map[types.UID]analysis.Pod, canary string) map[types.UID]analysis.Pod {
+	out := maps.Clone(counted)
+	for i := range p.pods {
+		if t := p.pods[i].Tripped; t != nil && !t.ReportOnly && t.Revision == canary {
+			delete(out, p.pods[i].UID)
+		}
+	}
+	return out
 }
 
 // hasInForce tells of the live pods which have in force what the routers were told last.

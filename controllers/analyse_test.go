@@ -115,6 +115,25 @@ func TestO42_TheOthersAreComparedWhileAPodIsAway(t *testing.T) {
 	}
 }
 
+// A pod that keeps the canary off its traffic has nothing to compare with what its stable goes on to serve; once it
+// shares again, it counts from then.
+func TestATrippedPodIsNotCompared(t *testing.T) {
+	a := newAnalyst(t)
+	a.pass(0, false)
+	a.serve(100, 10, 300)
+	a.pods[0].Tripped = &rollout.Trip{Revision: "2222"}
+	a.pods[1].Tripped = &rollout.Trip{Revision: "2222", ReportOnly: true}
+	if p := a.pass(analysis.DefaultInterval, false); p.findings == nil || p.findings.StableSamples != 300 {
+		t.Errorf("findings %+v, want those of the pod whose traffic was left alone", p.findings)
+	}
+	a.pods[0].Tripped = nil
+	a.pass(analysis.DefaultInterval, false)
+	a.serve(10, 0, 30)
+	if p := a.pass(analysis.DefaultInterval, false); p.findings == nil || p.findings.CanarySamples != 120 || p.findings.StableSamples != 360 {
+		t.Errorf("findings %+v, want 110 and 10 canary requests, 330 and 30 of the stables", p.findings)
+	}
+}
+
 func TestWhatThereIsToCompare(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*analyst)

@@ -193,6 +193,19 @@ func TestO10_ABundleThatCannotBeStoredKeepsNothingElse(t *testing.T) {
 	}
 }
 
+// TestO26_WhatIsLeftOutKeepsNoLookWaiting: a bundle that can't be stored is no reason to look at a canary once a minute.
+func TestO26_WhatIsLeftOutKeepsNoLookWaiting(t *testing.T) {
+	r, late := &WorkerPoolReconciler{}, errors.New("exceeded quota")
+	p := &pass{again: time.Second}
+	if _, err := r.finished(t.Context(), p, late); !errors.Is(err, late) {
+		t.Errorf("got %v, want the error for the retry", err)
+	}
+	p.decision.Again = 2 * time.Second
+	if result, err := r.finished(t.Context(), p, late); err != nil || result.RequeueAfter != time.Second {
+		t.Errorf("a canary is looked at again after %v, %v; want when that was planned", result.RequeueAfter, err)
+	}
+}
+
 // TestOwnObjectsComeBack: what lost its labels, or its owner, is made the pool's again within a few passes.
 func TestOwnObjectsComeBack(t *testing.T) {
 	pool := poolNamed("main")

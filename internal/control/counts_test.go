@@ -67,6 +67,25 @@ func TestWhatALeaderHasSeen(t *testing.T) {
 	}
 }
 
+// TestO79_WhatTheCanaryCannotGetIsNotCompared, and is in the figures all the same.
+func TestO79_WhatTheCanaryCannotGetIsNotCompared(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	for _, n := range []uint64{1, 4} {
+		r := ended(counted, 10*n)
+		r.Revisions[0].Unmatched = &controlpb.Ends{
+			Requests: 80 * n, Errors: 8 * n, Infrastructure: 8 * n, Timeouts: 8 * n, Shed: 8 * n, CallerErrors: 8 * n, UpstreamErrors: 8 * n,
+		}
+		m.reports(r)
+	}
+	if diff := cmp.Diff(analysis.Pod{Stable: all(6)}, b.Seen(pool, "", counted)[m.PodUID]); diff != "" {
+		t.Errorf("compared (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(all(30), b.View(pool).Figures[counted].Counts); diff != "" {
+		t.Errorf("figures (-want +got):\n%s", diff)
+	}
+}
+
 // TestO33_TheMeanServiceTimeIsMeasured, over the last minute and all pods.
 func TestO33_TheMeanServiceTimeIsMeasured(t *testing.T) {
 	b := newBench()

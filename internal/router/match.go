@@ -47,6 +47,7 @@ func (r *Router) roleOf(t *table, c *call) (role, error) {
 	case t.canary == nil:
 		return stable, nil
 	case t.weight < split.Whole && !t.match.allows(c):
+		c.apart = true
 		return kept, nil
 	case t.sticky && c.session != "" && c.session != store.Anonymous:
 		return t.roleOfSession(c.session), nil

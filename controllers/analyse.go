@@ -78,14 +78,14 @@ func (p *pass) hasInForce() func(types.UID) bool {
 	return func(uid types.UID) bool { return acknowledged[uid] }
 }
 
-// looks are what the status tells of the analysis, the look of this pass included.
+// looks are what the status tells of the analysis, the look of this pass included: of this try of this canary alone.
 func (p *pass) looks() status.Looks {
 	c := p.memory.comparison
 	if p.findings != nil {
 		c.looked(p.findings)
 	}
 	looks := status.Looks{Needed: rollout.Thresholds(&p.pool.Spec, p.pool.Status.Rollout).MinSamples}
-	if canary := p.decision.Assignment.Canary; canary != nil && canary.Revision == c.of.canary {
+	if grid, runs := rollout.Looks(p.decision.Rollout); runs && p.decision.Rollout.Revision == c.of.canary && grid.Start.Unix() == c.of.since {
 		looks.Last, looks.Failed = c.last, c.failed
 	}
 	return looks

@@ -164,12 +164,19 @@ func TestTheStatusTellsOfItsOwnCanaryAlone(t *testing.T) {
 	a.pass(0, false)
 	a.serve(1000, 300, 3000)
 	p := a.pass(analysis.DefaultInterval, true)
-	p.decision.Assignment = a.memory.told.Assignment
+	p.decision.Rollout = a.pool.Status.Rollout
 	if l := p.looks(); l.Last == nil || l.Failed == nil || l.Needed != 200 || a.memory.comparison.last != nil {
 		t.Errorf("looks %+v; want this pass' look, with the memory as it was", l)
 	}
-	p.decision.Assignment.Canary = &v1alpha1.SlotRevision{Revision: "3333"}
-	if l := p.looks(); l.Last != nil || l.Failed != nil {
-		t.Errorf("looks at another canary: %+v", l)
+	for name, other := range map[string]*v1alpha1.RolloutStatus{
+		"another canary":                  {Revision: "3333", AnalysisSince: a.pool.Status.Rollout.AnalysisSince},
+		"another try, not begun":          {Revision: "2222"},
+		"another try":                     {Revision: "2222", AnalysisSince: new(metav1.NewTime(a.start.Add(time.Minute)))},
+		"none: it was taken off, or done": nil,
+	} {
+		p.decision.Rollout = other
+		if l := p.looks(); l.Last != nil || l.Failed != nil {
+			t.Errorf("%s: looks %+v", name, l)
+		}
 	}
 }

@@ -102,6 +102,9 @@ type RolloutStatus struct {
 	// promoting: all steps are done, or a promote token skipped them; the weight goes to 100.
 	// +optional
 	Promoting bool `json:"promoting,omitempty"`
+	// skipped is the pinned weight that a promote token skipped, in percent: another one in the spec ends the promotion.
+	// +optional
+	Skipped string `json:"skipped,omitempty"`
 	// wouldRollBack is what rollback.policy Automatic would have rolled back for, under DryRun; empty: nothing so far.
 	// +optional
 	WouldRollBack string `json:"wouldRollBack,omitempty"`

@@ -190,6 +190,34 @@ func TestO21_AnotherRevisionStartsAtTheFirstStep(t *testing.T) {
 	}.run(t)
 }
 
+// TestO17_AnotherWeightEndsAPromotion that a token asked for: who lowers it, or begins steps, has thought again.
+func TestO17_AnotherWeightEndsAPromotion(t *testing.T) {
+	promoting := func(weight string, more ...func(*rollout.Input)) func(*rollout.Input) {
+		return func(in *rollout.Input) {
+			in.Spec, in.Tokens.Promote = spec("v2", "25", "m"), "now"
+			d := rollout.Decide(*in)
+			in.Rollout, in.Handled, in.Spec = d.Rollout, d.Handled, spec("v2", weight, "m")
+			for _, change := range more {
+				change(in)
+			}
+		}
+	}
+	atAll := func(in *rollout.Input) { told(in, rollout.Full); in.Pods[1].Acknowledged = false }
+	changed := func(w rollout.Weight) outcome {
+		return outcome{State: rollout.CanaryProgressing, Action: rollout.WeightChanged, Weight: w}
+	}
+	cases{
+		"the same one":                          {promoting("25"), changed(rollout.Full)},
+		"none":                                  {promoting("0"), changed(0)},
+		"none, paused":                          {promoting("0", func(in *rollout.Input) { in.Spec.Paused = true }), changed(0)},
+		"less, when it has all already":         {promoting("10", atAll), changed(1000)},
+		"the same one, when it has all already": {promoting("25", atAll), outcome{State: rollout.Unacknowledged, Weight: rollout.Full}},
+		"steps, of which the second gives that much": {promoting("25", func(in *rollout.Input) {
+			in.Spec = stepped("m", "5 for 60s", "25 for 60s", "50 for 60s")
+		}), outcome{State: rollout.StepInProgress, Weight: 2500, Step: "2/3", Since: true}},
+	}.run(t)
+}
+
 // Steps that are edited on the way: the pods have 25 %.
 func TestEditedSteps(t *testing.T) {
 	steps := func(weights ...string) func(*rollout.Input) {

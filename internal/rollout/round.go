@@ -35,7 +35,7 @@ func newRound(in Input) *round {
 	r.wanted = Place(revision.Of(in.Spec), OtherSlot(r.assignment.Stable.Slot))
 	r.forgetOthers()
 	r.weight, r.applied = r.weights()
-	r.progress = located(r.steps(), in.Rollout, r.wanted.Revision, r.given())
+	r.progress = located(in.Spec, r.assignment.Stable.Version, in.Rollout, r.wanted.Revision, r.given())
 	r.target = target(in.Spec, r.assignment.Stable.Version, &r.progress)
 	r.keepTime()
 	return r

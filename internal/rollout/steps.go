@@ -47,13 +47,13 @@ func target(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion, progress
 // its number has the weight that the pods have; else the rollout continues at the first step that gives the canary no
 // less than it has, and when all give less, at the last one. A number that isn't reached yet (the pods still have the
 // weight before it) is kept.
-func located(steps []v1alpha1.Step, before *v1alpha1.RolloutStatus, revision string, applied Weight) v1alpha1.RolloutStatus {
-	p := v1alpha1.RolloutStatus{Revision: revision}
+func located(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion, before *v1alpha1.RolloutStatus, revision string, applied Weight) v1alpha1.RolloutStatus {
+	steps, p := stepsOf(spec, stable), v1alpha1.RolloutStatus{Revision: revision}
 	if before != nil && before.Revision == revision {
 		p = *before.DeepCopy()
 	}
-	if p.Steps > 0 && len(steps) == 0 {
-		p.Promoting = false // the steps that were done are gone
+	if stepsGone := p.Steps > 0 && len(steps) == 0; stepsGone || p.Skipped != "" && (len(steps) > 0 || p.Skipped != SpecWeight(spec).String()) {
+		p.Promoting, p.Skipped = false, "" // what was done, or skipped, isn't what the spec wants any more
 	}
 	p.Steps, p.Summary = int32(len(steps)), ""
 	if len(steps) == 0 || p.Promoting {

@@ -114,7 +114,7 @@ func (r *round) retry(string) (Action, string) {
 		r.Hold = nil
 	}
 	r.progress = v1alpha1.RolloutStatus{Revision: r.wanted.Revision}
-	r.progress = located(r.steps(), &r.progress, r.wanted.Revision, 0)
+	r.progress = located(r.Spec, r.assignment.Stable.Version, &r.progress, r.wanted.Revision, 0)
 	r.target = target(r.Spec, r.assignment.Stable.Version, &r.progress)
 	r.give(min(r.weight, r.target))
 	return Retry, ""
@@ -146,7 +146,10 @@ func (r *round) promoteAll(string) (Action, string) {
 		return None, "it is being promoted already"
 	}
 	r.progress.Promoting, r.progress.StepSince = true, nil
-	r.progress = located(r.steps(), &r.progress, r.wanted.Revision, r.applied)
+	if len(r.steps()) == 0 {
+		r.progress.Skipped = SpecWeight(r.Spec).String()
+	}
+	r.progress = located(r.Spec, r.assignment.Stable.Version, &r.progress, r.wanted.Revision, r.applied)
 	r.target = target(r.Spec, r.assignment.Stable.Version, &r.progress)
 	return Promote, ""
 }

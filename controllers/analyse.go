@@ -28,7 +28,7 @@ func (r *WorkerPoolReconciler) analyse(_ context.Context, p *pass) error {
 func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analysis.Pod) {
 	c := &p.memory.comparison
 	c.follow(of, grid, p.now)
-	pods, span := c.count(p.sharing(counted, of.canary), p.hasInForce(), window(&p.pool.Spec.Analysis), p.now)
+	pods, span := c.count(p.sharing(counted, of.canary), p.counting(), window(&p.pool.Spec.Analysis), p.now)
 	p.sooner(grid.Next(p.now).Sub(p.now))
 	if !grid.Due(c.progress, p.now) {
 		return
@@ -67,15 +67,15 @@ func (p *pass) sharing(counted map[types.UID]analysis.Pod, canary string) map[ty
 	return out
 }
 
-// hasInForce tells of the live pods which have in force what the routers were told last.
-func (p *pass) hasInForce() func(types.UID) bool {
-	acknowledged := map[types.UID]bool{}
+// counting tells of the live pods which have in force what the routers were told last, and have reported since.
+func (p *pass) counting() func(types.UID) bool {
+	does := map[types.UID]bool{}
 	for i := range p.pods {
-		if p.pods[i].Live && p.pods[i].Acknowledged {
-			acknowledged[p.pods[i].UID] = true
+		if uid := p.pods[i].UID; p.pods[i].Live && p.reporting[uid] {
+			does[uid] = true
 		}
 	}
-	return func(uid types.UID) bool { return acknowledged[uid] }
+	return func(uid types.UID) bool { return does[uid] }
 }
 
 // looks are what the status tells of the analysis, the look of this pass included: of this try of this canary alone.

@@ -23,6 +23,8 @@ type analyst struct {
 	now    time.Time
 	pods   []status.Pod
 	counts map[types.UID]analysis.Pod
+
+	reporting map[types.UID]bool // nil: all that have acknowledged
 }
 
 func newAnalyst(t *testing.T) *analyst {
@@ -56,7 +58,10 @@ func (a *analyst) serve(canary, failed, stable uint64) {
 func (a *analyst) pass(after time.Duration, lost bool) *pass {
 	a.t.Helper()
 	a.now = a.now.Add(after)
-	p := &pass{now: a.now, pool: &a.pool, memory: &a.memory, pods: a.pods}
+	p := &pass{now: a.now, pool: &a.pool, memory: &a.memory, pods: a.pods, reporting: map[types.UID]bool{}}
+	for _, pod := range a.pods {
+		p.reporting[pod.UID] = pod.Acknowledged && (a.reporting == nil || a.reporting[pod.UID])
+	}
 	of, grid, underWay := p.compared()
 	if !underWay {
 		a.t.Fatal("there is nothing to compare")
@@ -131,6 +136,18 @@ func TestATrippedPodIsNotCompared(t *testing.T) {
 	a.serve(10, 0, 30)
 	if p := a.pass(analysis.DefaultInterval, false); p.findings == nil || p.findings.CanarySamples != 120 || p.findings.StableSamples != 360 {
 		t.Errorf("findings %+v, want 110 and 10 canary requests, 330 and 30 of the stables", p.findings)
+	}
+}
+
+// A pod acknowledges a weight before it reports what it counted until then, at the one before.
+func TestAWeightIsCountedFromItsFirstReport(t *testing.T) {
+	a := newAnalyst(t)
+	a.reporting = map[types.UID]bool{"p": true}
+	a.pass(0, false)
+	a.serve(100, 0, 300)
+	a.reporting["q"] = true
+	if p := a.pass(analysis.DefaultInterval, false); p.findings == nil || p.findings.CanarySamples != 100 {
+		t.Errorf("findings %+v, want those of the pod that had reported", p.findings)
 	}
 }
 

@@ -31,7 +31,7 @@ type compared struct {
 }
 
 // marks are what was counted of a pod at the older and at the newer moment. Of one that came later it is what was counted
-// when it had the weight in force: what it did before doesn't count.
+// when it first reported with the weight in force: what it did before doesn't count.
 type marks struct{ older, newer analysis.Pod }
 
 // follow takes up a comparison where it was, or begins one. A weight that changed begins the counts anew, and goes on in

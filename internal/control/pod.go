@@ -28,8 +28,8 @@ type podState struct {
 	seen     seen
 	reported time.Time // when the last report came; zero: none yet
 	tripped  *TripView // as the last report says, of an earlier process too: a router keeps its trip. Immutable
-	// trippedUnder is the snapshot that was in force when that was said.
-	trippedUnder order
+	// reportedUnder is the snapshot that was in force when the last report was made.
+	reportedUnder order
 }
 
 // link is a stream in progress.
@@ -188,8 +188,10 @@ func (f *Fleet) report(m Member, l *link, r *controlpb.Report) {
 		pod.count(&p.figures, r.GetRevisions(), now)
 		returned := pod.missed(now)
 		moved := pod.advance(orderOf(r))
-		tripped := pod.trips(r.GetTrip(), orderOf(r))
-		return pod.observe(r.GetSlots(), now) || moved || tripped || returned
+		tripped := pod.trips(r.GetTrip())
+		first := pod.reportedUnder != orderOf(r)
+		pod.reportedUnder = orderOf(r)
+		return pod.observe(r.GetSlots(), now) || moved || tripped || returned || first
 	})
 }
 
@@ -276,6 +278,7 @@ func (p *podState) view(current *controlpb.Snapshot) PodView {
 		Settled:      p.link == nil && inForce,
 		Slots:        make(map[string]SlotView, len(p.slots)),
 		Reported:     p.reported,
+		Reporting:    p.link != nil && inForce && p.reportedUnder == p.inForce,
 		Trip:         p.trip(current),
 	}
 	if current != nil && !inForce && p.refused.of == orderOf(current) {

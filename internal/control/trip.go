@@ -34,12 +34,10 @@ func tripOf(t *controlpb.Trip) *TripView {
 	}
 }
 
-// trips takes over what a report says of a trip, and tells whether that is new: also that it stands under another
-// snapshot than before.
-func (p *podState) trips(t *controlpb.Trip, under order) bool {
-	next, before := tripOf(t), p.trippedUnder
-	p.trippedUnder = under
-	if (next == nil) == (p.tripped == nil) && (next == nil || (*next == *p.tripped && under == before)) {
+// trips takes over what a report says of a trip, and tells whether that is new.
+func (p *podState) trips(t *controlpb.Trip) bool {
+	next := tripOf(t)
+	if (next == nil) == (p.tripped == nil) && (next == nil || *next == *p.tripped) {
 		return false
 	}
 	p.tripped = next
@@ -49,7 +47,7 @@ func (p *podState) trips(t *controlpb.Trip, under order) bool {
 // trip is what is known of a trip, as against the current snapshot. An acknowledgement comes before the report that says
 // what became of a trip under it.
 func (p *podState) trip(current *controlpb.Snapshot) *TripView {
-	if p.tripped == nil || current == nil || p.trippedUnder == orderOf(current) {
+	if p.tripped == nil || current == nil || p.reportedUnder == orderOf(current) {
 		return p.tripped
 	}
 	outdated := *p.tripped

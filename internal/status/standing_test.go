@@ -97,6 +97,29 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 	}
 }
 
+// TestO27_ThePodServesThoughTheCanaryCrashesAt100Percent: the stable takes it back, until it is no more.
+func TestO27_ThePodServesThoughTheCanaryCrashesAt100Percent(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stable rollout.Slot
+		want   string
+		says   string
+	}{
+		"the stable serves":          {rollout.Slot{Revision: "1111", Serving: 1}, "True CanaryServing", "v2 serves 1 of 2 pods, v1 the others"},
+		"the stable is away as well": {rollout.Slot{}, "False WorkersNotReady", "not in one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := status.Of(underWay(rollout.PodsTripped, func(in *status.Input) {
+				in.Decision.Applied, in.Decision.Desired = rollout.Full, rollout.Full
+				in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) { p.Slots = map[string]rollout.Slot{"a": tc.stable, "b": {Revision: "2222"}} })
+			}))
+			if c := conditions(got)["Available"]; c != tc.want {
+				t.Errorf("Available %s, want %s", c, tc.want)
+			}
+			says(t, got, "Available", tc.says)
+		})
+	}
+}
+
 // TestO33_SerialCapacity: two pods of 20 ms a request serve 100 a second.
 func TestO33_SerialCapacity(t *testing.T) {
 	load := func(requests uint64) func(*status.Input) {

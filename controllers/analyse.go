@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -27,7 +28,7 @@ func (r *WorkerPoolReconciler) analyse(_ context.Context, p *pass) error {
 func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analysis.Pod) {
 	c := &p.memory.comparison
 	c.follow(of, grid, p.now)
-	pods, span := c.count(counted, p.hasInForce(), window(&p.pool.Spec.Analysis), p.now)
+	pods, span := c.count(p.sharing(counted, of.canary), p.counting(), window(&p.pool.Spec.Analysis), p.now)
 	p.sooner(grid.Next(p.now).Sub(p.now))
 	if !grid.Due(c.progress, p.now) {
 		return
@@ -42,7 +43,7 @@ func (p *pass) look(of compared, grid analysis.Grid, counted map[types.UID]analy
 }
 
 // compared tells what there is to compare, and when to look: a canary that the routers were told to give a share, once
-// it had it in every pod.
+// it had it in a pod.
 func (p *pass) compared() (of compared, grid analysis.Grid, underWay bool) {
 	told, is := p.memory.told, p.pool.Status.Rollout
 	grid, underWay = rollout.Looks(is)
@@ -54,25 +55,37 @@ func (p *pass) compared() (of compared, grid analysis.Grid, underWay bool) {
 	}, grid, true
 }
 
-// hasInForce tells of the live pods which have in force what the routers were told last.
-func (p *pass) hasInForce() func(types.UID) bool {
-	acknowledged := map[types.UID]bool{}
+// sharing leaves out the pods whose routers took the canary off their traffic: what their stables serve from then on has
+// nothing beside it from the same time.
+func (p *pass) sharing(counted map[types.UID]analysis.Pod, canary string) map[types.UID]analysis.Pod {
+	out := maps.Clone(counted)
 	for i := range p.pods {
-		if p.pods[i].Live && p.pods[i].Acknowledged {
-			acknowledged[p.pods[i].UID] = true
+		if t := p.pods[i].Tripped; t != nil && !t.ReportOnly && t.Revision == canary {
+			delete(out, p.pods[i].UID)
 		}
 	}
-	return func(uid types.UID) bool { return acknowledged[uid] }
+	return out
 }
 
-// looks are what the status tells of the analysis, the look of this pass included.
+// counting tells of the live pods which have in force what the routers were told last, and have reported since.
+func (p *pass) counting() func(types.UID) bool {
+	does := map[types.UID]bool{}
+	for i := range p.pods {
+		if uid := p.pods[i].UID; p.pods[i].Live && p.reporting[uid] {
+			does[uid] = true
+		}
+	}
+	return func(uid types.UID) bool { return does[uid] }
+}
+
+// looks are what the status tells of the analysis, the look of this pass included: of this try of this canary alone.
 func (p *pass) looks() status.Looks {
 	c := p.memory.comparison
 	if p.findings != nil {
 		c.looked(p.findings)
 	}
 	looks := status.Looks{Needed: rollout.Thresholds(&p.pool.Spec, p.pool.Status.Rollout).MinSamples}
-	if canary := p.decision.Assignment.Canary; canary != nil && canary.Revision == c.of.canary {
+	if grid, runs := rollout.Looks(p.decision.Rollout); runs && p.decision.Rollout.Revision == c.of.canary && grid.Start.Unix() == c.of.since {
 		looks.Last, looks.Failed = c.last, c.failed
 	}
 	return looks

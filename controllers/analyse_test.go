@@ -23,6 +23,8 @@ type analyst struct {
 	now    time.Time
 	pods   []status.Pod
 	counts map[types.UID]analysis.Pod
+
+	reporting map[types.UID]bool // nil: all that have acknowledged
 }
 
 func newAnalyst(t *testing.T) *analyst {
@@ -56,7 +58,10 @@ func (a *analyst) serve(canary, failed, stable uint64) {
 func (a *analyst) pass(after time.Duration, lost bool) *pass {
 	a.t.Helper()
 	a.now = a.now.Add(after)
-	p := &pass{now: a.now, pool: &a.pool, memory: &a.memory, pods: a.pods}
+	p := &pass{now: a.now, pool: &a.pool, memory: &a.memory, pods: a.pods, reporting: map[types.UID]bool{}}
+	for _, pod := range a.pods {
+		p.reporting[pod.UID] = pod.Acknowledged && (a.reporting == nil || a.reporting[pod.UID])
+	}
 	of, grid, underWay := p.compared()
 	if !underWay {
 		a.t.Fatal("there is nothing to compare")
@@ -115,6 +120,37 @@ func TestO42_TheOthersAreComparedWhileAPodIsAway(t *testing.T) {
 	}
 }
 
+// A pod that keeps the canary off its traffic has nothing to compare with what its stable goes on to serve; once it
+// shares again, it counts from then.
+func TestATrippedPodIsNotCompared(t *testing.T) {
+	a := newAnalyst(t)
+	a.pass(0, false)
+	a.serve(100, 10, 300)
+	a.pods[0].Tripped = &rollout.Trip{Revision: "2222"}
+	a.pods[1].Tripped = &rollout.Trip{Revision: "2222", ReportOnly: true}
+	if p := a.pass(analysis.DefaultInterval, false); p.findings == nil || p.findings.StableSamples != 300 {
+		t.Errorf("findings %+v, want those of the pod whose traffic was left alone", p.findings)
+	}
+	a.pods[0].Tripped = nil
+	a.pass(analysis.DefaultInterval, false)
+	a.serve(10, 0, 30)
+	if p := a.pass(analysis.DefaultInterval, false); p.findings == nil || p.findings.CanarySamples != 120 || p.findings.StableSamples != 360 {
+		t.Errorf("findings %+v, want 110 and 10 canary requests, 330 and 30 of the stables", p.findings)
+	}
+}
+
+// A pod acknowledges a weight before it reports what it counted until then, at the one before.
+func TestAWeightIsCountedFromItsFirstReport(t *testing.T) {
+	a := newAnalyst(t)
+	a.reporting = map[types.UID]bool{"p": true}
+	a.pass(0, false)
+	a.serve(100, 0, 300)
+	a.reporting["q"] = true
+	if p := a.pass(analysis.DefaultInterval, false); p.findings == nil || p.findings.CanarySamples != 100 {
+		t.Errorf("findings %+v, want those of the pod that had reported", p.findings)
+	}
+}
+
 func TestWhatThereIsToCompare(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*analyst)
@@ -124,7 +160,7 @@ func TestWhatThereIsToCompare(t *testing.T) {
 		"this leader has told nothing yet":     {func(a *analyst) { a.memory.told = nil }, false},
 		"a canary without a share":             {func(a *analyst) { a.memory.told.Weight = 0 }, false},
 		"no canary":                            {func(a *analyst) { a.memory.told.Assignment.Canary = nil }, false},
-		"not every pod has had it":             {func(a *analyst) { a.pool.Status.Rollout.AnalysisSince = nil }, false},
+		"no pod has had it yet":                {func(a *analyst) { a.pool.Status.Rollout.AnalysisSince = nil }, false},
 		"no rollout":                           {func(a *analyst) { a.pool.Status.Rollout = nil }, false},
 		"the status speaks of another":         {func(a *analyst) { a.pool.Status.Rollout.Revision = "3333" }, false},
 		"a pinned weight: it is compared, too": {func(a *analyst) { a.pool.Status.Rollout.Step = 0 }, true},
@@ -145,12 +181,19 @@ func TestTheStatusTellsOfItsOwnCanaryAlone(t *testing.T) {
 	a.pass(0, false)
 	a.serve(1000, 300, 3000)
 	p := a.pass(analysis.DefaultInterval, true)
-	p.decision.Assignment = a.memory.told.Assignment
+	p.decision.Rollout = a.pool.Status.Rollout
 	if l := p.looks(); l.Last == nil || l.Failed == nil || l.Needed != 200 || a.memory.comparison.last != nil {
 		t.Errorf("looks %+v; want this pass' look, with the memory as it was", l)
 	}
-	p.decision.Assignment.Canary = &v1alpha1.SlotRevision{Revision: "3333"}
-	if l := p.looks(); l.Last != nil || l.Failed != nil {
-		t.Errorf("looks at another canary: %+v", l)
+	for name, other := range map[string]*v1alpha1.RolloutStatus{
+		"another canary":                  {Revision: "3333", AnalysisSince: a.pool.Status.Rollout.AnalysisSince},
+		"another try, not begun":          {Revision: "2222"},
+		"another try":                     {Revision: "2222", AnalysisSince: new(metav1.NewTime(a.start.Add(time.Minute)))},
+		"none: it was taken off, or done": nil,
+	} {
+		p.decision.Rollout = other
+		if l := p.looks(); l.Last != nil || l.Failed != nil {
+			t.Errorf("%s: looks %+v", name, l)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"maps"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -53,12 +54,7 @@ func tokens(pool *v1alpha1.WorkerPool) v1alpha1.HandledTokens {
 
 // build makes the snapshot. One that says something new is in force nowhere yet.
 func (r *WorkerPoolReconciler) build(_ context.Context, p *pass) error {
-	for hash, text := range p.decision.Assignment.Texts(&p.pool.Spec) {
-		if p.texts == nil {
-			p.texts = revision.Texts{}
-		}
-		p.texts[hash] = text
-	}
+	p.complete()
 	s, err := snapshot.Build(snapshot.Input{
 		Spec: &p.pool.Spec, Assignment: p.toTell().Assignment, Texts: p.texts, Weight: p.decision.Weight,
 		TripToken: p.decision.Handled.Retry,
@@ -74,6 +70,19 @@ func (r *WorkerPoolReconciler) build(_ context.Context, p *pass) error {
 		}
 	}
 	return nil
+}
+
+// complete adds what isn't stored of the texts in use: the spec's, and what the routers run already.
+func (p *pass) complete() {
+	if p.texts == nil {
+		p.texts = revision.Texts{}
+	}
+	maps.Copy(p.texts, p.decision.Assignment.Texts(&p.pool.Spec))
+	for _, hash := range p.inUse() {
+		if text, told := p.memory.texts[hash]; told {
+			p.texts[hash] = text
+		}
+	}
 }
 
 // toTell is the decision as the routers see it: a canary that isn't started isn't there.
@@ -101,7 +110,10 @@ func (r *WorkerPoolReconciler) publish(_ context.Context, p *pass) error {
 	}
 	r.Fleet.Publish(p.key, p.snapshot)
 	told := p.toTell()
-	p.memory.told = &told
+	p.memory.told, p.memory.texts = &told, revision.Texts{}
+	for _, hash := range p.inUse() {
+		p.memory.texts[hash] = p.texts[hash]
+	}
 	if p.findings != nil {
 		p.memory.comparison.looked(p.findings)
 	}

@@ -31,7 +31,7 @@ type compared struct {
 }
 
 // marks are what was counted of a pod at the older and at the newer moment. Of one that came later it is what was counted
-// when it had the weight in force: what it did before doesn't count.
+// when it first reported with the weight in force: what it did before doesn't count.
 type marks struct{ older, newer analysis.Pod }
 
 // follow takes up a comparison where it was, or begins one. A weight that changed begins the counts anew, and goes on in
@@ -57,14 +57,12 @@ func (c *comparison) count(counted map[types.UID]analysis.Pod, inForce func(type
 		switch {
 		case !marked && !inForce(uid):
 			continue
-		case !marked:
+		case !marked, anew(is, at.newer):
 			at = marks{is, is}
 		case move:
 			at = marks{at.newer, is}
 		}
-		if !marked || move {
-			c.pods[uid] = at
-		}
+		c.pods[uid] = at
 		out = append(out, analysis.Pod{Canary: since(is.Canary, at.older.Canary), Stable: since(is.Stable, at.older.Stable)})
 	}
 	if len(c.pods) > len(out) {
@@ -86,12 +84,8 @@ func (c *comparison) moment(window time.Duration, now time.Time) (move bool) {
 	return true
 }
 
-// since is what was counted after before. Less than before is a count that began anew in the meantime, with a revision
-// that its router had forgotten.
+// since is what was counted after before.
 func since(is, before analysis.Counts) analysis.Counts {
-	if is.Requests < before.Requests {
-		return is
-	}
 	return analysis.Counts{
 		Requests:       is.Requests - before.Requests,
 		Errors:         is.Errors - before.Errors,
@@ -101,6 +95,17 @@ func since(is, before analysis.Counts) analysis.Counts {
 		CallerErrors:   is.CallerErrors - before.CallerErrors,
 		UpstreamErrors: is.UpstreamErrors - before.UpstreamErrors,
 	}
+}
+
+// anew tells whether what was counted of a pod began anew since, as it does when it was forgotten in between. What is
+// left of one revision couldn't be compared with all of the other.
+func anew(is, before analysis.Pod) bool {
+	shrank := func(is, before analysis.Counts) bool {
+		return is.Requests < before.Requests || is.Errors < before.Errors || is.Infrastructure < before.Infrastructure ||
+			is.Timeouts < before.Timeouts || is.Shed < before.Shed || is.CallerErrors < before.CallerErrors ||
+			is.UpstreamErrors < before.UpstreamErrors
+	}
+	return shrank(is.Canary, before.Canary) || shrank(is.Stable, before.Stable)
 }
 
 // looked remembers a look that was made.

@@ -68,9 +68,13 @@ func TestCountsBeginWithTheWeightInForce(t *testing.T) {
 	if canary, _, pods, _ := c.sum(time.Second); canary != 1 || pods != 1 || len(c.pods) != 1 {
 		t.Errorf("%d of %d pods, and %v kept, after one is gone", canary, pods, c.pods)
 	}
-	c.counted["q"] = analysis.Pod{Canary: analysis.Counts{Requests: 2}}
-	if canary, stable, _, _ := c.sum(time.Second); canary != 2 || stable != 0 {
-		t.Errorf("%d and %d after a pod's counts began anew, want 2 and 0", canary, stable)
+	c.counted["q"] = analysis.Pod{Canary: analysis.Counts{Requests: 200}}
+	if canary, stable, _, _ := c.sum(time.Second); canary != 0 || stable != 0 {
+		t.Errorf("%d and %d when a pod's counts began anew on one side, want none of either", canary, stable)
+	}
+	c.serve("q", 2, 6)
+	if canary, stable, _, _ := c.sum(time.Second); canary != 2 || stable != 6 {
+		t.Errorf("%d and %d after a pod's counts began anew, want 2 and 6", canary, stable)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
@@ -14,6 +15,9 @@ type memory struct {
 	uid  types.UID
 	led  time.Time     // the leadership in which told was told
 	told *rollout.Told // last, to the routers; nil: nothing yet
+	// texts of the revisions that were told of: a ControllerRevision that someone deletes must not keep a canary from
+	// being taken back, and is stored again.
+	texts revision.Texts
 	// written is the resourceVersion of the last status that was written: a cache that is behind it must not be acted
 	// upon, or a promotion could be undone by its own past.
 	written string

@@ -36,6 +36,7 @@ type pass struct {
 	memory    *memory
 	pods      []status.Pod
 	uids      []types.UID
+	reporting map[types.UID]bool // pods that have counted under what the routers were told last
 	figures   map[string]status.Figures
 	revisions []appsv1.ControllerRevision
 	texts     revision.Texts
@@ -107,9 +108,11 @@ func (r *WorkerPoolReconciler) observePods(ctx context.Context, p *pass) error {
 		return err
 	}
 	view := r.Fleet.View(p.key)
+	p.reporting = map[types.UID]bool{}
 	for i := range list.Items {
 		pod := &list.Items[i]
 		p.uids = append(p.uids, pod.UID)
+		p.reporting[pod.UID] = view.Pods[pod.UID].Reporting
 		if counts(pod) {
 			facts := p.podFacts(pod, view.Pods[pod.UID])
 			facts.Images = r.imagesOf(pod, p)
@@ -158,7 +161,9 @@ func tripOf(t *control.TripView) *rollout.Trip {
 	if t == nil {
 		return nil
 	}
-	return &rollout.Trip{Revision: t.Revision, Reason: t.Reason, Message: t.Message, ByHand: t.ByHand, ReportOnly: t.ReportOnly}
+	return &rollout.Trip{
+		Revision: t.Revision, Reason: t.Reason, Message: t.Message, ByHand: t.ByHand, ReportOnly: t.ReportOnly, Outdated: t.Outdated,
+	}
 }
 
 // graceEnds is when a pod without a stream counts as unreachable.

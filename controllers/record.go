@@ -23,22 +23,29 @@ const (
 // record records events, after the status that they speak of.
 func (r *WorkerPoolReconciler) record(ctx context.Context, p *pass) error {
 	if p.problem == "" {
-		if note, action := story(p); note != "" {
-			r.normal(p, string(p.decision.Action), action, note)
-		}
-		r.recordNotes(p)
+		r.recordDecision(ctx, p)
 	}
 	if !p.wrote {
 		return nil
 	}
-	r.recordRollback(ctx, p)
-	r.recordCapacity(p)
 	was := meta.FindStatusCondition(p.before.Conditions, v1alpha1.ConditionStalled)
 	is := meta.FindStatusCondition(p.pool.Status.Conditions, v1alpha1.ConditionStalled)
 	if is != nil && is.Reason != eventRolledBack && (was == nil || was.Reason != is.Reason) {
 		r.warn(p, is.Reason, "Hold", is.Message)
 	}
 	return nil
+}
+
+// recordDecision tells of what was put into practice.
+func (r *WorkerPoolReconciler) recordDecision(ctx context.Context, p *pass) {
+	if note, action := story(p); note != "" {
+		r.normal(p, string(p.decision.Action), action, note)
+	}
+	r.recordNotes(p)
+	if p.wrote {
+		r.recordRollback(ctx, p)
+		r.recordCapacity(p)
+	}
 }
 
 // recordNotes tells what became of tokens, and, as a warning, what a DryRun would have done.

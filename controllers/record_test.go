@@ -93,13 +93,21 @@ func TestO35_O36_ARollbackIsToldAndCountedOnce(t *testing.T) {
 	}
 }
 
-// A rollback that couldn't be written is told by the pass that does write it.
+// A rollback that couldn't be written, or of which something else was written than that it was made, is told by the pass
+// that does write it.
 func TestO36_NothingIsCountedThatIsNotWritten(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	p := rolledBack("Aborted")
-	p.wrote = false
-	if got := recorded(t, &WorkerPoolReconciler{Metrics: NewMetrics(registry)}, p); len(got) != 0 || len(counted(t, registry)) != 0 {
-		t.Errorf("told %v, counted %v", got, counted(t, registry))
+	for name, change := range map[string]func(*pass){
+		"nothing is written":         func(p *pass) { p.wrote = false },
+		"why it can't be made is it": func(p *pass) { p.problem = "ControllerRevision main-1111 is missing" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			registry := prometheus.NewRegistry()
+			p := rolledBack("Aborted")
+			change(p)
+			if got := recorded(t, &WorkerPoolReconciler{Metrics: NewMetrics(registry)}, p); len(got) != 0 || len(counted(t, registry)) != 0 {
+				t.Errorf("told %v, counted %v", got, counted(t, registry))
+			}
+		})
 	}
 }
 

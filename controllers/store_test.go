@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -26,6 +27,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/control"
 	"github.com/dspex/workerpool-operator/internal/inject"
 	"github.com/dspex/workerpool-operator/internal/revision"
+	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
 // anyBundle is trusted.
@@ -131,6 +133,32 @@ func TestO10_ARevisionThatCannotBeStoredIsSaid(t *testing.T) {
 	}
 }
 
+// TestARevisionThatIsDeletedComesBack: the stable's text can't be made from the spec, which has moved on; without it no
+// canary could be taken back.
+func TestARevisionThatIsDeletedComesBack(t *testing.T) {
+	pool := poolNamed("main")
+	stable := revision.Object(pool, revision.Of(&pool.Spec), 1)
+	pool.Status.Stable = new(rollout.Place(revision.Of(&pool.Spec), rollout.SlotA))
+	pool.Status.Stable.Proven = true
+	pool.Spec.Worker.Module, pool.Spec.Canary = "another", &v1alpha1.Canary{Weight: new(intstr.FromInt32(10))}
+	r, server, _ := leading(t, nil, pool, stable)
+	if _, err := visit(t, r, pool); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Delete(t.Context(), stable); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := visit(t, r, pool); err != nil {
+		t.Error(err)
+	}
+	if ready := condition(t, server, pool, v1alpha1.ConditionReady); ready.Reason == "Blocked" {
+		t.Errorf("Blocked: %s", ready.Message)
+	}
+	if err := server.Get(t.Context(), client.ObjectKeyFromObject(stable), &appsv1.ControllerRevision{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestO10_ABundleThatCannotBeStoredKeepsNothingElse from being said and done.
 func TestO10_ABundleThatCannotBeStoredKeepsNothingElse(t *testing.T) {
 	pool := poolNamed("main")
@@ -162,6 +190,19 @@ func TestO10_ABundleThatCannotBeStoredKeepsNothingElse(t *testing.T) {
 				t.Errorf("events %q", said)
 			}
 		})
+	}
+}
+
+// TestO26_WhatIsLeftOutKeepsNoLookWaiting: a bundle that can't be stored is no reason to look at a canary once a minute.
+func TestO26_WhatIsLeftOutKeepsNoLookWaiting(t *testing.T) {
+	r, late := &WorkerPoolReconciler{}, errors.New("exceeded quota")
+	p := &pass{again: time.Second}
+	if _, err := r.finished(t.Context(), p, late); !errors.Is(err, late) {
+		t.Errorf("got %v, want the error for the retry", err)
+	}
+	p.decision.Again = 2 * time.Second
+	if result, err := r.finished(t.Context(), p, late); err != nil || result.RequeueAfter != time.Second {
+		t.Errorf("a canary is looked at again after %v, %v; want when that was planned", result.RequeueAfter, err)
 	}
 }
 

@@ -99,8 +99,17 @@ func (r *WorkerPoolReconciler) Reconcile(ctx context.Context, request reconcile.
 			break
 		}
 	}
-	if late != nil {
+	return r.finished(ctx, p, late)
+}
+
+// finished plans the next pass. What was left out is tried again ever more slowly, unless time matters to the decision:
+// a canary that is looked at goes on being looked at.
+func (r *WorkerPoolReconciler) finished(ctx context.Context, p *pass, late error) (reconcile.Result, error) {
+	if late != nil && p.decision.Again == 0 {
 		return r.ended(ctx, "what was left out", late)
+	}
+	if late != nil {
+		log.FromContext(ctx).Error(late, "A part of the pass was left out; it is tried again with the next look at the canary")
 	}
 	return reconcile.Result{RequeueAfter: p.again}, nil
 }

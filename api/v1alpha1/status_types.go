@@ -93,16 +93,18 @@ type RolloutStatus struct {
 	// stepSince is when every pod had acknowledged the step's weight.
 	// +optional
 	StepSince *metav1.Time `json:"stepSince,omitempty"`
-	// weightSince is when every pod had acknowledged the present weight, a step's or a pinned one: the analysis counts
-	// from then.
+	// weightSince is when every pod had acknowledged the present weight, a step's or a pinned one.
 	// +optional
 	WeightSince *metav1.Time `json:"weightSince,omitempty"`
-	// analysisSince is when the canary first had traffic in every pod: the analysis looks at fixed times after it.
+	// analysisSince is when the canary first had traffic in any pod: the analysis looks at fixed times after it.
 	// +optional
 	AnalysisSince *metav1.Time `json:"analysisSince,omitempty"`
 	// promoting: all steps are done, or a promote token skipped them; the weight goes to 100.
 	// +optional
 	Promoting bool `json:"promoting,omitempty"`
+	// skipped is the pinned weight that a promote token skipped, in percent: another one in the spec ends the promotion.
+	// +optional
+	Skipped string `json:"skipped,omitempty"`
 	// wouldRollBack is what rollback.policy Automatic would have rolled back for, under DryRun; empty: nothing so far.
 	// +optional
 	WouldRollBack string `json:"wouldRollBack,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/analysis"
+	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
 const (
@@ -13,9 +14,6 @@ const (
 	speedup = 3.5
 	// shareError is how many requests of a window of 1,000 the share may be off.
 	shareError = 1
-
-	// podsTripped is the reason of a rollback that pods' own trips brought about.
-	podsTripped = "PodsTripped"
 
 	// Targets of resident memory. They are shown, not promised.
 	operatorTarget, routerTarget, slotTarget = 60, 25, 20 // MB
@@ -87,7 +85,7 @@ func (f figures) promises() []promise {
 		{"10 % means 10 %", strings.Join(shares, ", "), verdictOf(exact)},
 		{"no request lost", fmt.Sprintf("%d of %d until the bad v2", f.lost, f.requests), verdictOf(f.lost == 0 && f.requests > 0)},
 		f.failing.promise("a failing v2 goes back", string(analysis.ErrorRateExceeded)),
-		f.crashing.promise("a crashing v2: the pods trip", podsTripped),
+		f.crashing.promise("a crashing v2: the pods trip", rollout.ReasonPodsTripped),
 		f.stablePromise(),
 		f.recordsPromise(),
 		{"no container restarted", measured, verdictOf(len(f.changed) == 0 && f.containers > 0)},

@@ -32,7 +32,8 @@
 // # What the counts must be
 //
 // Both sides from the same span of time, in which the canary's weight didn't change: pooled over several weights, a
-// passing outage that hit both alike would count most for the side that had the larger share then. The rates of the
-// pods are pooled, which the equal weight in every pod makes fair. Failures that come in bursts count as if each
-// came alone; a shared cause hits both sides.
+// passing outage that hit both alike would count most for the side that had the larger share then. Only of requests that
+// either side could have got: commands that never go to the canary may fail more often, or less, than those that do.
+// The rates of the pods are pooled, which the equal weight in every pod makes fair. Failures that come in bursts count
+// as if each came alone; a shared cause hits both sides.
 package analysis

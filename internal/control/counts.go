@@ -4,15 +4,26 @@ import (
 	"maps"
 
 	"github.com/dspex/workerpool-operator/internal/analysis"
-	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 )
 
-// seen are, by revision, the requests of a pod whose end this leader has seen: cumulative over its router's processes,
-// from the leader's first word of each on. At most maxRevisions: those of the last report.
+// seen are, by revision, the requests of a pod that canary and stable share and whose end this leader has seen: cumulative over its router's processes,
+// from the leader's first word of each on. What isn't reported is kept all the same while there is room (maxSeen): a
+// revision whose counts began anew beside one whose counts went on couldn't be compared with it.
 type seen map[string]analysis.Counts
 
-// countsOf are what a router process has counted of a revision since it started.
-func countsOf(r *controlpb.RevisionCounters) analysis.Counts {
+// ends are how requests ended: all of a revision's, or those that the canary can't get.
+type ends interface {
+	GetRequests() uint64
+	GetErrors() uint64
+	GetInfrastructure() uint64
+	GetTimeouts() uint64
+	GetShed() uint64
+	GetCallerErrors() uint64
+	GetUpstreamErrors() uint64
+}
+
+// countsOf are what a router process has counted since it started.
+func countsOf(r ends) analysis.Counts {
 	return analysis.Counts{
 		Requests:       r.GetRequests(),
 		Errors:         r.GetErrors(),
@@ -48,8 +59,14 @@ func grown(now, before uint64) uint64 {
 // see adds what is new of a revision.
 func (s seen) see(revision string, more analysis.Counts) { s[revision] = s[revision].Add(more) }
 
-// keep forgets what isn't in the last report.
+// maxSeen revisions of a pod are kept: those of a report, and as many that were in earlier ones.
+const maxSeen = 2 * maxRevisions
+
+// keep forgets what isn't in the last report, when it is too much.
 func (s seen) keep(reported map[string]totals) {
+	if len(s) <= maxSeen {
+		return
+	}
 	maps.DeleteFunc(s, func(revision string, _ analysis.Counts) bool {
 		_, stays := reported[revision]
 		return !stays

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,9 @@ func TestWhatALeaderHasSeen(t *testing.T) {
 		{"another process, which begins at 0", func() { m = b.join("p", "second"); m.reports(both(2, 2)) }, 4, 10},
 		{"what is new of it", func() { m.reports(both(3, 5)) }, 5, 13},
 		{"counters that shrank", func() { m.reports(both(1, 1)) }, 5, 13},
-		{"a revision that is reported no more", func() { m.reports(ended(stable, 2)) }, 0, 14},
+		{"a process that knows no revision yet", func() { m = b.join("p", "third"); m.reports(&controlpb.Report{}) }, 5, 13},
+		{"and then does", func() { m.reports(both(1, 4)) }, 6, 17},
+		{"a revision that is reported no more", func() { m.reports(ended(stable, 5)) }, 6, 18},
 	} {
 		step.do()
 		want := analysis.Pod{Canary: all(step.canary), Stable: all(step.stable)}
@@ -56,8 +59,30 @@ func TestWhatALeaderHasSeen(t *testing.T) {
 	if got := b.Seen(pool, "aaaaaaaaaa", stable)[m.PodUID].Canary; got != (analysis.Counts{}) {
 		t.Errorf("of a revision that never served: %+v", got)
 	}
-	if got := len(b.pools[pool].pods[m.PodUID].seen); got != 1 {
-		t.Errorf("%d revisions are kept, want the one that is reported", got)
+	for i := range uint64(100) {
+		m.reports(ended(fmt.Sprintf("%010x", i), 1))
+		if got := len(b.pools[pool].pods[m.PodUID].seen); got > maxSeen {
+			t.Fatalf("%d revisions are kept", got)
+		}
+	}
+}
+
+// TestO79_WhatTheCanaryCannotGetIsNotCompared, and is in the figures all the same.
+func TestO79_WhatTheCanaryCannotGetIsNotCompared(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	for _, n := range []uint64{1, 4} {
+		r := ended(counted, 10*n)
+		r.Revisions[0].Unmatched = &controlpb.Ends{
+			Requests: 80 * n, Errors: 8 * n, Infrastructure: 8 * n, Timeouts: 8 * n, Shed: 8 * n, CallerErrors: 8 * n, UpstreamErrors: 8 * n,
+		}
+		m.reports(r)
+	}
+	if diff := cmp.Diff(analysis.Pod{Stable: all(6)}, b.Seen(pool, "", counted)[m.PodUID]); diff != "" {
+		t.Errorf("compared (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(all(30), b.View(pool).Figures[counted].Counts); diff != "" {
+		t.Errorf("figures (-want +got):\n%s", diff)
 	}
 }
 
@@ -109,6 +134,34 @@ func TestO82_ATripWakesAtOnce(t *testing.T) {
 	m = b.join("p", "another process")
 	if m.view().Trip == nil {
 		t.Error("a router that was restarted keeps its trip on disk, and says so in its first report; until then it was forgotten")
+	}
+}
+
+// TestO38_ATripBeforeASnapshotIsOutdated from when it is published until the router says that it stands, which wakes.
+func TestO38_ATripBeforeASnapshotIsOutdated(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	tripped := func(sequence uint64) *controlpb.Report {
+		return &controlpb.Report{Epoch: 7, Sequence: sequence, Trip: &controlpb.Trip{Revision: counted, Reason: "CrashLoop"}}
+	}
+	for _, step := range []struct {
+		name     string
+		do       func()
+		outdated bool
+		wakes    int
+	}{
+		{"tripped", func() { b.Publish(pool, snapshotOf("a", 10)); m.reports(tripped(1)) }, false, 1},
+		{"another is published", func() { b.Publish(pool, snapshotOf("a", 5)) }, true, 0},
+		{"and acknowledged", func() { m.acknowledges(order{7, 2}) }, true, 1},
+		{"a report that was on its way", func() { m.reports(tripped(1)) }, true, 0},
+		{"the trip stands", func() { m.reports(tripped(2)) }, false, 1},
+		{"and still", func() { m.reports(tripped(2)) }, false, 0},
+	} {
+		b.woken()
+		step.do()
+		if got, woke := m.view().Trip.Outdated, b.woken(); got != step.outdated || woke != step.wakes {
+			t.Errorf("%s: outdated %v, woke %d times; want %v and %d", step.name, got, woke, step.outdated, step.wakes)
+		}
 	}
 }
 

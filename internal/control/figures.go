@@ -56,12 +56,16 @@ func (s serviceTime) mean() time.Duration {
 // totals are what a router process has counted of a revision since it started.
 type totals struct {
 	counts  analysis.Counts
+	matched analysis.Counts   // of counts, without what can't be the canary's
 	latency map[uint32]uint64 // by bucket, those of internal/histogram only
 	service serviceTime
 }
 
 func totalsOf(r *controlpb.RevisionCounters) totals {
-	t := totals{counts: countsOf(r), latency: map[uint32]uint64{}, service: serviceOf(r.GetService())}
+	all := countsOf(r)
+	t := totals{
+		counts: all, matched: growth(all, countsOf(r.GetUnmatched())), latency: map[uint32]uint64{}, service: serviceOf(r.GetService()),
+	}
 	counts := r.GetLatency().GetCounts()
 	for i, b := range r.GetLatency().GetBuckets() {
 		if i < len(counts) && b < histogram.Buckets {
@@ -104,7 +108,7 @@ func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, now 
 		name := r.GetRevision()
 		next[name] = totalsOf(r)
 		if p.baseline {
-			p.seen.see(name, growth(next[name].counts, p.totals[name].counts))
+			p.seen.see(name, growth(next[name].matched, p.totals[name].matched))
 			f.add(name, r.GetVersion(), next[name], p.totals[name], now)
 		}
 	}

@@ -137,8 +137,9 @@ func (f *Fleet) View(pool types.NamespacedName) PoolView {
 	return v
 }
 
-// Seen are the requests whose end this leader has seen, of two revisions in each pod: cumulative, over restarts of the
-// pod's router too. What is subtracted from them later tells what was between.
+// Seen are the requests whose end this leader has seen, of two revisions in each pod, without those that the canary can't
+// get (spec.canary.match): cumulative, over restarts of the pod's router too. What is subtracted from them later tells
+// what was between.
 func (f *Fleet) Seen(pool types.NamespacedName, canary, stable string) map[types.UID]analysis.Pod {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -130,7 +130,7 @@ func TestAcknowledgement(t *testing.T) {
 		{"the current one", func() { m.acknowledges(order{7, 2}) }, PodView{Connected: true, Acknowledged: true}},
 		{"a report that was on its way", func() { m.reports(&controlpb.Report{Epoch: 7, Sequence: 1}) }, PodView{Connected: true, Acknowledged: true}},
 		{"a newer one is published", func() { b.Publish(pool, snapshotOf("a", 0)) }, PodView{Connected: true}},
-		{"TestO43 a report says it is in force", func() { m.reports(&controlpb.Report{Epoch: 7, Sequence: 3}) }, PodView{Connected: true, Acknowledged: true}},
+		{"TestO43 a report says it is in force", func() { m.reports(&controlpb.Report{Epoch: 7, Sequence: 3}) }, PodView{Connected: true, Acknowledged: true, Reporting: true}},
 		{"gone", func() { m.leaves() }, PodView{Settled: true}},
 		{"a newer one while it is gone", func() { b.Publish(pool, snapshotOf("b", 0)) }, PodView{}},
 	} {

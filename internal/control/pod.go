@@ -28,6 +28,8 @@ type podState struct {
 	seen     seen
 	reported time.Time // when the last report came; zero: none yet
 	tripped  *TripView // as the last report says, of an earlier process too: a router keeps its trip. Immutable
+	// reportedUnder is the snapshot that was in force when the last report was made.
+	reportedUnder order
 }
 
 // link is a stream in progress.
@@ -187,7 +189,9 @@ func (f *Fleet) report(m Member, l *link, r *controlpb.Report) {
 		returned := pod.missed(now)
 		moved := pod.advance(orderOf(r))
 		tripped := pod.trips(r.GetTrip())
-		return pod.observe(r.GetSlots(), now) || moved || tripped || returned
+		first := pod.reportedUnder != orderOf(r)
+		pod.reportedUnder = orderOf(r)
+		return pod.observe(r.GetSlots(), now) || moved || tripped || returned || first
 	})
 }
 
@@ -274,7 +278,8 @@ func (p *podState) view(current *controlpb.Snapshot) PodView {
 		Settled:      p.link == nil && inForce,
 		Slots:        make(map[string]SlotView, len(p.slots)),
 		Reported:     p.reported,
-		Trip:         p.tripped,
+		Reporting:    p.link != nil && inForce && p.reportedUnder == p.inForce,
+		Trip:         p.trip(current),
 	}
 	if current != nil && !inForce && p.refused.of == orderOf(current) {
 		v.Refusal = p.refused.reason

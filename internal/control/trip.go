@@ -15,6 +15,8 @@ type TripView struct {
 	// ReportOnly: the traffic was left alone.
 	ReportOnly bool
 	At         time.Time // by the router's clock
+	// Outdated: it was told before the current snapshot was in force, which may have ended it.
+	Outdated bool
 }
 
 // maxTripMessage bounds what a router says of its trip, in bytes.
@@ -40,4 +42,15 @@ func (p *podState) trips(t *controlpb.Trip) bool {
 	}
 	p.tripped = next
 	return true
+}
+
+// trip is what is known of a trip, as against the current snapshot. An acknowledgement comes before the report that says
+// what became of a trip under it.
+func (p *podState) trip(current *controlpb.Snapshot) *TripView {
+	if p.tripped == nil || current == nil || p.reportedUnder == orderOf(current) {
+		return p.tripped
+	}
+	outdated := *p.tripped
+	outdated.Outdated = true
+	return &outdated
 }

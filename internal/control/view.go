@@ -41,6 +41,9 @@ type PodView struct {
 	Busy int
 	// Reported is when the last report came; zero: none yet.
 	Reported time.Time
+	// Reporting: the current snapshot is in force, and the last report was made under it. What was counted until that
+	// report may be of an earlier one; what is counted after it isn't.
+	Reporting bool
 	// Trip is the router's own decision against a canary; nil: there is none.
 	Trip *TripView
 }

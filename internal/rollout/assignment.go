@@ -39,7 +39,7 @@ func CurrentWeight(pool *v1alpha1.WorkerPool) Weight {
 		return 0
 	}
 	applied := StoredWeight(s.Weight.Applied)
-	progress := located(stepsOf(&pool.Spec, s.Stable.Version), s.Rollout, wanted, applied)
+	progress := located(&pool.Spec, s.Stable.Version, s.Rollout, wanted, applied)
 	return min(applied, target(&pool.Spec, s.Stable.Version, &progress))
 }
 

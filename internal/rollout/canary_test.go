@@ -152,6 +152,72 @@ func TestSteps(t *testing.T) {
 	}.run(t)
 }
 
+// TestO26_ACanaryIsGuardedWhoeverIsAway: the analysis begins with the first pod that sends it requests, and a step's
+// time only with the last.
+func TestO26_ACanaryIsGuardedWhoeverIsAway(t *testing.T) {
+	for name, tc := range map[string]struct {
+		away   int
+		begins bool
+	}{"one of two": {1, true}, "all": {2, false}} {
+		t.Run(name, func(t *testing.T) {
+			in := second30()
+			in.Rollout.StepSince, in.Rollout.WeightSince, in.Rollout.AnalysisSince = nil, nil, nil
+			for i := range tc.away {
+				in.Pods[i].Connected = false
+			}
+			is := rollout.Decide(in).Rollout
+			if begins := is.AnalysisSince != nil; begins != tc.begins {
+				t.Errorf("the analysis begins: %v, want %v", begins, tc.begins)
+			}
+			if is.WeightSince != nil || is.StepSince != nil {
+				t.Errorf("since %v and %v, though not every pod has the weight", is.WeightSince, is.StepSince)
+			}
+		})
+	}
+}
+
+// TestO21_AnotherRevisionStartsAtTheFirstStep: what pods give to the revision before it, or may give because they aren't
+// heard, is nothing that it has passed.
+func TestO21_AnotherRevisionStartsAtTheFirstStep(t *testing.T) {
+	off := func(in *rollout.Input) {
+		in.Spec = stepped("n", "5 for 60s", "25 for 60s", "50 for 60s")
+		in.Told.Weight = 0
+	}
+	want := outcome{State: rollout.WaitingForWorkers, Action: rollout.CanaryStarted, Step: "1/3"}
+	cases{
+		"a pod is away":  {func(in *rollout.Input) { off(in); in.Pods[1].Connected = false }, want},
+		"no pod is left": {func(in *rollout.Input) { off(in); in.Pods = nil }, want},
+	}.run(t)
+}
+
+// TestO17_AnotherWeightEndsAPromotion that a token asked for: who lowers it, or begins steps, has thought again.
+func TestO17_AnotherWeightEndsAPromotion(t *testing.T) {
+	promoting := func(weight string, more ...func(*rollout.Input)) func(*rollout.Input) {
+		return func(in *rollout.Input) {
+			in.Spec, in.Tokens.Promote = spec("v2", "25", "m"), "now"
+			d := rollout.Decide(*in)
+			in.Rollout, in.Handled, in.Spec = d.Rollout, d.Handled, spec("v2", weight, "m")
+			for _, change := range more {
+				change(in)
+			}
+		}
+	}
+	atAll := func(in *rollout.Input) { told(in, rollout.Full); in.Pods[1].Acknowledged = false }
+	changed := func(w rollout.Weight) outcome {
+		return outcome{State: rollout.CanaryProgressing, Action: rollout.WeightChanged, Weight: w}
+	}
+	cases{
+		"the same one":                          {promoting("25"), changed(rollout.Full)},
+		"none":                                  {promoting("0"), changed(0)},
+		"none, paused":                          {promoting("0", func(in *rollout.Input) { in.Spec.Paused = true }), changed(0)},
+		"less, when it has all already":         {promoting("10", atAll), changed(1000)},
+		"the same one, when it has all already": {promoting("25", atAll), outcome{State: rollout.Unacknowledged, Weight: rollout.Full}},
+		"steps, of which the second gives that much": {promoting("25", func(in *rollout.Input) {
+			in.Spec = stepped("m", "5 for 60s", "25 for 60s", "50 for 60s")
+		}), outcome{State: rollout.StepInProgress, Weight: 2500, Step: "2/3", Since: true}},
+	}.run(t)
+}
+
 // Steps that are edited on the way: the pods have 25 %.
 func TestEditedSteps(t *testing.T) {
 	steps := func(weights ...string) func(*rollout.Input) {

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -14,7 +13,6 @@ import (
 const (
 	defaultMinSamples = 100
 	defaultIncrease   = 0.01
-	defaultWindow     = 5 * time.Minute
 )
 
 // Looks are the times at which a rollout is analysed; false: its canary has had no traffic yet. When they begin at
@@ -29,23 +27,6 @@ func Looks(progress *v1alpha1.RolloutStatus) (analysis.Grid, bool) {
 // ReportOnly tells whether routers are to say that they would trip, and leave the traffic alone.
 func ReportOnly(spec *v1alpha1.WorkerPoolSpec) bool {
 	return spec.Rollback.Policy == v1alpha1.RollbackDryRun
-}
-
-// CountFrom is the time from which requests count at a look: since when every pod has had the canary's present weight,
-// and no longer back than spec.analysis.window; false: not every pod has it, and there is nothing to compare.
-func CountFrom(spec *v1alpha1.WorkerPoolSpec, progress *v1alpha1.RolloutStatus, now time.Time) (time.Time, bool) {
-	if progress == nil || progress.WeightSince == nil {
-		return time.Time{}, false
-	}
-	window := defaultWindow
-	if w := spec.Analysis.Window; w != nil {
-		window = w.Duration
-	}
-	since := progress.WeightSince.Time
-	if earliest := now.Add(-window); since.Before(earliest) {
-		since = earliest
-	}
-	return since, true
 }
 
 // Thresholds are what the canary may cost at this place of its rollout.

@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -21,7 +20,6 @@ func TestHelpersOfTheAnalysis(t *testing.T) {
 	}
 	s.Analysis = v1alpha1.Analysis{
 		MinSamples: new(int32(300)), MaxErrorRateIncrease: new(intstr.FromString("0.5%")), MaxTimeoutRateIncrease: new(intstr.FromInt32(0)),
-		Window: &metav1.Duration{Duration: time.Minute},
 	}
 	s.Canary.Steps[1].MinSamples = new(int32(40))
 	for step, want := range map[int32]uint64{0: 300, 1: 300, 2: 40, 3: 300} {
@@ -30,15 +28,7 @@ func TestHelpersOfTheAnalysis(t *testing.T) {
 			t.Errorf("step %d (-want +got):\n%s", step, diff)
 		}
 	}
-	progress := &v1alpha1.RolloutStatus{WeightSince: at(0), AnalysisSince: at(-time.Hour)}
-	for after, want := range map[time.Duration]time.Duration{0: 0, time.Minute: 0, 90 * time.Second: 30 * time.Second} {
-		if from, counts := rollout.CountFrom(s, progress, start.Add(after)); !counts || !from.Equal(start.Add(want)) {
-			t.Errorf("after %s counts from %s (%v), want %s", after, from, counts, start.Add(want))
-		}
-	}
-	if _, counts := rollout.CountFrom(s, &v1alpha1.RolloutStatus{}, start); counts {
-		t.Error("counts without a weight that every pod has")
-	}
+	progress := &v1alpha1.RolloutStatus{AnalysisSince: at(-time.Hour)}
 	if grid, runs := rollout.Looks(progress); !runs || !grid.Start.Equal(start.Add(-time.Hour)) {
 		t.Errorf("looks from %s (%v)", grid.Start, runs)
 	}

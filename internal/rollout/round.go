@@ -35,7 +35,7 @@ func newRound(in Input) *round {
 	r.wanted = Place(revision.Of(in.Spec), OtherSlot(r.assignment.Stable.Slot))
 	r.forgetOthers()
 	r.weight, r.applied = r.weights()
-	r.progress = located(r.steps(), in.Rollout, r.wanted.Revision, r.applied)
+	r.progress = located(in.Spec, r.assignment.Stable.Version, in.Rollout, r.wanted.Revision, r.given())
 	r.target = target(in.Spec, r.assignment.Stable.Version, &r.progress)
 	r.keepTime()
 	return r
@@ -65,6 +65,14 @@ func (r *round) weights() (told, applied Weight) {
 		return r.Told.Weight, r.Applied
 	}
 	return r.Told.Weight, r.Told.Weight
+}
+
+// given is the weight that every live pod gives to the revision that the spec wants: none where another is the canary.
+func (r *round) given() Weight {
+	if c := r.assignment.Canary; c == nil || c.Revision != r.wanted.Revision {
+		return 0
+	}
+	return r.applied
 }
 
 // toldCanary tells whether the routers know the canary that the status names.

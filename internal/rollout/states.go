@@ -71,5 +71,4 @@ const (
 	NoteNothingToRetry   = "NothingToRetry"   // nothing is blocked, held or under way
 	NoteNothingToResume  = "NothingToResume"  // nothing is held
 	NoteNothingToPromote = "NothingToPromote" // there is no canary
-	NoteTokenTooLong     = "TokenTooLong"     // it is ignored
 )

@@ -47,13 +47,13 @@ func target(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion, progress
 // its number has the weight that the pods have; else the rollout continues at the first step that gives the canary no
 // less than it has, and when all give less, at the last one. A number that isn't reached yet (the pods still have the
 // weight before it) is kept.
-func located(steps []v1alpha1.Step, before *v1alpha1.RolloutStatus, revision string, applied Weight) v1alpha1.RolloutStatus {
-	p := v1alpha1.RolloutStatus{Revision: revision}
+func located(spec *v1alpha1.WorkerPoolSpec, stable v1alpha1.PoolVersion, before *v1alpha1.RolloutStatus, revision string, applied Weight) v1alpha1.RolloutStatus {
+	steps, p := stepsOf(spec, stable), v1alpha1.RolloutStatus{Revision: revision}
 	if before != nil && before.Revision == revision {
 		p = *before.DeepCopy()
 	}
-	if p.Steps > 0 && len(steps) == 0 {
-		p.Promoting = false // the steps that were done are gone
+	if stepsGone := p.Steps > 0 && len(steps) == 0; stepsGone || p.Skipped != "" && (len(steps) > 0 || p.Skipped != SpecWeight(spec).String()) {
+		p.Promoting, p.Skipped = false, "" // what was done, or skipped, isn't what the spec wants any more
 	}
 	p.Steps, p.Summary = int32(len(steps)), ""
 	if len(steps) == 0 || p.Promoting {
@@ -88,19 +88,23 @@ func summary(p *v1alpha1.RolloutStatus) string {
 	return fmt.Sprintf("%d/%d", p.Step, p.Steps)
 }
 
-// keepTime notes from when every live pod has had the canary's present weight, from which the analysis counts; the
-// first such time is its beginning. A step's duration runs from when the weight is the step's, also while the rollout
-// is held.
+// keepTime notes from when every live pod has had the canary's present weight. A step's duration runs from when that is
+// the step's, also while the rollout is held. The analysis begins with the first pod that has it: where requests go to a
+// canary it is guarded, whoever else is away.
 func (r *round) keepTime() {
-	if !r.bringingIn() || !r.toldCanary() || r.weight == 0 || len(r.Pods) == 0 || len(r.unacknowledged()) > 0 {
+	waiting := len(r.unacknowledged())
+	if !r.bringingIn() || !r.toldCanary() || r.weight == 0 || waiting == len(r.Pods) {
 		return
 	}
 	now := begins(r.Now)
-	if r.progress.WeightSince == nil {
-		r.progress.WeightSince = now
-	}
 	if r.progress.AnalysisSince == nil {
 		r.progress.AnalysisSince = now
+	}
+	if waiting > 0 {
+		return
+	}
+	if r.progress.WeightSince == nil {
+		r.progress.WeightSince = now
 	}
 	if r.progress.StepSince == nil && r.step() != nil && r.weight == r.target {
 		r.progress.StepSince = now

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
@@ -53,17 +52,11 @@ func (r *round) obey() (Decision, bool) {
 	return Decision{}, false
 }
 
-// fresh returns a token that hasn't been handled. One that is too long is noted, once, and otherwise ignored.
+// fresh returns a token that hasn't been handled. One that is too long asks for nothing, and leaves the one that was
+// handled last as it is: the routers' trips are ended by it, and it would be obeyed twice. The condition Accepted tells.
 func (r *round) fresh(o *order) (string, bool) {
-	token, handled := *o.token(&r.Tokens), o.token(&r.Handled)
-	if len(token) > v1alpha1.MaxToken {
-		if kept := strings.ToValidUTF8(token[:v1alpha1.MaxToken], ""); *handled != kept {
-			*handled = kept
-			r.note(NoteTokenTooLong, "%s token of %d bytes: ignored; write at most %d", o.name, len(token), v1alpha1.MaxToken)
-		}
-		return "", false
-	}
-	return token, token != "" && token != *handled
+	token, handled := *o.token(&r.Tokens), *o.token(&r.Handled)
+	return token, token != "" && token != handled && len(token) <= v1alpha1.MaxToken
 }
 
 func (r *round) note(reason, format string, args ...any) {
@@ -121,7 +114,7 @@ func (r *round) retry(string) (Action, string) {
 		r.Hold = nil
 	}
 	r.progress = v1alpha1.RolloutStatus{Revision: r.wanted.Revision}
-	r.progress = located(r.steps(), &r.progress, r.wanted.Revision, 0)
+	r.progress = located(r.Spec, r.assignment.Stable.Version, &r.progress, r.wanted.Revision, 0)
 	r.target = target(r.Spec, r.assignment.Stable.Version, &r.progress)
 	r.give(min(r.weight, r.target))
 	return Retry, ""
@@ -153,7 +146,10 @@ func (r *round) promoteAll(string) (Action, string) {
 		return None, "it is being promoted already"
 	}
 	r.progress.Promoting, r.progress.StepSince = true, nil
-	r.progress = located(r.steps(), &r.progress, r.wanted.Revision, r.applied)
+	if len(r.steps()) == 0 {
+		r.progress.Skipped = SpecWeight(r.Spec).String()
+	}
+	r.progress = located(r.Spec, r.assignment.Stable.Version, &r.progress, r.wanted.Revision, r.applied)
 	r.target = target(r.Spec, r.assignment.Stable.Version, &r.progress)
 	return Promote, ""
 }

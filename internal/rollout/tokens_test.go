@@ -73,7 +73,7 @@ func TestTokens(t *testing.T) {
 		"promote, nothing there": {tokens(promote, settled), noted(serves, rollout.NoteNothingToPromote)},
 		"promote, rolled back":   {tokens(promote, rolledBack), noted(blocked, rollout.NoteNothingToPromote)},
 		"promote, first visit":   {tokens(promote, first), noted(installed, rollout.NoteNothingToPromote)},
-		"promote, too long":      {tokens(v1alpha1.HandledTokens{Promote: strings.Repeat("ü", 129)}), noted(running, rollout.NoteTokenTooLong)},
+		"promote, too long":      {tokens(v1alpha1.HandledTokens{Promote: strings.Repeat("ü", 129)}), running},
 		"as long as may be":      {tokens(v1alpha1.HandledTokens{Abort: strings.Repeat("x", v1alpha1.MaxToken)}), outcome{State: rollout.RolledBack, Action: rollout.Abort, Blocked: true}},
 		"a failing look first": {tokens(pause, func(in *rollout.Input) { in.Findings = fails() }), outcome{
 			State: rollout.RolledBack, Action: rollout.Rollback, Blocked: true,
@@ -109,13 +109,16 @@ func TestTokensThatComeTogether(t *testing.T) {
 	}
 }
 
-// A token that was too long is noted once, not at every pass.
-func TestTokenTooLongIsNotedOnce(t *testing.T) {
+// TestO38_ATokenThatIsTooLongLeavesTheLastOne: it would end the pods' trips, and the one before could be used again.
+func TestO38_ATokenThatIsTooLongLeavesTheLastOne(t *testing.T) {
 	in := second30()
-	in.Tokens.Pause = strings.Repeat("ü", 200)
-	first := rollout.Decide(in)
-	in.Handled = first.Handled
-	if again := rollout.Decide(in); len(first.Notes) != 1 || len(again.Notes) != 0 || again.Hold != nil {
-		t.Errorf("notes %+v, then %+v", first.Notes, again.Notes)
+	in.Handled.Retry, in.Tokens.Retry = "before", strings.Repeat("x", v1alpha1.MaxToken+1)
+	d := rollout.Decide(in)
+	if d.Handled.Retry != "before" || len(d.Notes) != 0 {
+		t.Errorf("handled %q, notes %+v", d.Handled.Retry, d.Notes)
+	}
+	in.Tokens.Retry = strings.Repeat("x", v1alpha1.MaxToken)
+	if d := rollout.Decide(in); d.Action != rollout.Retry {
+		t.Errorf("the longest one: %q", d.Action)
 	}
 }

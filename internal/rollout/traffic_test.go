@@ -15,6 +15,7 @@ type traffic struct {
 	counts    map[string]analysis.Pod
 	left      map[string]float64 // what isn't a whole request yet, by pod and revision
 	since     time.Time          // from which counts are
+	weight    rollout.Weight     // that they are of
 	progress  analysis.Progress
 	looks     time.Time // from which they are numbered
 	lost      bool      // the progress, with its leader
@@ -68,11 +69,25 @@ func (f *fleet) whole(of string, n float64) uint64 {
 	return whole
 }
 
+// count begins anew with another weight, and once more when every pod has it.
+func (f *fleet) count() {
+	from := f.since
+	switch all := f.rollout.WeightSince; {
+	case all != nil:
+		from = all.Time
+	case f.weight != f.told.Weight:
+		from = f.now
+	}
+	f.weight = f.told.Weight
+	if !from.Equal(f.since) {
+		f.since, f.counts, f.left = from, map[string]analysis.Pod{}, map[string]float64{}
+	}
+}
+
 // look is what the reconciler does for a decision: the look that is due.
 func (f *fleet) look() *analysis.Result {
 	grid, runs := rollout.Looks(f.rollout)
-	from, counts := rollout.CountFrom(f.spec, f.rollout, f.now)
-	if !runs || !counts {
+	if !runs || f.told == nil {
 		return nil
 	}
 	switch {
@@ -82,11 +97,9 @@ func (f *fleet) look() *analysis.Result {
 		f.progress = analysis.Progress{}
 	}
 	f.looks, f.lost = grid.Start, false
-	if !from.Equal(f.since) {
-		f.since, f.counts, f.left = from, map[string]analysis.Pod{}, map[string]float64{}
-	}
+	f.count()
 	in := analysis.Input{
-		CanaryName: "v2", StableName: "v1", Span: f.now.Sub(from), Thresholds: rollout.Thresholds(f.spec, f.rollout),
+		CanaryName: "v2", StableName: "v1", Span: f.now.Sub(f.since), Thresholds: rollout.Thresholds(f.spec, f.rollout),
 		Grid: grid, Progress: f.progress, Now: f.now,
 	}
 	for i := range f.pods {

@@ -9,6 +9,8 @@ type Trip struct {
 	ByHand          bool
 	// ReportOnly: it would have, under another rollback.policy.
 	ReportOnly bool
+	// Outdated: it was told before the router had in force what it was told last, which may have ended it.
+	Outdated bool
 }
 
 const (
@@ -31,14 +33,15 @@ func (r *round) tripped(p *Pod) bool {
 }
 
 // rollBackForTrips follows when so many pods tripped by themselves that it is no longer their own trouble. Trips by
-// hand say nothing of the canary, and a pod that hasn't in force what was told last may not know yet that a retry token
-// has ended its trip.
+// hand say nothing of the canary, and a pod that hasn't in force what was told last, or hasn't said anything since, may
+// not know yet that a retry token has ended its trip.
 func (r *round) rollBackForTrips() (Decision, bool) {
 	if !r.hasTraffic() {
 		return Decision{}, false
 	}
 	own := r.podsWith(func(p *Pod) bool {
-		return r.tripped(p) && !p.Tripped.ByHand && p.Tripped.ReportOnly == ReportOnly(r.Spec) && p.Connected && p.Acknowledged
+		return r.tripped(p) && !p.Tripped.ByHand && !p.Tripped.Outdated && p.Tripped.ReportOnly == ReportOnly(r.Spec) &&
+			p.Connected && p.Acknowledged
 	})
 	if !fleetFollows(len(own), len(r.Pods)) {
 		return Decision{}, false

@@ -86,7 +86,8 @@ func TestTrips(t *testing.T) {
 		"without traffic they hold": {trip(as, func(in *rollout.Input) {
 			in.Applied, in.Told.Weight, in.Rollout = 0, 0, nil
 		}), outcome{State: rollout.PodsTripped, Step: "1/3"}},
-		"of pods that may not know of a retry yet": {trip(as, func(in *rollout.Input) { in.Pods[0].Acknowledged, in.Pods[1].Acknowledged = false, false }), held},
+		"of pods that may not know of a retry yet":    {trip(as, func(in *rollout.Input) { in.Pods[0].Acknowledged, in.Pods[1].Acknowledged = false, false }), held},
+		"of pods that have only acknowledged a retry": {trip(func(t *rollout.Trip) { t.Outdated = true }), held},
 		"at 100 % it isn't promoted": {trip(func(t *rollout.Trip) { t.ByHand = true }, func(in *rollout.Input) {
 			in.Applied, in.Told.Weight, in.Rollout.Promoting = rollout.Full, rollout.Full, true
 		}), outcome{State: rollout.PodsTripped, Weight: rollout.Full, Step: "3/3"}},

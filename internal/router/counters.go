@@ -62,15 +62,19 @@ type counters struct {
 
 	mu      sync.Mutex
 	ends    [outcomes]uint64    // guarded by mu
+	apart   [outcomes]uint64    // guarded by mu: of ends, those of calls that don't match
 	latency histogram.Histogram // guarded by mu: as the application sees it
 	service histogram.Histogram // guarded by mu: inside the worker
 }
 
-// record counts the end of one request. Service 0 means that no worker was reached.
-func (c *counters) record(o outcome, latency, service time.Duration) {
+// record counts the end of one request. Service 0 means that no worker was reached; apart, that the request didn't match.
+func (c *counters) record(o outcome, apart bool, latency, service time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ends[o]++
+	if apart {
+		c.apart[o]++
+	}
 	if o.executed() {
 		c.latency.Observe(latency)
 		if service > 0 {
@@ -83,19 +87,21 @@ func (c *counters) record(o outcome, latency, service time.Duration) {
 type figures struct {
 	revision         string
 	version          pool.Version
-	ends             [outcomes]uint64
+	ends, apart      [outcomes]uint64
 	latency, service histogram.Histogram
 }
 
 func (c *counters) figures() figures {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return figures{revision: c.revision, version: c.version, ends: c.ends, latency: c.latency, service: c.service}
+	return figures{revision: c.revision, version: c.version, ends: c.ends, apart: c.apart, latency: c.latency, service: c.service}
 }
 
-func (f *figures) requests() uint64 {
+func (f *figures) requests() uint64 { return total(&f.ends) }
+
+func total(ends *[outcomes]uint64) uint64 {
 	var n uint64
-	for _, k := range f.ends {
+	for _, k := range ends {
 		n += k
 	}
 	return n

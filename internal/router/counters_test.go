@@ -16,7 +16,7 @@ import (
 func TestLedgerKeepsWhatServesAndServedLast(t *testing.T) {
 	var l ledger
 	for _, revision := range []string{"r1", "r2", "r1", "r3", "r4", "r1", "r5"} {
-		l.of(revision, "v2").record(succeeded, time.Millisecond, 0)
+		l.of(revision, "v2").record(succeeded, false, time.Millisecond, 0)
 	}
 	var got []string
 	for _, f := range l.figures() {

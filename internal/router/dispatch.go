@@ -32,6 +32,7 @@ type call struct {
 	fixed   *pool.Program // what the program's inputs add to payload; nil for a plain command
 	start   time.Time
 	sent    time.Time // to a slot, the last time
+	apart   bool      // it doesn't match, and so can't be the canary's
 }
 
 // span holds the ends of a call: of waiting for a slot, and of the whole.
@@ -107,7 +108,7 @@ func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadl
 func (r *Router) count(c *call, role role, to *target, reply slotclient.Reply, err error) error {
 	if to != nil && role != pinned {
 		now := time.Now()
-		to.counters.record(outcomeOf(err), now.Sub(c.start), reply.Service)
+		to.counters.record(outcomeOf(err), c.apart, now.Sub(c.start), reply.Service)
 		r.observe(c, to, reply, err, now)
 	}
 	return err

@@ -47,6 +47,7 @@ func (r *Router) roleOf(t *table, c *call) (role, error) {
 	case t.canary == nil:
 		return stable, nil
 	case t.keeps(c):
+		c.apart = !t.match.allows(c)
 		return stable, nil
 	case t.sticksWith(c):
 		return canary, nil

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/router/split"
 )
@@ -56,6 +58,24 @@ func TestO79_OtherCommandsNeverReachTheCanary(t *testing.T) {
 			t.Errorf("with the stable gone the canary answered %d of 20", b)
 		}
 	})
+}
+
+// TestO79_WhatDoesNotMatchIsCountedApart: beside a canary that can't get it, it has nothing to be compared with.
+func TestO79_WhatDoesNotMatchIsCountedApart(t *testing.T) {
+	r := newRig(t, matching(snapshot(5000), []string{"rank"}), nil)
+	for range 10 {
+		r.post("rank", "{}")
+		r.post("tag", "{}")
+		r.post("tag", "{}")
+	}
+	want := map[string][2]uint64{"r1": {25, 20}, "r2": {5, 0}} // all, and apart
+	got := map[string][2]uint64{}
+	for _, c := range r.Report().GetRevisions() {
+		got[c.GetRevision()] = [2]uint64{c.GetRequests(), c.GetUnmatched().GetRequests()}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
 }
 
 func TestO79_WhatMatches(t *testing.T) {

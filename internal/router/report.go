@@ -31,7 +31,19 @@ func revisionCounters(f *figures) *controlpb.RevisionCounters {
 		Revision: f.revision, Version: string(f.version), Requests: f.requests(),
 		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
 		Shed: f.ends[shed], CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
-		Latency: sparse(&f.latency), Service: sparse(&f.service),
+		Latency: sparse(&f.latency), Service: sparse(&f.service), Unmatched: endsOf(&f.apart),
+	}
+}
+
+// endsOf are some of a revision's ends; nil: none.
+func endsOf(ends *[outcomes]uint64) *controlpb.Ends {
+	requests := total(ends)
+	if requests == 0 {
+		return nil
+	}
+	return &controlpb.Ends{
+		Requests: requests, Errors: ends[failed], Timeouts: ends[timedOut], Infrastructure: ends[infrastructure],
+		Shed: ends[shed], CallerErrors: ends[callerError], UpstreamErrors: ends[upstreamError],
 	}
 }
 

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -128,10 +129,15 @@ func available(in *Input) finding {
 		return no(ReasonPodsStarting, "none of %d pods is running yet (%s)", len(in.Pods), named(in.where(func(*Pod) bool { return true })))
 	}
 	serving, reason := in.serving(), ReasonStableServing
-	if serving != &in.Decision.Assignment.Stable {
+	without := in.without(serving)
+	if stable := &in.Decision.Assignment.Stable; serving != stable { // which takes what the canary can't, until it is replaced
 		reason = ReasonCanaryServing
+		instead := len(without)
+		without = slices.DeleteFunc(without, func(p *Pod) bool { return p.Serves(stable) || p.Runs(stable) })
+		if instead > 0 && len(without) == 0 {
+			return yes(reason, "%s serves %d of %d pods, %s the others", serving.Version, len(live)-instead, len(live), stable.Version)
+		}
 	}
-	without := in.where(func(p *Pod) bool { return p.Live && !p.Serves(serving) && !p.Runs(serving) })
 	if len(without) == 0 {
 		return yes(reason, "%s serves %d of %d pods", serving.Version, len(live), len(live))
 	}

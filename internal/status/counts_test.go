@@ -117,4 +117,13 @@ func TestO5_WhenAStatusIsDue(t *testing.T) {
 	if write, _ := status.Due(&withCanary, &busier, 30*time.Second); !write {
 		t.Error("figures of a canary wait for more than 30 s")
 	}
+	ready := meta.FindStatusCondition(withCanary.Conditions, v1alpha1.ConditionReady)
+	ready.Reason, ready.Message = "InsufficientSamples", "40 of 100"
+	more := *withCanary.DeepCopy()
+	meta.FindStatusCondition(more.Conditions, v1alpha1.ConditionReady).Message = "41 of 100"
+	for since, want := range map[time.Duration]bool{29 * time.Second: false, 30 * time.Second: true} {
+		if write, _ := status.Due(&withCanary, &more, since); write != want {
+			t.Errorf("samples that a step waits for, %v after the last write: %v", since, write)
+		}
+	}
 }

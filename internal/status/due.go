@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
 // How old what is written may become. States are written at once.
@@ -39,10 +40,11 @@ func Due(old, next *v1alpha1.WorkerPoolStatus, since time.Duration) (write bool,
 }
 
 // sameMessages compares what conditions say, given that their states are the same. What a canary's errors are when a
-// look finds nothing against them is a figure: it changes with every look.
+// look finds nothing against them is a figure, and so are the samples that a step waits for, as long as it takes: they
+// change with every look.
 func sameMessages(old, next *v1alpha1.WorkerPoolStatus) bool {
 	return slices.EqualFunc(old.Conditions, next.Conditions, func(a, b metav1.Condition) bool {
-		if looked(&a) && looked(&b) {
+		if (looked(&a) && looked(&b)) || a.Reason == string(rollout.InsufficientSamples) {
 			return a.Reason == b.Reason
 		}
 		return a.Message == b.Message

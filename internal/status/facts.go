@@ -150,6 +150,11 @@ func (in *Input) placed() []*v1alpha1.SlotRevision {
 	return []*v1alpha1.SlotRevision{&a.Stable, a.Canary}
 }
 
+// without returns the live pods in which a revision has no worker.
+func (in *Input) without(r *v1alpha1.SlotRevision) []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live && !p.Serves(r) && !p.Runs(r) })
+}
+
 // serving is the revision that gets the traffic that no canary gets.
 func (in *Input) serving() *v1alpha1.SlotRevision {
 	if c := in.Decision.Assignment.Canary; c != nil && in.Decision.Applied == rollout.Full {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
 // progress is what kstatus wants to know of a pool that isn't ready.
@@ -42,6 +43,9 @@ func summarise(in *Input) (finding, progress) {
 	}
 	if in.blocked() {
 		return readyAfterRollback(in), stuck
+	}
+	if s := in.Decision.State; s == rollout.AnalysisFailed || s == rollout.PodsTripped { // bad workers are what it is about
+		return standing(in)
 	}
 	switch f := synced; f.reason {
 	case ReasonConfigurationRefused, ReasonPodsUnreachable: // routers try again by themselves

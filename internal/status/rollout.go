@@ -40,11 +40,13 @@ func standing(in *Input) (finding, progress) {
 	case rollout.AnalysisFailed:
 		return no(reason, "%s; %s", at, paused(in).message), stuck
 	case rollout.PodsTripped:
-		return no(reason, "%s and isn't raised: %s", at, trips(in)), moving
+		return no(reason, "%s and isn't raised: %s. To try it there again, from zero: %s; to take it back everywhere: %s",
+			at, trips(in), command(in.Pool, v1alpha1.RetryAnnotation), command(in.Pool, v1alpha1.AbortAnnotation)), stuck
 	case rollout.MetricsUnavailable:
 		return no(reason, "%s and isn't raised: %s", at, metricsAvailable(in).message), moving
 	case rollout.InsufficientSamples:
-		return no(reason, "%s and isn't raised before the analysis can tell: %s", at, samples(in)), moving
+		return no(reason, "%s and isn't raised before the analysis can tell: %s. Not to wait: lower minSamples, or %s",
+			at, samples(in), command(in.Pool, v1alpha1.PromoteAnnotation)), moving
 	case rollout.StepInProgress:
 		return stepping(d), moving
 	default:
@@ -68,7 +70,7 @@ func trips(in *Input) string {
 		return "a pod took it off its traffic"
 	}
 	t := first(pods).Tripped
-	return fmt.Sprintf("%d of %d pods took it off their traffic by themselves (%s): %s: %s",
+	return fmt.Sprintf("%d of %d pods took it off their traffic (%s): %s: %s",
 		len(pods), len(in.live()), named(pods), t.Reason, cut(t.Message, maxMessage))
 }
 

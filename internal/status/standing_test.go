@@ -32,7 +32,7 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 		},
 		"TestO30 too few samples": {
 			rollout.InsufficientSamples, func(in *status.Input) { in.Looks.Last = few },
-			"False InsufficientSamples", "InProgress", []string{"v2 executed 40 requests and v1 800; each needs 100"},
+			"False InsufficientSamples", "InProgress", []string{"v2 executed 40 requests and v1 800; each needs 100", "minSamples", "pool.dspex.dev/promote="},
 		},
 		"TestO30 no look yet": {
 			rollout.InsufficientSamples, nil, "False InsufficientSamples", "InProgress", []string{"each side needs 100"},
@@ -47,7 +47,16 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 					p.Tripped = &rollout.Trip{Revision: "2222", Reason: "CrashLoop", Message: "3 crashes in 10 s"}
 				})
 			},
-			"False PodsTripped", "InProgress", []string{"1 of 2 pods", "(one)", "CrashLoop: 3 crashes in 10 s"},
+			"False PodsTripped", "Failed", []string{"1 of 2 pods", "(one)", "CrashLoop: 3 crashes in 10 s", "pool.dspex.dev/retry=", "pool.dspex.dev/abort="},
+		},
+		"TestO27 a pod tripped, and its workers crash on": {
+			rollout.PodsTripped, func(in *status.Input) {
+				in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) {
+					p.Tripped = &rollout.Trip{Revision: "2222", Reason: "CrashLoop", Message: "3 crashes in 10 s"}
+					p.Slots = map[string]rollout.Slot{"a": p.Slots["a"], "b": {Revision: "2222"}}
+				})
+			},
+			"False PodsTripped", "Failed", []string{"CrashLoop: 3 crashes in 10 s"},
 		},
 		"paused by the spec": {
 			rollout.Paused, func(in *status.Input) { in.Pool.Spec.Paused = true },
@@ -58,6 +67,15 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 				in.Decision.Hold = &v1alpha1.HoldStatus{By: v1alpha1.HeldByPolicy, Message: evidence}
 			},
 			"False AnalysisFailed", "Failed", []string{evidence, "pool.dspex.dev/abort="},
+		},
+		"the policy holds it, and its workers crash": {
+			rollout.AnalysisFailed, func(in *status.Input) {
+				in.Decision.Hold = &v1alpha1.HoldStatus{By: v1alpha1.HeldByPolicy, Message: evidence}
+				in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) {
+					p.Slots = map[string]rollout.Slot{"a": p.Slots["a"], "b": {Revision: "2222"}}
+				})
+			},
+			"False AnalysisFailed", "Failed", []string{evidence},
 		},
 		"a state that isn't known here": {
 			"Pondering", nil, "False CanaryProgressing", "InProgress", []string{"v2 (2222) is at 25 %"},
@@ -75,6 +93,29 @@ func TestReadyOfARolloutThatStands(t *testing.T) {
 			if got.Rollout.Step != 2 {
 				t.Errorf("rollout %+v", got.Rollout)
 			}
+		})
+	}
+}
+
+// TestO27_ThePodServesThoughTheCanaryCrashesAt100Percent: the stable takes it back, until it is no more.
+func TestO27_ThePodServesThoughTheCanaryCrashesAt100Percent(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stable rollout.Slot
+		want   string
+		says   string
+	}{
+		"the stable serves":          {rollout.Slot{Revision: "1111", Serving: 1}, "True CanaryServing", "v2 serves 1 of 2 pods, v1 the others"},
+		"the stable is away as well": {rollout.Slot{}, "False WorkersNotReady", "not in one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := status.Of(underWay(rollout.PodsTripped, func(in *status.Input) {
+				in.Decision.Applied, in.Decision.Desired = rollout.Full, rollout.Full
+				in.Pods[0] = edit(in.Pods[0], func(p *status.Pod) { p.Slots = map[string]rollout.Slot{"a": tc.stable, "b": {Revision: "2222"}} })
+			}))
+			if c := conditions(got)["Available"]; c != tc.want {
+				t.Errorf("Available %s, want %s", c, tc.want)
+			}
+			says(t, got, "Available", tc.says)
 		})
 	}
 }

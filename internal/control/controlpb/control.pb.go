@@ -1108,6 +1108,7 @@ type RevisionCounters struct {
 	Latency        *Histogram             `protobuf:"bytes,9,opt,name=latency,proto3" json:"latency,omitempty"`                                       // as the application sees it
 	Service        *Histogram             `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`                                      // inside the worker
 	UpstreamErrors uint64                 `protobuf:"varint,11,opt,name=upstream_errors,json=upstreamErrors,proto3" json:"upstream_errors,omitempty"` // that handlers blame on a service they call
+	Unmatched      *Ends                  `protobuf:"bytes,12,opt,name=unmatched,proto3" json:"unmatched,omitempty"`                                  // of all these, what Match keeps from the canary: there is nothing to compare it with
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1219,6 +1220,106 @@ func (x *RevisionCounters) GetUpstreamErrors() uint64 {
 	return 0
 }
 
+func (x *RevisionCounters) GetUnmatched() *Ends {
+	if x != nil {
+		return x.Unmatched
+	}
+	return nil
+}
+
+// Ends counts how requests ended, as RevisionCounters does.
+type Ends struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Requests       uint64                 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	Errors         uint64                 `protobuf:"varint,2,opt,name=errors,proto3" json:"errors,omitempty"`
+	Timeouts       uint64                 `protobuf:"varint,3,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	Infrastructure uint64                 `protobuf:"varint,4,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Shed           uint64                 `protobuf:"varint,5,opt,name=shed,proto3" json:"shed,omitempty"`
+	CallerErrors   uint64                 `protobuf:"varint,6,opt,name=caller_errors,json=callerErrors,proto3" json:"caller_errors,omitempty"`
+	UpstreamErrors uint64                 `protobuf:"varint,7,opt,name=upstream_errors,json=upstreamErrors,proto3" json:"upstream_errors,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Ends) Reset() {
+	*x = Ends{}
+	mi := &file_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ends) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ends) ProtoMessage() {}
+
+func (x *Ends) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ends.ProtoReflect.Descriptor instead.
+func (*Ends) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Ends) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Ends) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *Ends) GetTimeouts() uint64 {
+	if x != nil {
+		return x.Timeouts
+	}
+	return 0
+}
+
+func (x *Ends) GetInfrastructure() uint64 {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return 0
+}
+
+func (x *Ends) GetShed() uint64 {
+	if x != nil {
+		return x.Shed
+	}
+	return 0
+}
+
+func (x *Ends) GetCallerErrors() uint64 {
+	if x != nil {
+		return x.CallerErrors
+	}
+	return 0
+}
+
+func (x *Ends) GetUpstreamErrors() uint64 {
+	if x != nil {
+		return x.UpstreamErrors
+	}
+	return 0
+}
+
 // Histogram: sparse, internal/histogram's buckets.
 type Histogram struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1231,7 +1332,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1344,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1357,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Histogram) GetBuckets() []uint32 {
@@ -1305,7 +1406,7 @@ type SlotState struct {
 
 func (x *SlotState) Reset() {
 	*x = SlotState{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1418,7 @@ func (x *SlotState) String() string {
 func (*SlotState) ProtoMessage() {}
 
 func (x *SlotState) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1431,7 @@ func (x *SlotState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotState.ProtoReflect.Descriptor instead.
 func (*SlotState) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SlotState) GetName() string {
@@ -1464,7 +1565,7 @@ type BootFailure struct {
 
 func (x *BootFailure) Reset() {
 	*x = BootFailure{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1577,7 @@ func (x *BootFailure) String() string {
 func (*BootFailure) ProtoMessage() {}
 
 func (x *BootFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1590,7 @@ func (x *BootFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootFailure.ProtoReflect.Descriptor instead.
 func (*BootFailure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BootFailure) GetReason() string {
@@ -1605,7 +1706,7 @@ const file_control_proto_rawDesc = "" +
 	"\vreport_only\x18\x05 \x01(\bR\n" +
 	"reportOnly\x12\x1c\n" +
 	"\n" +
-	"at_unix_ms\x18\x06 \x01(\x04R\batUnixMs\"\x9a\x03\n" +
+	"at_unix_ms\x18\x06 \x01(\x04R\batUnixMs\"\xd5\x03\n" +
 	"\x10RevisionCounters\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -1618,7 +1719,16 @@ const file_control_proto_rawDesc = "" +
 	"\alatency\x18\t \x01(\v2 .workerpool.control.v1.HistogramR\alatency\x12:\n" +
 	"\aservice\x18\n" +
 	" \x01(\v2 .workerpool.control.v1.HistogramR\aservice\x12'\n" +
-	"\x0fupstream_errors\x18\v \x01(\x04R\x0eupstreamErrors\"T\n" +
+	"\x0fupstream_errors\x18\v \x01(\x04R\x0eupstreamErrors\x129\n" +
+	"\tunmatched\x18\f \x01(\v2\x1b.workerpool.control.v1.EndsR\tunmatched\"\xe0\x01\n" +
+	"\x04Ends\x12\x1a\n" +
+	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x02 \x01(\x04R\x06errors\x12\x1a\n" +
+	"\btimeouts\x18\x03 \x01(\x04R\btimeouts\x12&\n" +
+	"\x0einfrastructure\x18\x04 \x01(\x04R\x0einfrastructure\x12\x12\n" +
+	"\x04shed\x18\x05 \x01(\x04R\x04shed\x12#\n" +
+	"\rcaller_errors\x18\x06 \x01(\x04R\fcallerErrors\x12'\n" +
+	"\x0fupstream_errors\x18\a \x01(\x04R\x0eupstreamErrors\"T\n" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
@@ -1668,7 +1778,7 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_control_proto_goTypes = []any{
 	(Stickiness)(0),          // 0: workerpool.control.v1.Stickiness
 	(*AgentMessage)(nil),     // 1: workerpool.control.v1.AgentMessage
@@ -1686,9 +1796,10 @@ var file_control_proto_goTypes = []any{
 	(*Report)(nil),           // 13: workerpool.control.v1.Report
 	(*Trip)(nil),             // 14: workerpool.control.v1.Trip
 	(*RevisionCounters)(nil), // 15: workerpool.control.v1.RevisionCounters
-	(*Histogram)(nil),        // 16: workerpool.control.v1.Histogram
-	(*SlotState)(nil),        // 17: workerpool.control.v1.SlotState
-	(*BootFailure)(nil),      // 18: workerpool.control.v1.BootFailure
+	(*Ends)(nil),             // 16: workerpool.control.v1.Ends
+	(*Histogram)(nil),        // 17: workerpool.control.v1.Histogram
+	(*SlotState)(nil),        // 18: workerpool.control.v1.SlotState
+	(*BootFailure)(nil),      // 19: workerpool.control.v1.BootFailure
 }
 var file_control_proto_depIdxs = []int32{
 	3,  // 0: workerpool.control.v1.AgentMessage.hello:type_name -> workerpool.control.v1.Hello
@@ -1704,18 +1815,19 @@ var file_control_proto_depIdxs = []int32{
 	10, // 10: workerpool.control.v1.Slot.revision:type_name -> workerpool.control.v1.Revision
 	11, // 11: workerpool.control.v1.Revision.env:type_name -> workerpool.control.v1.EnvVar
 	15, // 12: workerpool.control.v1.Report.revisions:type_name -> workerpool.control.v1.RevisionCounters
-	17, // 13: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
+	18, // 13: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
 	14, // 14: workerpool.control.v1.Report.trip:type_name -> workerpool.control.v1.Trip
-	16, // 15: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
-	16, // 16: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
-	18, // 17: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
-	1,  // 18: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
-	2,  // 19: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
-	19, // [19:20] is the sub-list for method output_type
-	18, // [18:19] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	17, // 15: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
+	17, // 16: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
+	16, // 17: workerpool.control.v1.RevisionCounters.unmatched:type_name -> workerpool.control.v1.Ends
+	19, // 18: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
+	1,  // 19: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
+	2,  // 20: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
+	20, // [20:21] is the sub-list for method output_type
+	19, // [19:20] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1735,7 +1847,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

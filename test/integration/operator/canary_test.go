@@ -235,6 +235,27 @@ func TestO26_O35_O36_O37_O38_O39_ABadCanary(t *testing.T) {
 	}
 }
 
+// TestO26_ACanaryIsGuardedThoughAPodRefusesIt: the others send it requests, and what it does with these counts.
+func TestO26_ACanaryIsGuardedThoughAPodRefusesIt(t *testing.T) {
+	startOperator(t)
+	w := newWorld(t)
+	scripts := w.served(w.pool("main", func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = v1alpha1.PoolV1 }), 2)
+	w.awaitReady("main", "Promoted")
+	w.traffic(scripts)
+	failing(scripts, 0.3)
+	for _, s := range scripts {
+		s.set(func(s *script) { s.starting = true })
+	}
+	w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion, s.Canary = v1alpha1.PoolV2, slowStep(25) })
+	w.awaitReady("main", "WaitingForWorkers")
+	scripts[1].set(func(s *script) { s.starting, s.withheld = false, true })
+	scripts[0].set(func(s *script) { s.starting = false })
+	back := w.awaitReady("main", "RolledBack")
+	if last := back.Status.LastRollback; last.Reason != "ErrorRateExceeded" || slices.Max(scripts[1].weights()) != 0 {
+		t.Errorf("last rollback %+v, weights of the pod that refuses %v", last, scripts[1].weights())
+	}
+}
+
 // showRollback compares a pool that was rolled back with what people are to find.
 func (w *world) showRollback(pool *v1alpha1.WorkerPool) {
 	w.t.Helper()

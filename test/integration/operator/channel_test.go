@@ -144,7 +144,8 @@ func TestO44_O22_AChangeOfLeader(t *testing.T) {
 	w := newWorld(t)
 	pool := w.pool("main", func(s *v1alpha1.WorkerPoolSpec) { s.Canary = weight("10") })
 	scripts := w.served(pool, 2)
-	before := w.awaitReady("main", "CanaryPinned")
+	w.awaitReady("main", "CanaryPinned")
+	before := w.awaitIdleLook("main")
 	old := scripts[0].inForce()
 	w.anotherLeader(first, scripts)
 	time.Sleep(time.Second) // for anything that would move by mistake

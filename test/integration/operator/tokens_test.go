@@ -123,18 +123,25 @@ func TestO5_O30_APinnedCanaryWithoutTrafficIsNotWritten(t *testing.T) {
 	startOperator(t)
 	w := newWorld(t)
 	w.served(w.pool("main", func(s *v1alpha1.WorkerPoolSpec) { s.Canary = weight("10") }), 2)
-	var before *v1alpha1.WorkerPool
-	w.await("a look", func() error {
-		before = w.get("main")
-		if c := condition(before, v1alpha1.ConditionErrorsHealthy); c.Status != metav1.ConditionUnknown || c.Reason != "NoComparison" {
-			return fmt.Errorf("%s %s: %s", c.Status, c.Reason, c.Message)
-		}
-		return nil
-	})
+	before := w.awaitIdleLook("main")
 	time.Sleep(7 * time.Second) // three looks, and longer than messages wait
 	if after := w.get("main"); after.ResourceVersion != before.ResourceVersion {
 		t.Errorf("written while nothing happens:\n%s", cmp.Diff(before.Status, after.Status))
 	}
+}
+
+// awaitIdleLook waits for a look at a canary without traffic, after which there is nothing new to say, and returns the pool.
+func (w *world) awaitIdleLook(name string) *v1alpha1.WorkerPool {
+	w.t.Helper()
+	var pool *v1alpha1.WorkerPool
+	w.await("a look", func() error {
+		pool = w.get(name)
+		if c := condition(pool, v1alpha1.ConditionErrorsHealthy); c.Status != metav1.ConditionUnknown || c.Reason != "NoComparison" {
+			return fmt.Errorf("%s %s: %s", c.Status, c.Reason, c.Message)
+		}
+		return nil
+	})
+	return pool
 }
 
 // TestO10_O79_WhatIsAskedForIsToldOrRefused: the routers get match and stickiness; an approval, which isn't supported

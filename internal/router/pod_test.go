@@ -94,8 +94,8 @@ func TestP14_SleepsRunInParallelThroughTheRouter(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				for range 5 {
-					if a := p.post("sleep", `{"ms": 40}`, "Workerpool-Version", version); a.code != 200 {
+				for range 3 {
+					if a := p.post("sleep", `{"ms": 100}`, "Workerpool-Version", version); a.code != 200 {
 						t.Errorf("%s: %d %s", version, a.code, a.body)
 					}
 				}
@@ -104,8 +104,9 @@ func TestP14_SleepsRunInParallelThroughTheRouter(t *testing.T) {
 		wg.Wait()
 		took[version] = time.Since(start)
 	}
-	if took["v1"] < 800*time.Millisecond || took["v1"] < took["v2"]*3/2 {
-		t.Errorf("20 sleeps of 40ms: %v; V1 must take 800ms, and V2's two workers about half", took)
+	// Half, but for what a busy machine takes; a V2 that serialises takes as long as V1.
+	if took["v1"] < 1200*time.Millisecond || took["v1"] < took["v2"]*5/4 {
+		t.Errorf("12 sleeps of 100ms: %v; V1 must take 1.2s, and V2's two workers about half", took)
 	}
 }
 

@@ -93,7 +93,7 @@ func measure(ctx context.Context, args []string) error {
 		}
 	}
 	machine.Took = time.Since(start)
-	return publish(s, machine, table.Rows(r.results, len(r.cores)), r.results, r.absent)
+	return publish(os.Stdout, s, machine, table.Rows(r.results, len(r.cores)), r.results, r.absent)
 }
 
 // bench is one run.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dspex/workerpool-operator/hack/bench-pool/contestant"
 	"github.com/dspex/workerpool-operator/hack/bench-pool/table"
 )
 
@@ -46,7 +47,7 @@ func (b *bench) phase(ctx context.Context, phase table.Phase) error {
 // turns are the rounds of one workload. Each round begins with another contestant, so that none always follows the
 // same one.
 func (b *bench) turns(ctx context.Context, names []string, up map[string]*process, w table.Workload) error {
-	for round := range b.rounds {
+	for round := range b.turnsOf(w) {
 		fmt.Print(".")
 		for i := range names {
 			name := names[(i+round)%len(names)]
@@ -69,6 +70,14 @@ func (b *bench) turns(ctx context.Context, names []string, up map[string]*proces
 		}
 	}
 	return nil
+}
+
+// turnsOf is fewer for payloads of which a few calls take all the time of a turn, and more.
+func (b *bench) turnsOf(w table.Workload) int {
+	if contestant.Sizes[w.Size] >= 1<<20 {
+		return min(b.rounds, 3)
+	}
+	return b.rounds
 }
 
 // turn is how long one lasts. Calls that take long need more time for the same number of them.

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspex/workerpool-operator/hack/bench-pool/contestant"
 	"github.com/dspex/workerpool-operator/hack/bench-pool/table"
 )
@@ -24,6 +26,7 @@ type process struct {
 	command *exec.Cmd
 	orders  io.WriteCloser
 	answers chan contestant.Answer // closed at the end of its output
+	ended   chan struct{}          // closed when nothing is left of it
 	log     string
 }
 
@@ -32,7 +35,7 @@ const patience = 90 * time.Second
 
 // begin starts a contestant and waits until it is ready.
 func (b *bench) begin(ctx context.Context, name string, workers int, pinned bool) (*process, error) {
-	p := &process{name: name, answers: make(chan contestant.Answer), log: filepath.Join(b.out, "logs", name+".log")}
+	p := &process{name: name, answers: make(chan contestant.Answer), ended: make(chan struct{}), log: filepath.Join(b.out, "logs", name+".log")}
 	scratch, err := os.MkdirTemp(b.scratch, name+"-")
 	if err != nil {
 		return nil, err
@@ -51,22 +54,33 @@ func (b *bench) begin(ctx context.Context, name string, workers int, pinned bool
 	p.command.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", "RAY_TMPDIR="+b.scratch)
 	p.command.Stderr = log
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if p.orders, err = p.command.StdinPipe(); err != nil {
+	if err := p.start(); err != nil {
 		return nil, err
 	}
-	output, err := p.command.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.command.Start(); err != nil {
-		return nil, err
-	}
-	go p.read(output)
 	if _, err := p.answer(ctx, patience); err != nil {
 		p.end()
 		return nil, fmt.Errorf("it didn't start: %w", err)
 	}
 	return p, nil
+}
+
+func (p *process) start() (err error) {
+	if p.orders, err = p.command.StdinPipe(); err != nil {
+		return err
+	}
+	output, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	p.command.Stdout = theirs
+	if err := p.command.Start(); err != nil {
+		_ = output.Close()
+		return err
+	}
+	go p.read(output)
+	go p.reap()
+	return nil
 }
 
 func (b *bench) argv(name string, workers int, scratch string) []string {
@@ -82,8 +96,9 @@ func (b *bench) argv(name string, workers int, scratch string) []string {
 }
 
 // read hands on the answers; at their end, or at one that is none, it closes the channel.
-func (p *process) read(output io.Reader) {
+func (p *process) read(output io.ReadCloser) {
 	defer close(p.answers)
+	defer output.Close()
 	for lines := bufio.NewScanner(output); lines.Scan(); {
 		var a contestant.Answer
 		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
@@ -124,13 +139,23 @@ func (p *process) answer(ctx context.Context, limit time.Duration) (table.Figure
 	}
 }
 
-// end closes the contestant's input, gives it a moment, and leaves nothing of its group.
+// reap takes the process when it has ended, and before that whatever is left of its group: workers of a pool that died
+// hold its output open, and nobody would notice.
+func (p *process) reap() {
+	defer close(p.ended)
+	pid := p.command.Process.Pid
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR { //nolint:errorlint // an errno
+	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	_ = p.command.Wait()
+}
+
+// end closes the contestant's input and gives it a moment to end.
 func (p *process) end() {
 	_ = p.orders.Close()
-	kill := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL) })
+	kill := time.AfterFunc(10*time.Second, func() { _ = p.command.Process.Kill() })
 	defer kill.Stop()
-	for range p.answers { //nolint:revive // until its output ends
+	for range p.answers { //nolint:revive // what it still says is of no interest
 	}
-	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL)
-	_ = p.command.Wait()
+	<-p.ended
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -11,9 +12,9 @@ import (
 )
 
 // publish prints the section, writes it into the document, and adds the rows to the file of JSON lines.
-func publish(s settings, m machine, rows []table.Row, results table.Results, absent table.Absent) error {
+func publish(screen io.Writer, s settings, m machine, rows []table.Row, results table.Results, absent table.Absent) error {
 	section := preface(s, m) + table.Markdown(rows, results, absent)
-	fmt.Printf("\n%s\n", section)
+	fmt.Fprintf(screen, "\n%s\n", section)
 	if s.json != "" {
 		if err := addLines(s.json, rows); err != nil {
 			return err
@@ -45,8 +46,8 @@ func preface(s settings, m machine) string {
 `+"`make bench-pool`"+` writes this section; `+"`go run ./hack/bench-pool -h`"+` lists what can be changed. Every contestant has the
 same handlers, payloads (JSON; opaque rows: bytes) and number of worker processes, and its callers as its users have
 them: goroutines for the pool and, over a unix socket, for the web servers; threads of one Python program for Python's
-pools. %d rounds of %s for each figure (%s with handlers that wait or compute), by turns; figures are medians, × the
-median of the ratios within a round. Absolute figures differ between machines and moments, ratios much less. RoadRunner
+pools. %d rounds (at most 3 with 4 MB) of %s for each figure (%s with handlers that wait or compute), by turns; figures
+are medians, × the median of the ratios within a round. Absolute figures differ between machines and moments, ratios much less. RoadRunner
 and NimblePool are measured outside the project. V1 serves one request at a time by design.
 
 `, m, s.rounds, s.length, 5*s.length)

@@ -63,7 +63,10 @@ test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
 	$(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -parallel 4 -tags e2e ./test/e2e/...
 
 ##@ More
-.PHONY: behaviours generate deploy undeploy cluster-down prerequisites
+.PHONY: bench-pool behaviours generate deploy undeploy cluster-down prerequisites
+bench-pool: prerequisites ## The pool against Python's pools, web servers, loky and Ray; writes docs/benchmarks.md
+	@go run ./hack/bench-pool $(BENCH_ARGS)
+
 behaviours: ## Which numbered behaviours have a passing test, from the last run's output
 	@go run ./hack/behaviours $(OUT)
 

@@ -80,7 +80,7 @@ func measure(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(r.scratch)
+	defer func() { _ = os.RemoveAll(r.scratch) }()
 	machine := describe(r.cores)
 	start := time.Now()
 	if err := r.install(ctx); err != nil {

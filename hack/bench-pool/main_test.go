@@ -38,7 +38,7 @@ func testBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(b.scratch) })
+	t.Cleanup(func() { _ = os.RemoveAll(b.scratch) })
 	if err := os.MkdirAll(filepath.Join(b.venv, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ func (p *process) answer(ctx context.Context, limit time.Duration) (table.Figure
 func (p *process) reap() {
 	defer close(p.ended)
 	pid := p.command.Process.Pid
-	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR { //nolint:errorlint // an errno
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	_ = p.command.Wait()
@@ -155,7 +155,7 @@ func (p *process) end() {
 	_ = p.orders.Close()
 	kill := time.AfterFunc(10*time.Second, func() { _ = p.command.Process.Kill() })
 	defer kill.Stop()
-	for range p.answers { //nolint:revive // what it still says is of no interest
+	for range p.answers { // what it still says is of no interest
 	}
 	<-p.ended
 }

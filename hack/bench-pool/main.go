@@ -59,7 +59,7 @@ type settings struct {
 func parse(args []string) (s settings, err error) {
 	flags := flag.NewFlagSet("bench-pool", flag.ContinueOnError)
 	flags.IntVar(&s.rounds, "rounds", 7, "how often each contestant has its turn; an odd number has a middle")
-	flags.DurationVar(&s.length, "length", 200*time.Millisecond, "of a turn; what waits or computes gets five times as much")
+	flags.DurationVar(&s.length, "length", 150*time.Millisecond, "of a turn; handlers that wait or compute get four times as much")
 	flags.StringVar(&s.only, "only", "", "names of contestants, comma-separated: all others stay away")
 	flags.StringVar(&s.out, "out", "out/bench-pool", "where the peers are installed and logs are written")
 	flags.StringVar(&s.doc, "doc", "docs/benchmarks.md", `document whose section on pools is rewritten; "" for none`)

@@ -85,7 +85,7 @@ func (b *bench) turn(w table.Workload) time.Duration {
 	if w.Command == "echo" {
 		return b.length
 	}
-	return 5 * b.length
+	return 4 * b.length
 }
 
 func (b *bench) drop(name string, why error) {

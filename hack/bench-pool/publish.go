@@ -50,7 +50,7 @@ pools. %d rounds (at most 3 with 4 MB) of %s for each figure (%s with handlers t
 are medians, × the median of the ratios within a round. Absolute figures differ between machines and moments, ratios much less. RoadRunner
 and NimblePool are measured outside the project. V1 serves one request at a time by design.
 
-`, m, s.rounds, s.length, 5*s.length)
+`, m, s.rounds, s.length, 4*s.length)
 }
 
 // What stands between these lines in the document is the run's to write; all else is left as it is.

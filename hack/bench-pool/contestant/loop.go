@@ -31,6 +31,7 @@ func closedLoop(ctx context.Context, callers int, length time.Duration, call Cal
 // callTimes are those of one caller.
 type callTimes struct {
 	total, wait []time.Duration
+	elapsed     time.Duration // from the turn's begin to the end of its last call
 	err         error
 }
 
@@ -38,18 +39,17 @@ func loop(ctx context.Context, callers, atLeast int, length time.Duration, call 
 	times := make([]callTimes, callers)
 	var all sync.WaitGroup
 	start := time.Now()
-	until := start.Add(length)
 	for i := range callers {
-		all.Go(func() { times[i] = callUntil(ctx, until, atLeast, i, call) })
+		all.Go(func() { times[i] = callUntil(ctx, start, start.Add(length), atLeast, i, call) })
 	}
 	all.Wait()
-	return figures(times, time.Since(start))
+	return figures(times)
 }
 
-func callUntil(ctx context.Context, until time.Time, atLeast, caller int, call Caller) (t callTimes) {
+func callUntil(ctx context.Context, start, until time.Time, atLeast, caller int, call Caller) (t callTimes) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for begin := time.Now(); begin.Before(until) || len(t.total) < atLeast; {
+	for begin := start; begin.Before(until) || len(t.total) < atLeast; {
 		wait, err := call(ctx, caller)
 		end := time.Now()
 		if err != nil {
@@ -57,24 +57,25 @@ func callUntil(ctx context.Context, until time.Time, atLeast, caller int, call C
 			return t
 		}
 		t.total, t.wait = append(t.total, end.Sub(begin)), append(t.wait, wait)
+		t.elapsed = end.Sub(start)
 		begin = end
 	}
 	return t
 }
 
-func figures(times []callTimes, elapsed time.Duration) (table.Figures, error) {
+func figures(times []callTimes) (f table.Figures, err error) {
 	var total, wait []time.Duration
 	for _, t := range times {
 		if t.err != nil {
 			return table.Figures{}, t.err
 		}
 		total, wait = append(total, t.total...), append(wait, t.wait...)
+		f.Rate += float64(len(t.total)) / t.elapsed.Seconds()
 	}
 	slices.Sort(total)
 	slices.Sort(wait)
-	return table.Figures{
-		Count: len(total), Elapsed: elapsed, P50: quantile(total, 0.50), P99: quantile(total, 0.99), WaitP99: quantile(wait, 0.99),
-	}, nil
+	f.Count, f.P50, f.P99, f.WaitP99 = len(total), quantile(total, 0.50), quantile(total, 0.99), quantile(wait, 0.99)
+	return f, nil
 }
 
 // quantile is the smallest of the sorted values that at least the share q of all doesn't exceed; 0 of none.

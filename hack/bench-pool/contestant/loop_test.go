@@ -33,8 +33,17 @@ func TestClosedLoop(t *testing.T) {
 	if figures.P50 < 2*time.Millisecond || figures.P99 < figures.P50 || figures.WaitP99 != time.Millisecond {
 		t.Errorf("p50 %s, p99 %s, wait %s of calls that take 2 ms and wait 1 ms", figures.P50, figures.P99, figures.WaitP99)
 	}
-	if busy := time.Duration(figures.Count) * 2 * time.Millisecond; figures.Elapsed < busy/callers {
-		t.Errorf("%d calls took %s, less than their callers can have", figures.Count, figures.Elapsed)
+	if most := callers / 0.002; figures.Rate <= 0 || figures.Rate > most {
+		t.Errorf("%.0f calls a second of callers who can have %.0f", figures.Rate, most)
+	}
+}
+
+// TestRate: callers that stop at different times; the rate is the sum of their own.
+func TestRate(t *testing.T) {
+	calls := func(n int) []time.Duration { return make([]time.Duration, n) }
+	f, err := figures([]callTimes{{total: calls(10), elapsed: time.Second}, {total: calls(10), elapsed: 2 * time.Second}})
+	if err != nil || f.Count != 20 || f.Rate != 15 {
+		t.Errorf("%+v, %v; want 20 calls, 15 a second", f, err)
 	}
 }
 
@@ -44,8 +53,8 @@ func TestClosedLoopOfSlowCalls(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		return 0, nil
 	})
-	if err != nil || figures.Count != 2*fewest || figures.Elapsed < fewest*5*time.Millisecond {
-		t.Errorf("%+v, %v; want %d calls in at least %s", figures, err, 2*fewest, fewest*5*time.Millisecond)
+	if err != nil || figures.Count != 2*fewest || figures.Rate > 2/0.005 {
+		t.Errorf("%+v, %v; want %d calls, at most 400 a second", figures, err, 2*fewest)
 	}
 }
 

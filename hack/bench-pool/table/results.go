@@ -10,8 +10,10 @@ import (
 
 // Figures are what one round of calls has shown. Durations are nanoseconds in JSON.
 type Figures struct {
-	Count   int           `json:"count"`
-	Elapsed time.Duration `json:"elapsed"` // from the first call's begin to the last one's end
+	Count int `json:"count"`
+	// Rate is calls a second: each caller's own, added up. At the end of a turn callers stop one by one, and what they
+	// leave idle belongs to no rate.
+	Rate    float64       `json:"rate"`
 	P50     time.Duration `json:"p50"`
 	P99     time.Duration `json:"p99"`
 	WaitP99 time.Duration `json:"waitP99,omitempty"` // for a worker; 0 where the contestant doesn't know
@@ -41,15 +43,9 @@ type Results map[Key][]Figures
 // metric is what of a round is compared.
 type metric func(Figures) float64
 
-func median50(f Figures) float64 { return microseconds(f.P50) }
-func waitP99(f Figures) float64  { return microseconds(f.WaitP99) / 1000 } // ms
-
-func perSecond(f Figures) float64 {
-	if f.Elapsed <= 0 {
-		return 0
-	}
-	return float64(f.Count) / f.Elapsed.Seconds()
-}
+func median50(f Figures) float64  { return microseconds(f.P50) }
+func perSecond(f Figures) float64 { return f.Rate }
+func waitP99(f Figures) float64   { return microseconds(f.WaitP99) / 1000 } // ms
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 

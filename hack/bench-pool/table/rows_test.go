@@ -156,7 +156,7 @@ func TestPhases(t *testing.T) {
 					t.Errorf("contestant %q has no title", name)
 				}
 				if Takes(name, w) {
-					taken[Key{name, w}] = []Figures{{Count: 1, Elapsed: 1, P50: 1, P99: 1, WaitP99: 1}}
+					taken[Key{name, w}] = []Figures{{Count: 1, Rate: 1, P50: 1, P99: 1, WaitP99: 1}}
 				}
 			}
 		}

@@ -3,6 +3,12 @@ package contestant
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,7 +17,7 @@ import (
 func TestClosedLoop(t *testing.T) {
 	const callers = 3
 	var inside, peak, calls atomic.Int64
-	figures, err := closedLoop(t.Context(), callers, 30*time.Millisecond, func(ctx context.Context, _ int) (time.Duration, error) {
+	figures, err := closedLoop(t.Context(), callers, callers, 30*time.Millisecond, func(ctx context.Context, _ int) (time.Duration, error) {
 		if ctx.Done() == nil {
 			t.Error("a call's context can't be cancelled")
 		}
@@ -38,18 +44,60 @@ func TestClosedLoop(t *testing.T) {
 	}
 }
 
-// TestRate: callers that stop at different times; the rate is the sum of their own.
+// beat is the ends of calls of so many workers that each take 10 ms and began at the same time.
+func beat(workers, calls int) (ends []time.Duration) {
+	for i := range calls {
+		ends = append(ends, time.Duration(i/workers+1)*10*time.Millisecond)
+	}
+	return ends
+}
+
+// rates are what rate has to be; peers.py has to agree.
+var rates = map[string]struct {
+	ends             []time.Duration
+	callers, workers int
+	stopped          time.Duration
+	want             float64
+}{
+	"a worker":                      {beat(1, 60), 8, 1, 520 * time.Millisecond, 100},
+	"workers in step":               {beat(4, 240), 8, 4, 595 * time.Millisecond, 400},
+	"cut in the middle of a beat":   {beat(4, 238), 8, 4, 600 * time.Millisecond, 400},
+	"the last callers have no peer": {append(beat(4, 40), 500*time.Millisecond), 8, 4, 100 * time.Millisecond, 400},
+	"one caller":                    {beat(1, 10), 1, 4, 100 * time.Millisecond, 100},
+	"too few":                       {beat(4, 8), 8, 4, 20 * time.Millisecond, 400},
+}
+
 func TestRate(t *testing.T) {
-	calls := func(n int) []time.Duration { return make([]time.Duration, n) }
-	f, err := figures([]callTimes{{total: calls(10), elapsed: time.Second}, {total: calls(10), elapsed: 2 * time.Second}})
-	if err != nil || f.Count != 20 || f.Rate != 15 {
-		t.Errorf("%+v, %v; want 20 calls, 15 a second", f, err)
+	for name, tc := range rates {
+		t.Run(name, func(t *testing.T) {
+			if got := rate(tc.ends, tc.callers, tc.workers, tc.stopped); math.Abs(got-tc.want) > 1e-6 {
+				t.Errorf("%v calls a second, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestRateOfPeers(t *testing.T) {
+	for name, tc := range rates {
+		t.Run(name, func(t *testing.T) {
+			ends := strings.ReplaceAll(fmt.Sprintf("%d", tc.ends), " ", ",")
+			code := fmt.Sprintf("import peers; print(peers.rate(%s, %d, %d, %d))", ends, tc.callers, tc.workers, tc.stopped)
+			python := exec.Command("python3", "-B", "-c", code)
+			python.Dir = filepath.Join("..", "python")
+			out, err := python.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64); err != nil || math.Abs(got-tc.want) > 1e-6 {
+				t.Errorf("%s calls a second, %v; want %v", out, err, tc.want)
+			}
+		})
 	}
 }
 
 // TestClosedLoopOfSlowCalls: a turn that is shorter than a call has some all the same, and counts their whole time.
 func TestClosedLoopOfSlowCalls(t *testing.T) {
-	figures, err := loop(t.Context(), 2, fewest, time.Millisecond, func(context.Context, int) (time.Duration, error) {
+	figures, err := loop(t.Context(), 2, 2, fewest, time.Millisecond, func(context.Context, int) (time.Duration, error) {
 		time.Sleep(5 * time.Millisecond)
 		return 0, nil
 	})
@@ -60,7 +108,7 @@ func TestClosedLoopOfSlowCalls(t *testing.T) {
 
 func TestClosedLoopFails(t *testing.T) {
 	broken := errors.New("broken")
-	_, err := closedLoop(t.Context(), 4, time.Millisecond, func(_ context.Context, caller int) (time.Duration, error) {
+	_, err := closedLoop(t.Context(), 4, 2, time.Millisecond, func(_ context.Context, caller int) (time.Duration, error) {
 		if caller == 2 {
 			return 0, broken
 		}

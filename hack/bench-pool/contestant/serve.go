@@ -71,28 +71,28 @@ func Serve(ctx context.Context, name string, s Setup, orders io.Reader, answers 
 		return err
 	}
 	for lines := bufio.NewScanner(orders); lines.Scan(); {
-		if err := encoder.Encode(answer(ctx, r, s.Payloads, lines.Bytes())); err != nil {
+		if err := encoder.Encode(answer(ctx, r, s, lines.Bytes())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func answer(ctx context.Context, r rig, payloads string, line []byte) Answer {
+func answer(ctx context.Context, r rig, s Setup, line []byte) Answer {
 	var o Order
 	err := json.Unmarshal(line, &o)
 	if err != nil {
 		return Answer{Error: err.Error()}
 	}
-	figures, err := round(ctx, r, payloads, o)
+	figures, err := round(ctx, r, s, o)
 	if err != nil {
 		return Answer{Error: err.Error()}
 	}
 	return Answer{Figures: figures}
 }
 
-func round(ctx context.Context, r rig, payloads string, o Order) (table.Figures, error) {
-	p, err := readPayload(payloads, o.Size)
+func round(ctx context.Context, r rig, s Setup, o Order) (table.Figures, error) {
+	p, err := readPayload(s.Payloads, o.Size)
 	if err != nil {
 		return table.Figures{}, err
 	}
@@ -100,5 +100,5 @@ func round(ctx context.Context, r rig, payloads string, o Order) (table.Figures,
 	if err != nil {
 		return table.Figures{}, err
 	}
-	return closedLoop(ctx, o.Callers, o.Length, call)
+	return closedLoop(ctx, o.Callers, s.Workers, o.Length, call)
 }

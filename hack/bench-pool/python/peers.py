@@ -5,6 +5,7 @@ usage: peers.py NAME WORKERS PAYLOADS
 Speaks the protocol of package contestant: one answer when it is ready, then one for each order, a line of JSON each.
 """
 
+import bisect
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 
 from bench_handlers import BY_NAME
 
@@ -138,44 +140,53 @@ class Ray:
 PEERS = {"executor": Executor, "loky": Loky, "mp-apply": ApplyAsync, "mp-map": Map, "mp-pipe": Pipes, "ray": Ray}
 
 
-def call_until(start, until, at_least, call, times):
+def call_until(start, until, at_least, call, times, ends):
     begin = start
     while begin < until or len(times) < at_least:
         call()
         end = time.perf_counter_ns()
         times.append(end - begin)
+        ends.append(end - start)
         begin = end
-    return begin - start
 
 
-def loop(callers, at_least, length, call):
-    """As loop in contestant/loop.go: returns the calls' times, in order, and the sum of the callers' own rates."""
-    times = [[] for _ in range(callers)]
-    rates = []
+def loop(callers, workers, at_least, length, call):
+    """As loop in contestant/loop.go: returns the calls' times, in order, and calls a second."""
+    times, ends = [[] for _ in range(callers)], [[] for _ in range(callers)]
     failed = []
 
     def caller(own):
         try:
-            elapsed = call_until(start, start + length, at_least, call, own)
-            rates.append(len(own) / elapsed * 1e9)
+            call_until(start, start + length, at_least, call, times[own], ends[own])
         except BaseException as error:  # noqa: BLE001 - the round fails with the first
             failed.append(error)
 
     start = time.perf_counter_ns()
     if callers == 1:
-        caller(times[0])
+        caller(0)
     else:
-        threads = [threading.Thread(target=caller, args=(own,)) for own in times]
+        threads = [threading.Thread(target=caller, args=(own,)) for own in range(callers)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     if failed:
         raise failed[0]
-    return sorted(t for own in times for t in own), sum(rates)
+    stopped = min(own[-1] for own in ends)
+    return sorted(chain(*times)), rate(sorted(chain(*ends)), callers, workers, stopped)
 
 
-def run(pool, name, payloads, order):
+def rate(ends, callers, workers, stopped):
+    """As rate in contestant/loop.go."""
+    beats = (bisect.bisect_right(ends, stopped) - callers) // workers
+    if beats > 0:
+        begin, end = ends[callers - 1], ends[callers - 1 + beats * workers]
+        if end > begin:
+            return beats * workers / (end - begin) * 1e9
+    return len(ends) / ends[-1] * 1e9
+
+
+def run(pool, workers, payloads, order):
     with open(os.path.join(payloads, order["size"].replace(" ", "") + ".json"), "rb") as f:
         value = json.load(f)["value"]
     function = BY_NAME[order["command"]]
@@ -187,12 +198,12 @@ def run(pool, name, payloads, order):
 
     batched = isinstance(pool, Map)
     callers = 1 if batched else order["callers"]
-    loop(callers, 1, order["length"] // 10, call)
-    times, rate = loop(callers, FEWEST, order["length"], call)
+    loop(callers, workers, 1, order["length"] // 10, call)
+    times, per_second = loop(callers, workers, FEWEST, order["length"], call)
     per_call = BATCH if batched else 1
     return {
         "count": len(times) * per_call,
-        "rate": rate * per_call,
+        "rate": per_second * per_call,
         "p50": quantile(times, 0.5),
         "p99": quantile(times, 0.99),
     }
@@ -221,7 +232,7 @@ def main(name, workers, payloads):
     answer()
     for line in sys.stdin:
         try:
-            figures = run(pool, name, payloads, json.loads(line))
+            figures = run(pool, int(workers), payloads, json.loads(line))
         except Exception as error:  # noqa: BLE001 - told, and the next order is served
             answer(error=f"{type(error).__name__}: {error}")
         else:

@@ -11,8 +11,7 @@ import (
 // Figures are what one round of calls has shown. Durations are nanoseconds in JSON.
 type Figures struct {
 	Count int `json:"count"`
-	// Rate is calls a second: each caller's own, added up. At the end of a turn callers stop one by one, and what they
-	// leave idle belongs to no rate.
+	// Rate is calls a second while all callers call.
 	Rate    float64       `json:"rate"`
 	P50     time.Duration `json:"p50"`
 	P99     time.Duration `json:"p99"`

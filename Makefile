@@ -63,10 +63,7 @@ test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
 	$(GOTESTSUM) --format testname --jsonfile $(OUT)/e2e.json -- -timeout 40m -count 1 -parallel 4 -tags e2e ./test/e2e/...
 
 ##@ More
-.PHONY: bench-pool behaviours generate deploy undeploy cluster-down prerequisites
-bench-pool: prerequisites ## The pool against Python's pools, web servers, loky and Ray; writes docs/benchmarks.md
-	@go run ./hack/bench-pool $(BENCH_ARGS)
-
+.PHONY: behaviours generate deploy undeploy cluster-down prerequisites
 behaviours: ## Which numbered behaviours have a passing test, from the last run's output
 	@go run ./hack/behaviours $(OUT)
 
@@ -75,6 +72,10 @@ generate: ## Write the generated code, CRD and RBAC
 	@$(GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	@$(GEN) rbac:roleName=workerpool-operator paths=./controllers/... output:rbac:dir=config/rbac
 	@$(BUF) generate
+
+.PHONY: bench-pool
+bench-pool: prerequisites ## The pool against Python's pools, web servers, loky and Ray; writes docs/benchmarks.md
+	@go run ./hack/bench-pool $(BENCH_ARGS)
 
 deploy: ## Apply the operator to the current kubectl context (KUBECONFIG)
 	@kubectl apply --server-side --force-conflicts -k config/default

@@ -46,7 +46,7 @@ func MillionRequests(t *testing.T, factory Factory) {
 		Size: 4, QueueLimit: 100, Checkout: longPatience, Operation: longPatience, Drain: longPatience,
 	}, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), longPatience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), longPatience)
 		defer cancel()
 		if err := p.Close(ctx); err != nil {
 			t.Errorf("Close: %v", err)

@@ -93,6 +93,10 @@ generate: ## Write the generated code, CRD and RBAC
 	@$(GEN) rbac:roleName=workerpool-operator paths=./controllers/... output:rbac:dir=config/rbac
 	@$(BUF) generate
 
+.PHONY: bench-pool
+bench-pool: prerequisites ## The pool against Python's pools, web servers, loky and Ray; writes docs/benchmarks.md
+	@go run ./hack/bench-pool $(BENCH_ARGS)
+
 deploy: ## Apply the operator to the current kubectl context (KUBECONFIG)
 	@kubectl apply --server-side --force-conflicts -k config/default
 

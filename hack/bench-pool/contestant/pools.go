@@ -1,0 +1,120 @@
+package contestant
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/checkout"
+	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/serial"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+)
+
+// patience with anything that takes a moment when all is well.
+const patience = time.Minute
+
+// pooled is V1 or V2 with worker processes of python/poolworker.
+type pooled struct {
+	pool.Pool
+	host   *worker.Host
+	opaque bool
+}
+
+func startV1(ctx context.Context, s Setup) (rig, error) {
+	return startPool(ctx, s, "bench_handlers", func(l crew.Launch, limits pool.Limits) pool.Pool {
+		return serial.New(ctx, "bench", l, limits, slog.Default())
+	})
+}
+
+func startV2(ctx context.Context, s Setup) (rig, error) {
+	return startCheckout(ctx, s, "bench_handlers")
+}
+
+// startOpaqueV2 is V2 with workers that hand the bytes of a request to the handler and its bytes back: what the pool
+// itself costs, without any codec.
+func startOpaqueV2(ctx context.Context, s Setup) (rig, error) {
+	return startCheckout(ctx, s, "bench_opaque")
+}
+
+func startCheckout(ctx context.Context, s Setup, module string) (rig, error) {
+	return startPool(ctx, s, module, func(l crew.Launch, limits pool.Limits) pool.Pool {
+		return checkout.New(ctx, "bench", l, limits, slog.Default())
+	})
+}
+
+func startPool(ctx context.Context, s Setup, module string, build func(crew.Launch, pool.Limits) pool.Pool) (rig, error) {
+	host, err := worker.NewHost(slog.Default())
+	if err != nil {
+		return nil, err
+	}
+	spec := worker.Spec{
+		Pool: "bench", Slot: "a", Marker: filepath.Join(s.Scratch, "a.sock"), Python: s.Python, PythonDir: s.PoolDir,
+		WorkingDir: s.PythonDir, Module: module, Env: os.Environ(), InitTimeout: patience,
+	}
+	launch := func() (crew.Worker, error) {
+		w, err := worker.Launch(host, &spec)
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	}
+	p := &pooled{host: host, opaque: module == "bench_opaque"}
+	p.Pool = build(launch, pool.Limits{Size: s.Workers, QueueLimit: 4096, Checkout: patience, Operation: patience, Drain: patience})
+	if err := p.awaitReady(ctx, s.Workers); err != nil {
+		_ = p.close(ctx)
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pooled) awaitReady(ctx context.Context, workers int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		stats := p.Stats()
+		switch {
+		case stats.Ready == workers:
+			return nil
+		case stats.Boot != nil:
+			return fmt.Errorf("%s\n%s", stats.Boot.Message, stats.Boot.Traceback)
+		}
+		select {
+		case <-p.Changed():
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d workers are ready: %w", stats.Ready, workers, context.Cause(ctx))
+		}
+	}
+}
+
+func (p *pooled) caller(ctx context.Context, command string, payload Payload, _ int) (Caller, error) {
+	if p.opaque {
+		payload = opaque(payload)
+	}
+	request := pool.Request{Command: command, Payload: payload.Arguments}
+	reply, err := p.Do(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	if err := differ(reply.Payload, payload.Result); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, _ int) (time.Duration, error) {
+		reply, err := p.Do(ctx, request)
+		return reply.Wait, err
+	}, nil
+}
+
+func (p *pooled) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := p.Close(ctx)
+	if closeErr := p.host.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}

@@ -49,6 +49,17 @@ type Limits struct {
 	Checkout   time.Duration
 	Operation  time.Duration
 	Drain      time.Duration
+	Recycle    Recycle
+}
+
+// Recycle says when a worker is replaced although nothing is wrong with it. No operation fails for it: a busy worker
+// ends after its operation. Each is an upper bound; workers that start together don't go together, as each goes up to
+// a fifth earlier, by a part of its own (MaxMemory apart). 0: never.
+type Recycle struct {
+	MaxRequests int           `json:"maxRequests,omitempty"` // that one worker serves; never one more
+	MaxAge      time.Duration `json:"maxAge,omitempty"`      // since it was ready
+	MaxIdle     time.Duration `json:"maxIdle,omitempty"`     // without a request
+	MaxMemory   uint64        `json:"maxMemory,omitempty"`   // bytes of its process group's own: private memory and swap
 }
 
 // Pool is V1, V2, or anything that passes pooltest. All methods are safe for concurrent use.
@@ -99,7 +110,13 @@ type WorkerStats struct {
 	State    string `json:"state"` // Starting, Ready, Busy
 	Overflow bool   `json:"overflow,omitempty"`
 	Requests uint64 `json:"requests"`
-	RSS      uint64 `json:"rssBytes,omitempty"`
+	RSS      uint64 `json:"rssBytes,omitempty"` // of the process itself, now
+	// Of the process and its group, as they were a few seconds ago; 0: not read yet, or not to be read.
+	PSS  uint64  `json:"pssBytes,omitempty"` // memory, what is shared counted by its part
+	USS  uint64  `json:"ussBytes,omitempty"` // memory that it shares with no other process
+	Swap uint64  `json:"swapBytes,omitempty"`
+	CPU  float64 `json:"cpuSeconds,omitempty"` // since its start, with children that have ended
+	FDs  int     `json:"openFDs,omitempty"`
 }
 
 // BootFailure is a state, not an event: why workers don't come up, and when the next try is.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/histogram"
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
@@ -30,6 +31,8 @@ type Worker interface {
 	Exit() worker.Exit
 	Served() uint64
 	RSS() uint64
+	// Usage reads what the process and its group take; it may take milliseconds.
+	Usage(groups *worker.Groups) worker.Usage
 }
 
 // Launch starts a process; the crew calls the Worker's Ready next.
@@ -43,6 +46,8 @@ type Line interface {
 	Withdraw(m *Member) bool
 	// WithdrawIdle takes out the member that has been idle longest, if it has been since t or earlier.
 	WithdrawIdle(t time.Time) *Member
+	// Resting returns the idle members, and since when they are.
+	Resting() map[*Member]time.Time
 	// Demand tells what waits.
 	Demand() Demand
 }
@@ -67,10 +72,14 @@ type Crew struct {
 
 	// tooMany tells checkins to look whether their member is one too many. It may be late; Retire decides.
 	tooMany atomic.Bool
+	// maxRequests is recycle's, for checkins: they take no lock for it.
+	maxRequests atomic.Int64
+	newcomers   chan struct{} // wakes the loop that reads what members take
 
 	// mu guards what follows. The Line and workers' blocking methods are never called while it is held.
 	mu             sync.Mutex
 	size, overflow int
+	recycling      pool.Recycle
 	members        map[*Member]struct{}
 	boot           bootLog
 	frozen         bool // no more starts
@@ -89,18 +98,20 @@ func New(ctx context.Context, launch Launch, line Line, log *slog.Logger) *Crew 
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Crew{
 		launch: launch, line: line, log: log, stop: stop,
-		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), done: make(chan struct{}), newcomers: make(chan struct{}, 1),
 		members: map[*Member]struct{}{}, exits: map[string]uint64{},
 	}
 	c.running.Go(func() { c.loop(ctx) })
+	c.running.Go(func() { c.sampling(ctx) })
 	return c
 }
 
-// Configure changes how many members there are: size, and up to overflow more under load. No busy member ends
-// for it before its operation does.
-func (c *Crew) Configure(size, overflow int) {
+// Configure changes how many members there are (size, and up to overflow more under load) and when they are
+// recycled. No busy member ends for it before its operation does.
+func (c *Crew) Configure(size, overflow int, recycle pool.Recycle) {
 	c.mu.Lock()
-	c.size, c.overflow = size, overflow
+	c.size, c.overflow, c.recycling = size, overflow, recycle
+	c.maxRequests.Store(int64(recycle.MaxRequests))
 	c.mu.Unlock()
 	c.Poke()
 }
@@ -138,23 +149,34 @@ func (c *Crew) loop(ctx context.Context) {
 		case <-timer.C:
 		}
 		now := time.Now()
-		p := decide(c.observe(now), now)
+		f, worn := c.observe(now)
+		p := decide(f, now)
 		c.apply(ctx, p, now)
+		c.recycleIdle(worn, p.recycle)
 		if !p.wake.IsZero() {
 			timer.Reset(time.Until(p.wake))
 		}
 	}
 }
 
-func (c *Crew) observe(now time.Time) facts {
-	d := c.line.Demand()
+// observe returns what a plan depends on, and the members that are worn.
+func (c *Crew) observe(now time.Time) (facts, []*Member) {
+	d, resting := c.line.Demand(), c.resting()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noteProven(now)
+	f := c.census()
+	f.waiting, f.oldestWait, f.idleSince = d.Waiting, d.Oldest, d.IdleSince
+	worn, next := c.wornOut(resting, now)
+	f.worn, f.nextWorn = len(worn), next
+	return f, worn
+}
+
+// census counts the members. The caller holds mu.
+func (c *Crew) census() facts {
 	f := facts{
 		size: c.size, overflow: c.overflow, live: len(c.members),
-		waiting: d.Waiting, oldestWait: d.Oldest, idleSince: d.IdleSince,
-		failing: c.boot.failing, notBefore: c.boot.notBefore,
+		failing: c.boot.failing, notBefore: c.boot.notBefore, frozen: c.frozen,
 	}
 	for m := range c.members {
 		switch m.state {
@@ -203,7 +225,7 @@ func (c *Crew) retireIdle(n int, idleSince time.Time) {
 
 // add makes a member, and the goroutine that sees it through its life.
 func (c *Crew) add(ctx context.Context) {
-	m := &Member{startedAt: time.Now()}
+	m := &Member{startedAt: time.Now(), random: rand.Float64()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.frozen {
@@ -255,6 +277,7 @@ func (c *Crew) admit(m *Member) bool {
 	c.commands = m.worker.Commands()
 	c.boot.ready()
 	c.Poke()
+	signal(c.newcomers)
 	return true
 }
 

@@ -112,6 +112,13 @@ func (g *Gate) WithdrawIdle(t time.Time) *Member {
 	return g.Idle.RemoveIdleSince(t)
 }
 
+// Resting implements Line.
+func (g *Gate) Resting() map[*Member]time.Time {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	return g.Idle.All()
+}
+
 // Demand implements Line.
 func (g *Gate) Demand() Demand {
 	g.Mu.Lock()
@@ -135,7 +142,7 @@ func (g *Gate) Stats(v pool.Version, c *Crew) pool.Stats {
 	s := pool.Stats{Version: v}
 	g.Mu.Lock()
 	s.Limits, s.Ready, s.Queued = g.limits, g.Idle.Len(), g.queue.Len()
-	idle := g.Idle.Set()
+	idle := g.Idle.All()
 	c.Fill(&s)
 	g.Mu.Unlock()
 	g.Meter.Fill(&s)

@@ -24,6 +24,9 @@ type facts struct {
 	idleSince      time.Time // of the member that has been idle longest; zero: none is idle
 	failing        bool      // the last start failed, and none has succeeded since
 	notBefore      time.Time // no start before
+	frozen         bool      // no start any more
+	worn           int       // members that are up and to be recycled
+	nextWorn       time.Time // when the next one will be, if nothing happens; zero: not by itself
 }
 
 // plan is what to do now, and when to plan again at the latest (zero: at the next event).
@@ -31,6 +34,7 @@ type plan struct {
 	start    int
 	surplus  int // members to retire, at once when idle, else after their operation
 	longIdle int // of what is beyond size: at most so many to retire that have been idle for overflowIdle
+	recycle  int // at most so many worn members to end now that are idle
 	wake     time.Time
 }
 
@@ -39,8 +43,10 @@ func decide(f facts, now time.Time) plan {
 	var p plan
 	staying := f.live - f.ending
 	p.surplus = max(0, staying-f.size-f.overflow)
-	p.retireLongIdle(f, staying-p.surplus-f.size, now)
-	want := f.missing() + f.extra(&p, now)
+	p.retireLongIdle(f, staying-p.surplus-f.size-f.substitutes(), now)
+	p.recycle = min(f.worn, f.spare())
+	p.wakeAt(f.nextWorn)
+	want := f.missing() + max(f.extra(&p, now), f.surge())
 	p.start = f.allowed(&p, want, now)
 	return p
 }
@@ -91,8 +97,31 @@ func (f facts) allowed(p *plan, want int, now time.Time) int {
 	return min(want, max(0, limit-f.starting))
 }
 
-func (p *plan) wakeAt(t time.Time) {
-	if p.wake.IsZero() || t.Before(p.wake) {
-		p.wake = t
+// spare is how many members can be recycled now. Without overflow one may be missing until its successor is ready;
+// with it none is, as the successor comes first. While starts fail, and when there are none any more, nobody goes.
+func (f facts) spare() int {
+	if f.failing || f.frozen {
+		return 0
 	}
+	needed := f.size - 1
+	if f.overflow > 0 {
+		needed = f.size
+	}
+	return max(0, f.live-f.starting-f.ending-needed)
+}
+
+// substitutes is how many members beyond size stand in for a worn one, and so aren't too many.
+func (f facts) substitutes() int { return min(f.worn, f.overflow, 1) }
+
+// surge is how many members to start for a worn one, so that it can go without being missed.
+func (f facts) surge() int {
+	staying := f.live - f.ending
+	if f.failing || staying > f.size || f.live >= f.size+f.overflow {
+		return 0
+	}
+	return f.substitutes()
+}
+
+func (p *plan) wakeAt(t time.Time) {
+	p.wake = sooner(p.wake, t)
 }

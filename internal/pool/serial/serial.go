@@ -36,7 +36,7 @@ func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limit
 	}
 	p.crew = crew.New(ctx, launch, p.line, log)
 	p.owner.Go(p.own)
-	p.crew.Configure(limits.Size, 0)
+	p.crew.Configure(limits.Size, 0, limits.Recycle)
 	return p
 }
 
@@ -141,7 +141,7 @@ func (p *Pool) ended(out worker.Outcome, ran bool) (worker.Outcome, *pool.Error)
 // Configure changes the limits; see pool.Pool.
 func (p *Pool) Configure(limits pool.Limits) {
 	p.line.Configure(limits)
-	p.crew.Configure(limits.Size, 0)
+	p.crew.Configure(limits.Size, 0, limits.Recycle)
 }
 
 // Changed receives (coalesced) when workers come, get ready or go.

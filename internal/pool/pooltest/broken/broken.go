@@ -40,7 +40,7 @@ type fault struct {
 }
 
 // Pools returns all of them.
-func Pools() []Pool { return slices.Concat(requests, workers, queues, figures, ends) }
+func Pools() []Pool { return slices.Concat(requests, workers, queues, figures, ends, recycling) }
 
 // Factory makes the broken pool from what makes the right one.
 func (p Pool) Factory(right pooltest.Factory) pooltest.Factory {

@@ -1,0 +1,134 @@
+package broken
+
+import (
+	"sync"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
+)
+
+// recycling are faults in when workers are replaced with nothing wrong.
+var recycling = []Pool{
+	{
+		Fault: "one request more than a worker may serve", Version: pool.V2, Test: "TestP85_MaxRequestsIsExact", Says: "after 4 requests, want 3",
+		make: func() fault { return fault{limits: func(l *pool.Limits) { l.Recycle.MaxRequests++ }} },
+	},
+	{
+		Fault: "workers are recycled too early", Version: pool.V1, Test: "TestP85_P88_MaxRequestsIsJittered", Says: "want 40 to 50",
+		make: func() fault { return fault{limits: func(l *pool.Limits) { l.Recycle.MaxRequests /= 2 }} },
+	},
+	{
+		Fault: "a limit of one request is none", Version: pool.V1, Test: "TestP85_OneRequestEach", Says: "were served by 2 processes",
+		Limit: time.Second,
+		make: func() fault {
+			return fault{limits: func(l *pool.Limits) { l.Recycle.MaxRequests = max(0, l.Recycle.MaxRequests-1) }}
+		},
+	},
+	{
+		Fault: "the old serve on", Version: pool.V2, Test: "TestP86_MaxAge", Says: "recycled for its age", Limit: time.Second,
+		make: func() fault { return fault{limits: func(l *pool.Limits) { l.Recycle.MaxAge = 0 }} },
+	},
+	{
+		Fault: "the old end in the middle of an operation", Version: pool.V1, Test: "TestP86_MaxAge", Says: "the running operation ended with",
+		Limit: 2 * time.Second,
+		make:  impatient,
+	},
+	{
+		Fault: "the idle stay", Version: pool.V1, Test: "TestP86_MaxIdle", Says: "recycled for its idleness", Limit: 3 * time.Second,
+		make: func() fault { return fault{limits: func(l *pool.Limits) { l.Recycle.MaxIdle = 0 }} },
+	},
+	{
+		Fault: "the busy are taken for idle", Version: pool.V2, Test: "TestP86_MaxIdle", Says: "although it wasn't idle", Limit: 3 * time.Second,
+		make: func() fault {
+			return fault{limits: func(l *pool.Limits) { l.Recycle.MaxAge, l.Recycle.MaxIdle = l.Recycle.MaxIdle, 0 }}
+		},
+	},
+	{
+		Fault: "memory of a worker's children isn't seen", Version: pool.V2, Test: "TestP86_MaxMemory", Says: "grow_child: the worker recycled",
+		Limit: 4 * time.Second,
+		make:  func() fault { return fault{launch: alone} },
+	},
+	{
+		Fault: "all are recycled at once", Version: pool.V2, Test: "TestP87_RecyclingAllKeepsTheOthers", Says: "of 4 were ready",
+		Limit: 5 * time.Second,
+		make:  func() fault { return fault{launch: punctual, limits: ageless} },
+	},
+	{
+		Fault: "a substitute comes after the one that it stands in for", Version: pool.V2, Test: "TestP87_RecyclingAllWithOverflowKeepsSize",
+		Says: "want 4 with a substitute", Limit: 5 * time.Second,
+		make: func() fault { return fault{limits: func(l *pool.Limits) { l.Overflow = 0 }} },
+	},
+	{
+		Fault: "all start equal and end equal", Version: pool.V1, Test: "TestP88_EqualStartsDontRecycleTogether", Says: "were recycled within",
+		Limit: 5 * time.Second,
+		make:  func() fault { return fault{launch: punctual, limits: ageless} },
+	},
+	{
+		Fault: "what a worker takes isn't told", Version: pool.V1, Test: "TestP98_FiguresOfAWorker", Says: "CPU seconds and open files",
+		Limit: time.Second,
+		make: func() fault {
+			return telling(func(s *pool.Stats) {
+				for i := range s.Workers {
+					s.Workers[i].CPU = 0
+				}
+			})
+		},
+	},
+}
+
+// impatient ends whoever is busy when a limit to the age comes.
+func impatient() fault {
+	f := killing()
+	end := f.configure
+	f.configure = func(right pool.Pool, limits pool.Limits) {
+		if limits.Recycle.MaxAge == 0 {
+			right.Configure(limits)
+			return
+		}
+		limits.Size--
+		end(right, limits)
+	}
+	return f
+}
+
+// alone makes workers of whose process group the leader alone is looked at.
+func alone(launch crew.Launch) crew.Launch {
+	return func() (crew.Worker, error) {
+		w, err := launch()
+		if err != nil {
+			return nil, err
+		}
+		return loner{w}, nil
+	}
+}
+
+type loner struct{ crew.Worker }
+
+func (w loner) Usage(*worker.Groups) worker.Usage { return worker.Usage{USS: w.RSS()} }
+
+// scriptedAge is the age that the contract gives its scripted workers.
+const scriptedAge = 500 * time.Millisecond
+
+func ageless(l *pool.Limits) { l.Recycle.MaxAge = 0 }
+
+// punctual makes workers that end when they are old, whatever the others do.
+func punctual(launch crew.Launch) crew.Launch {
+	var mu sync.Mutex
+	var first time.Time
+	return func() (crew.Worker, error) {
+		w, err := launch()
+		if err != nil {
+			return nil, err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if first.IsZero() {
+			first = time.Now()
+		}
+		age := time.Since(first).Truncate(scriptedAge) + scriptedAge
+		time.AfterFunc(time.Until(first.Add(age)), func() { w.Discard(worker.ReasonRecycled) })
+		return w, nil
+	}
+}

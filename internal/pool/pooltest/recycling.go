@@ -1,0 +1,180 @@
+package pooltest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+)
+
+var recycling = map[string]story{
+	"TestP85_MaxRequestsIsExact": func(b *bench) {
+		b.limits.Size, b.limits.Recycle.MaxRequests = 3, 3
+		ended := b.used(1200)
+		for _, r := range ended {
+			if r.served != 3 {
+				b.Errorf("a worker was recycled after %d requests, want 3", r.served)
+			}
+		}
+		if len(ended) < 1200/3-3 {
+			b.Errorf("%d workers recycled over 1200 requests, want at least %d", len(ended), 1200/3-3)
+		}
+	},
+
+	"TestP85_P88_MaxRequestsIsJittered": func(b *bench) {
+		b.limits.Size, b.limits.Recycle.MaxRequests = 3, 50
+		counts := map[uint64]int{}
+		for _, r := range b.used(6000) {
+			counts[r.served]++
+			if r.served < 40 || r.served > 50 {
+				b.Errorf("a worker was recycled after %d requests, want 40 to 50", r.served)
+			}
+		}
+		if len(counts) < 3 {
+			b.Errorf("workers were recycled after %v requests (how many: how often), want various numbers", counts)
+		}
+	},
+
+	"TestP85_OneRequestEach": func(b *bench) {
+		b.limits.Size, b.limits.Recycle.MaxRequests = 2, 1
+		s := b.ready()
+		const n = 10
+		seen := map[int]bool{}
+		for range n {
+			seen[s.pid()] = true
+		}
+		if len(seen) != n {
+			b.Errorf("%d requests were served by %d processes", n, len(seen))
+		}
+		s.await("all recycled", func(st pool.Stats) bool { return st.Exits["recycled"] == n && st.Ready == 2 })
+		if st := s.Stats(); st.Crashed != 0 || st.Spawned != n+2 {
+			b.Errorf("crashed %d, spawned %d; want 0, %d", st.Crashed, st.Spawned, n+2)
+		}
+	},
+
+	"TestP86_MaxAge": func(b *bench) {
+		s := b.ready()
+		pid := s.pid()
+		running := s.occupy()
+		s.limits.Recycle.MaxAge = time.Millisecond // it has been ready for longer
+		s.Configure(s.limits)
+		time.Sleep(100 * time.Millisecond) // the time in which it mustn't end
+		running.release()
+		s.await("the worker recycled for its age", func(st pool.Stats) bool { return st.Exits["recycled"] >= 1 })
+		s.limits.Recycle = pool.Recycle{}
+		s.Configure(s.limits)
+		if again := s.pid(); again == pid {
+			b.Error("a recycled worker serves again")
+		}
+		if st := s.Stats(); st.Crashed != 0 {
+			b.Errorf("%d crashed", st.Crashed)
+		}
+	},
+
+	"TestP86_MaxIdle": func(b *bench) {
+		b.limits.Recycle.MaxIdle = time.Second
+		sc := &script{run: func(context.Context, []byte) []byte { time.Sleep(1200 * time.Millisecond); return nil }}
+		s := b.startWith(sc.launch)
+		s.awaitUp(1)
+		s.served(0) // for longer than it may be idle
+		if ended, _ := sc.retirements(); len(ended) > 0 {
+			b.Error("a worker was recycled although it wasn't idle")
+		}
+		begin := time.Now()
+		s.await("the worker recycled for its idleness", func(st pool.Stats) bool { return st.Exits["recycled"] >= 1 })
+		if idle := time.Since(begin); idle < 700*time.Millisecond {
+			b.Errorf("recycled after %s, at most a fifth before 1s", idle)
+		}
+	},
+
+	"TestP86_MaxMemory": func(b *bench) {
+		b.limits.Recycle.MaxMemory = 100 << 20
+		s := b.ready()
+		for i, command := range []string{"grow", "grow_child"} {
+			pid := s.pid()
+			s.must(command, args{"mb": 50})
+			if again := s.pid(); again != pid {
+				b.Fatalf("%s: recycled with half of the memory that it may have", command)
+			}
+			s.must(command, args{"mb": 100})
+			s.await(command+": the worker recycled for its memory", func(st pool.Stats) bool {
+				return st.Exits["recycled"] == uint64(i+1) && st.Ready == 1
+			})
+			b.until(command+": its processes gone", func() bool { return !alive(pid) && len(children(b)) == 1 })
+		}
+	},
+
+	"TestP87_RecyclingAllKeepsTheOthers": func(b *bench) {
+		b.limits.Size = 4
+		s, sc := b.aged(50 * time.Millisecond)
+		s.await("all recycled twice", func(st pool.Stats) bool { return st.Exits["recycled"] >= 8 })
+		if _, least := sc.retirements(); least < 3 {
+			b.Errorf("only %d of 4 were ready while all were recycled, want at least 3", least)
+		}
+	},
+
+	"TestP88_EqualStartsDontRecycleTogether": func(b *bench) {
+		b.limits.Size = 8
+		s, sc := b.aged(0)
+		s.await("all recycled", func(st pool.Stats) bool { return st.Exits["recycled"] >= 8 })
+		ended, _ := sc.retirements()
+		if spread := ended[7].at.Sub(ended[0].at); spread < 20*time.Millisecond {
+			b.Errorf("8 workers that started together were recycled within %s", spread)
+		}
+	},
+
+	"TestP98_FiguresOfAWorker": func(b *bench) {
+		s := b.ready()
+		s.must("grow", args{"mb": 40})
+		s.must("spin", args{"ms": 300})
+		s.await("memory, CPU seconds and open files of the worker", func(st pool.Stats) bool {
+			w := st.Workers[0]
+			const least = 40 << 20
+			return w.USS >= least && w.PSS >= w.USS && w.PSS <= w.RSS+1<<20 && w.CPU >= 0.25 && w.CPU < 60 && w.FDs >= 5 && w.FDs < 50
+		})
+	},
+}
+
+var surging = map[string]story{
+	"TestP87_RecyclingAllWithOverflowKeepsSize": func(b *bench) {
+		b.limits.Size, b.limits.Overflow = 4, 1
+		s, sc := b.aged(50 * time.Millisecond)
+		s.await("all recycled twice", func(st pool.Stats) bool { return st.Exits["recycled"] >= 8 })
+		if _, least := sc.retirements(); least < 4 {
+			b.Errorf("only %d were ready while all were recycled, want 4 with a substitute", least)
+		}
+		if n := s.Stats().Exits["retired"]; n > 0 {
+			b.Errorf("%d substitutes were retired instead of those that they stood in for", n)
+		}
+	},
+}
+
+// aged makes a pool of scripted workers that takes each for old soon after it got ready.
+func (b *bench) aged(boot time.Duration) (*subject, *script) {
+	b.limits.Recycle.MaxAge = 500 * time.Millisecond
+	sc := &script{boot: boot, run: func(_ context.Context, p []byte) []byte { return p }}
+	return b.startWith(sc.launch), sc
+}
+
+// used has n requests served by a few callers at once, and returns the workers that were recycled meanwhile.
+func (b *bench) used(n int) []retirement {
+	sc := &script{run: func(_ context.Context, p []byte) []byte { return p }}
+	s := b.startWith(sc.launch)
+	s.awaitUp(b.limits.Size)
+	const callers = 4
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range n / callers {
+				s.served(0)
+			}
+		})
+	}
+	all.Wait()
+	ended, _ := sc.retirements()
+	if st := s.Stats(); st.Requests != uint64(n) || st.Exits["recycled"] > uint64(len(ended)) || st.Crashed > 0 {
+		b.Errorf("%d requests, exits %v, crashed %d; want %d, %d recycled, 0", st.Requests, st.Exits, st.Crashed, n, len(ended))
+	}
+	return ended
+}

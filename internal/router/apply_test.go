@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,9 +155,11 @@ func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) {
 		s.Slots[0].Overflow, s.Slots[0].Revision.Python = 2, "python3"
 		s.Slots[1].Revision, s.Canary = nil, ""
+		s.Limits.Recycle = &controlpb.Recycle{MaxRequests: 1 << 40, MaxAgeMs: 60_000, MaxIdleMs: 30_000, MaxMemoryBytes: 1 << 30}
 	}), nil)
 	base := slotproto.Config{
 		Pool: "summarizer", Queue: 100, Checkout: 2 * time.Second, Op: 5 * time.Second, Drain: 5 * time.Second,
+		Recycle: pool.Recycle{MaxRequests: math.MaxInt32, MaxAge: time.Minute, MaxIdle: 30 * time.Second, MaxMemory: 1 << 30},
 	}
 	want := base
 	want.Revision, want.Version, want.Size, want.Overflow = "r1", pool.V1, 4, 2

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -47,10 +48,11 @@ type table struct {
 	limits   limits
 }
 
-// limits bound a request's life.
+// limits bound a request's life, and a worker's.
 type limits struct {
 	queue                      int
 	checkout, operation, drain time.Duration
+	recycle                    pool.Recycle
 }
 
 func limitsOf(s *controlpb.Snapshot) limits {
@@ -60,6 +62,14 @@ func limitsOf(s *controlpb.Snapshot) limits {
 		checkout:  millis(l.GetCheckoutMs()),
 		operation: millis(l.GetOperationMs()),
 		drain:     millis(l.GetDrainMs()),
+		recycle:   recycleOf(l.GetRecycle()),
+	}
+}
+
+func recycleOf(r *controlpb.Recycle) pool.Recycle {
+	return pool.Recycle{
+		MaxRequests: int(min(r.GetMaxRequests(), math.MaxInt32)), MaxAge: millis(r.GetMaxAgeMs()), MaxIdle: millis(r.GetMaxIdleMs()),
+		MaxMemory: r.GetMaxMemoryBytes(),
 	}
 }
 
@@ -150,7 +160,7 @@ func (t *table) expected(r role, version pool.Version) *target {
 // slotConfig is what one slot of a snapshot is told.
 func slotConfig(poolName string, slot *controlpb.Slot, l limits) slotproto.Config {
 	cfg := slotproto.Config{
-		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain,
+		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain, Recycle: l.recycle,
 	}
 	rev := slot.GetRevision()
 	if rev == nil {

@@ -149,6 +149,31 @@ func TestP92_LimitsChangeLive(t *testing.T) {
 	}
 }
 
+// TestP86_RecyclingChangesLive: the running worker is measured by a limit that came after it.
+func TestP86_RecyclingChangesLive(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	cfg := r.config(nil)
+	if err := control.configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	before := control.awaitReady(1)
+	cfg.Recycle.MaxRequests = 1
+	if err := control.configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := data.call("echo", args{"value": 1}); err != nil {
+		t.Fatal(err)
+	}
+	control.await("another worker, and no other pool", func(s slotproto.Status) bool {
+		return s.Ready == 1 && s.Spawned == 2 && s.Destroyed == 1 && s.Crashed == 0 && s.Workers[0].PID != before.Workers[0].PID
+	})
+	cfg.Recycle.MaxAge = -time.Second
+	if err := control.configure(cfg); err == nil || !strings.Contains(err.Message, "worker.recycle") {
+		t.Errorf("a negative limit: %v, want a refusal that names it", err)
+	}
+}
+
 func TestSizeIsCappedByTheContainer(t *testing.T) {
 	r := newRig(t, func(o *slot.Options) { o.MaxWorkers = 2 })
 	control := r.connect(slotproto.Control, "i")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -22,6 +23,9 @@ var (
 		Worker: v1alpha1.Worker{
 			Image: "shop/worker:3", Python: "python3.12", Module: "shop",
 			Env: []v1alpha1.EnvVar{{Name: "MODE", Value: "x"}},
+			Recycle: &v1alpha1.Recycle{
+				MaxRequests: 1000, MaxAge: &metav1.Duration{Duration: time.Hour}, MaxMemory: new(resource.MustParse("512Mi")),
+			},
 		},
 		Timeouts: v1alpha1.Timeouts{Operation: &metav1.Duration{Duration: 1500 * time.Millisecond}},
 	}
@@ -37,7 +41,10 @@ func wire(t revision.Text) *controlpb.Revision {
 }
 
 func TestBuild(t *testing.T) {
-	limits := &controlpb.Limits{QueueLimit: 0, CheckoutMs: 5000, OperationMs: 1500, DrainMs: 30000}
+	limits := &controlpb.Limits{
+		QueueLimit: 0, CheckoutMs: 5000, OperationMs: 1500, DrainMs: 30000,
+		Recycle: &controlpb.Recycle{MaxRequests: 1000, MaxAgeMs: 3600_000, MaxMemoryBytes: 512 << 20},
+	}
 	canary := rollout.Place(v2, "b")
 	for name, tc := range map[string]struct {
 		in   snapshot.Input

@@ -41,6 +41,7 @@ type Config struct {
 	Checkout time.Duration `json:"checkout"` // ns, as all durations here
 	Op       time.Duration `json:"operation"`
 	Drain    time.Duration `json:"drain"`
+	Recycle  pool.Recycle  `json:"recycle,omitzero"`
 }
 
 // Worker says how a worker process is made; it is part of the revision.

@@ -92,6 +92,9 @@ type Stats struct {
 	Spawned, Destroyed, Crashed                 uint64 // workers
 	Exits                                       map[string]uint64
 
+	// CPU time of all workers that have been ready, those that have ended too. Grows.
+	CPU time.Duration
+
 	Wait, Service, Start *histogram.Histogram
 
 	// Commands are the names that the worker which got ready last reported; nil before the first.

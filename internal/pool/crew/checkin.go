@@ -91,7 +91,9 @@ func (c *Crew) Fill(s *pool.Stats) {
 		report := *c.boot.report
 		s.Boot = &report
 	}
+	s.CPU = c.cpu
 	for m := range c.members {
+		s.CPU += m.usage.CPU
 		if m.state == starting {
 			s.Starting++
 		}

@@ -88,6 +88,7 @@ type Crew struct {
 	destroyed      uint64
 	crashed        uint64
 	exits          map[string]uint64
+	cpu            time.Duration       // of members that have ended
 	starts         histogram.Histogram // from process start to ready
 	commands       []string            // of the member that got ready last
 }
@@ -309,6 +310,7 @@ func (c *Crew) lost(m *Member, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(m)
+	c.cpu += max(exit.CPU, m.usage.CPU)
 	if asked {
 		c.exits[string(reason)]++
 		return

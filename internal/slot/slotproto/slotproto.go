@@ -85,6 +85,12 @@ type Status struct {
 	Destroyed uint64 `json:"destroyed"`
 	Crashed   uint64 `json:"crashed"`
 
-	RSS     uint64             `json:"rssBytes"` // of the supervisor itself
+	RSS uint64 `json:"rssBytes"` // of the supervisor itself
+	// Memory (PSS and swap) and open files of all live workers, as they were a few seconds ago; those of pools that are
+	// being drained too. CPU is of all workers since the slot started, those that have ended too.
+	Memory uint64  `json:"workersMemoryBytes"`
+	FDs    int     `json:"workersOpenFDs"`
+	CPU    float64 `json:"workersCPUSeconds"`
+
 	Workers []pool.WorkerStats `json:"workers,omitempty"`
 }

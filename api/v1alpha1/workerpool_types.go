@@ -78,7 +78,7 @@ type WorkerPoolSpec struct {
 	Paused bool `json:"paused,omitempty"`
 }
 
-// Worker says how a worker process is made. Everything but resources and recycle is part of the revision.
+// Worker says how a worker process is made. Everything but resources, start and recycle is part of the revision.
 type Worker struct {
 	// image holds Python (3.9 or later) and the user's packages. Default: the operator's own worker image.
 	// +optional
@@ -113,11 +113,30 @@ type Worker struct {
 	// +optional
 	Resources *WorkerResources `json:"resources,omitempty"`
 
+	// start says when workers are started: Eager (default) at once, all of them; Lazy when a request waits for one, at
+	// most size of them. It changes in place, without a new revision. A Lazy revision gets its weight without a worker
+	// having been started.
+	// +optional
+	Start WorkerStart `json:"start,omitempty"`
+
 	// recycle says when a worker is replaced although nothing is wrong with it. It changes in place, without a
 	// new revision.
 	// +optional
 	Recycle *Recycle `json:"recycle,omitempty"`
 }
+
+// WorkerStart says when workers are started.
+//
+// +kubebuilder:validation:Enum=Eager;Lazy
+type WorkerStart string
+
+// The two ways.
+const (
+	// StartEager starts all workers at once.
+	StartEager WorkerStart = "Eager"
+	// StartLazy starts a worker when a request waits for one.
+	StartLazy WorkerStart = "Lazy"
+)
 
 // Recycle says when a worker is replaced although nothing is wrong with it; absent: never. No request fails for it: a
 // busy worker ends after its request. Of size workers one at a time is replaced; with overflow (v2) its substitute

@@ -50,6 +50,9 @@ type Limits struct {
 	Operation  time.Duration
 	Drain      time.Duration
 	Recycle    Recycle
+	// Lazy: a worker is started when a request waits and no other is about to take it, never before; one that has
+	// ended isn't replaced until then.
+	Lazy bool
 }
 
 // Recycle says when a worker is replaced although nothing is wrong with it. No operation fails for it: a busy worker
@@ -86,6 +89,8 @@ type Stats struct {
 
 	Desired, Starting, Ready, Busy, Overflow int // workers; Starting + Ready + Busy = live processes; Overflow ⊆ live
 	Queued                                   int
+	// Unstarted are the workers of a lazy pool that it starts as soon as requests need them; 0 while starts fail.
+	Unstarted int
 
 	Requests, Errors, Timeouts, Shed, Cancelled uint64 // since the pool was made; Errors are the worker's own (python_error)
 	Infrastructure                              uint64 // crashes, protocol errors

@@ -60,6 +60,7 @@ type SlotStatus struct {
 	Busy      int          `json:"busy"`
 	Overflow  int          `json:"overflow"`
 	Queued    int          `json:"queued"`
+	Unstarted int          `json:"unstarted,omitempty"` // that requests start when they need them
 	Capped    bool         `json:"capped,omitempty"`
 	Boot      string       `json:"boot,omitempty"` // why workers don't come up
 	Spawned   uint64       `json:"spawned"`
@@ -137,7 +138,7 @@ func (r *Router) slotStatus(name string) SlotStatus {
 	s := SlotStatus{
 		Name: name, Reachable: known.Reachable, Problem: known.Problem,
 		Revision: st.Revision, Version: st.Version,
-		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued,
+		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued, Unstarted: st.Unstarted,
 		Capped: st.Capped, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
 		Memory: st.Memory, FDs: st.FDs, CPU: st.CPU,
 	}

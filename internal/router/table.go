@@ -53,6 +53,7 @@ type limits struct {
 	queue                      int
 	checkout, operation, drain time.Duration
 	recycle                    pool.Recycle
+	lazy                       bool
 }
 
 func limitsOf(s *controlpb.Snapshot) limits {
@@ -63,6 +64,7 @@ func limitsOf(s *controlpb.Snapshot) limits {
 		operation: millis(l.GetOperationMs()),
 		drain:     millis(l.GetDrainMs()),
 		recycle:   recycleOf(l.GetRecycle()),
+		lazy:      l.GetLazy(),
 	}
 }
 
@@ -160,7 +162,7 @@ func (t *table) expected(r role, version pool.Version) *target {
 // slotConfig is what one slot of a snapshot is told.
 func slotConfig(poolName string, slot *controlpb.Slot, l limits) slotproto.Config {
 	cfg := slotproto.Config{
-		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain, Recycle: l.recycle,
+		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain, Recycle: l.recycle, Lazy: l.lazy,
 	}
 	rev := slot.GetRevision()
 	if rev == nil {

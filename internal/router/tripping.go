@@ -210,10 +210,10 @@ func (r *Router) trip(of *watch, reason trip.Reason, message string, now time.Ti
 	return t, &next, nil
 }
 
-// stableServes reports whether the stable has a worker that serves at this moment.
+// stableServes reports whether the stable has a worker that serves at this moment, or starts one for a request.
 func (t *table) stableServes() bool {
 	st := t.stable.slot.State().Status
-	return t.stable.ready() && st.Ready+st.Busy > 0
+	return t.stable.ready() && st.Ready+st.Busy+st.Unstarted > 0
 }
 
 // keepTrip makes the disk hold the trip that there is. A failure is logged and no more: the trip is in force.

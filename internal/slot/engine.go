@@ -165,7 +165,7 @@ func (e *engine) hurry() { e.once.Do(func() { close(e.now) }) }
 func capped(cfg slotproto.Config, maxWorkers int) (limits pool.Limits, cut bool) {
 	limits = pool.Limits{
 		Size: cfg.Size, Overflow: cfg.Overflow, QueueLimit: cfg.Queue, Checkout: cfg.Checkout, Operation: cfg.Op, Drain: cfg.Drain,
-		Recycle: cfg.Recycle,
+		Recycle: cfg.Recycle, Lazy: cfg.Lazy,
 	}
 	if maxWorkers <= 0 {
 		return limits, false

@@ -50,6 +50,7 @@ func (s *Slot) Status() slotproto.Status {
 		status.Revision, status.Version = config.Revision, config.Version
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
+		status.Unstarted = stats.Unstarted
 		status.Boot, status.Workers = stats.Boot, stats.Workers
 		status.Commands, status.MoreCommands = told(stats.Commands)
 	}

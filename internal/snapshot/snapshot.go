@@ -119,7 +119,7 @@ func limits(spec *v1alpha1.WorkerPoolSpec) *controlpb.Limits {
 	if spec.QueueLimit != nil {
 		l.QueueLimit = uint32(*spec.QueueLimit)
 	}
-	l.Recycle = recycle(spec.Worker.Recycle)
+	l.Recycle, l.Lazy = recycle(spec.Worker.Recycle), spec.Worker.Start == v1alpha1.StartLazy
 	return l
 }
 

@@ -862,6 +862,7 @@ type Limits struct {
 	OperationMs   uint64                 `protobuf:"varint,3,opt,name=operation_ms,json=operationMs,proto3" json:"operation_ms,omitempty"`
 	DrainMs       uint64                 `protobuf:"varint,4,opt,name=drain_ms,json=drainMs,proto3" json:"drain_ms,omitempty"`
 	Recycle       *Recycle               `protobuf:"bytes,5,opt,name=recycle,proto3" json:"recycle,omitempty"` // absent: never
+	Lazy          bool                   `protobuf:"varint,6,opt,name=lazy,proto3" json:"lazy,omitempty"`      // workers are started when requests need them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -929,6 +930,13 @@ func (x *Limits) GetRecycle() *Recycle {
 		return x.Recycle
 	}
 	return nil
+}
+
+func (x *Limits) GetLazy() bool {
+	if x != nil {
+		return x.Lazy
+	}
+	return false
 }
 
 // Recycle says when a worker is replaced although nothing is wrong with it. 0: never.
@@ -1376,6 +1384,7 @@ type SlotState struct {
 	Spawned       uint64                 `protobuf:"varint,15,opt,name=spawned,proto3" json:"spawned,omitempty"`
 	Destroyed     uint64                 `protobuf:"varint,16,opt,name=destroyed,proto3" json:"destroyed,omitempty"`
 	Crashed       uint64                 `protobuf:"varint,17,opt,name=crashed,proto3" json:"crashed,omitempty"`
+	Unstarted     uint32                 `protobuf:"varint,18,opt,name=unstarted,proto3" json:"unstarted,omitempty"` // that requests start when they need them; 0 while starts fail
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1529,6 +1538,13 @@ func (x *SlotState) GetCrashed() uint64 {
 	return 0
 }
 
+func (x *SlotState) GetUnstarted() uint32 {
+	if x != nil {
+		return x.Unstarted
+	}
+	return 0
+}
+
 type BootFailure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1659,7 +1675,7 @@ const file_control_proto_rawDesc = "" +
 	"\x03env\x18\x06 \x03(\v2\x1d.workerpool.control.v1.EnvVarR\x03env\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xc2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xd6\x01\n" +
 	"\x06Limits\x12\x1f\n" +
 	"\vqueue_limit\x18\x01 \x01(\rR\n" +
 	"queueLimit\x12\x1f\n" +
@@ -1667,7 +1683,8 @@ const file_control_proto_rawDesc = "" +
 	"checkoutMs\x12!\n" +
 	"\foperation_ms\x18\x03 \x01(\x04R\voperationMs\x12\x19\n" +
 	"\bdrain_ms\x18\x04 \x01(\x04R\adrainMs\x128\n" +
-	"\arecycle\x18\x05 \x01(\v2\x1e.workerpool.control.v1.RecycleR\arecycle\"\x94\x01\n" +
+	"\arecycle\x18\x05 \x01(\v2\x1e.workerpool.control.v1.RecycleR\arecycle\x12\x12\n" +
+	"\x04lazy\x18\x06 \x01(\bR\x04lazy\"\x94\x01\n" +
 	"\aRecycle\x12!\n" +
 	"\fmax_requests\x18\x01 \x01(\x04R\vmaxRequests\x12\x1c\n" +
 	"\n" +
@@ -1706,7 +1723,7 @@ const file_control_proto_rawDesc = "" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
-	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xe7\x03\n" +
+	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\x85\x04\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1a\n" +
@@ -1726,7 +1743,8 @@ const file_control_proto_rawDesc = "" +
 	"\trss_bytes\x18\x0e \x01(\x04R\brssBytes\x12\x18\n" +
 	"\aspawned\x18\x0f \x01(\x04R\aspawned\x12\x1c\n" +
 	"\tdestroyed\x18\x10 \x01(\x04R\tdestroyed\x12\x18\n" +
-	"\acrashed\x18\x11 \x01(\x04R\acrashed\"y\n" +
+	"\acrashed\x18\x11 \x01(\x04R\acrashed\x12\x1c\n" +
+	"\tunstarted\x18\x12 \x01(\rR\tunstarted\"y\n" +
 	"\vBootFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +

@@ -98,6 +98,9 @@ func (c *Crew) Fill(s *pool.Stats) {
 			s.Starting++
 		}
 	}
+	if c.lazy && !c.boot.failing {
+		s.Unstarted = max(0, c.size-len(c.members))
+	}
 	s.Ready = min(s.Ready, len(c.members)-s.Starting)
 	s.Busy = len(c.members) - s.Starting - s.Ready
 	s.Overflow = max(0, len(c.members)-c.size)

@@ -56,6 +56,7 @@ type Line interface {
 type Demand struct {
 	Waiting   int       // requests
 	Oldest    time.Time // submission of the first of them
+	Idle      int       // members
 	IdleSince time.Time // of the member that has been idle longest; zero: none is idle
 }
 
@@ -72,13 +73,15 @@ type Crew struct {
 
 	// tooMany tells checkins to look whether their member is one too many. It may be late; Retire decides.
 	tooMany atomic.Bool
-	// maxRequests is recycle's, for checkins: they take no lock for it.
+	// maxRequests is recycling's, and onDemand is lazy, for requests: they take no lock for it.
 	maxRequests atomic.Int64
+	onDemand    atomic.Bool
 	newcomers   chan struct{} // wakes the loop that reads what members take
 
 	// mu guards what follows. The Line and workers' blocking methods are never called while it is held.
 	mu             sync.Mutex
 	size, overflow int
+	lazy           bool
 	recycling      pool.Recycle
 	members        map[*Member]struct{}
 	boot           bootLog
@@ -107,12 +110,13 @@ func New(ctx context.Context, launch Launch, line Line, log *slog.Logger) *Crew 
 	return c
 }
 
-// Configure changes how many members there are (size, and up to overflow more under load) and when they are
-// recycled. No busy member ends for it before its operation does.
-func (c *Crew) Configure(size, overflow int, recycle pool.Recycle) {
+// Configure changes how many members there are (size, and up to overflow more under load), when they are started and
+// when they are recycled. No busy member ends for it before its operation does.
+func (c *Crew) Configure(limits pool.Limits) {
 	c.mu.Lock()
-	c.size, c.overflow, c.recycling = size, overflow, recycle
-	c.maxRequests.Store(int64(recycle.MaxRequests))
+	c.size, c.overflow, c.lazy, c.recycling = limits.Size, limits.Overflow, limits.Lazy, limits.Recycle
+	c.maxRequests.Store(int64(limits.Recycle.MaxRequests))
+	c.onDemand.Store(limits.Lazy)
 	c.mu.Unlock()
 	c.Poke()
 }
@@ -130,6 +134,13 @@ func (c *Crew) Changed() <-chan struct{} { return c.changed }
 
 // Poke makes the crew look at its Line's demand.
 func (c *Crew) Poke() { signal(c.wake) }
+
+// Need makes a crew that starts members on demand look at its Line's demand.
+func (c *Crew) Need() {
+	if c.onDemand.Load() {
+		c.Poke()
+	}
+}
 
 func signal(ch chan struct{}) {
 	select {
@@ -167,7 +178,7 @@ func (c *Crew) observe(now time.Time) (facts, []*Member) {
 	defer c.mu.Unlock()
 	c.noteProven(now)
 	f := c.census()
-	f.waiting, f.oldestWait, f.idleSince = d.Waiting, d.Oldest, d.IdleSince
+	f.waiting, f.oldestWait, f.idle, f.idleSince = d.Waiting, d.Oldest, d.Idle, d.IdleSince
 	worn, next := c.wornOut(resting, now)
 	f.worn, f.nextWorn = len(worn), next
 	return f, worn
@@ -176,7 +187,7 @@ func (c *Crew) observe(now time.Time) (facts, []*Member) {
 // census counts the members. The caller holds mu.
 func (c *Crew) census() facts {
 	f := facts{
-		size: c.size, overflow: c.overflow, live: len(c.members),
+		size: c.size, overflow: c.overflow, lazy: c.lazy, live: len(c.members),
 		failing: c.boot.failing, notBefore: c.boot.notBefore, frozen: c.frozen,
 	}
 	for m := range c.members {

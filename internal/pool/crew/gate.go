@@ -123,7 +123,7 @@ func (g *Gate) Resting() map[*Member]time.Time {
 func (g *Gate) Demand() Demand {
 	g.Mu.Lock()
 	defer g.Mu.Unlock()
-	d := Demand{Waiting: g.queue.Len(), IdleSince: g.Idle.Since()}
+	d := Demand{Waiting: g.queue.Len(), Idle: g.Idle.Len(), IdleSince: g.Idle.Since()}
 	if first := g.queue.Front(); first != nil {
 		d.Oldest = first.Value.(Waiter).Since()
 	}

@@ -16,11 +16,13 @@ const (
 // facts are all that a plan depends on, apart from the time.
 type facts struct {
 	size, overflow int
-	live           int // members, in whatever state
-	starting       int // of them: not ready yet
-	ending         int // of them: being ended; each holds its place until its process is gone
-	waiting        int // requests that no member has taken
+	lazy           bool // no start without a request that needs it
+	live           int  // members, in whatever state
+	starting       int  // of them: not ready yet
+	ending         int  // of them: being ended; each holds its place until its process is gone
+	waiting        int  // requests that no member has taken
 	oldestWait     time.Time
+	idle           int
 	idleSince      time.Time // of the member that has been idle longest; zero: none is idle
 	failing        bool      // the last start failed, and none has succeeded since
 	notBefore      time.Time // no start before
@@ -67,8 +69,19 @@ func (p *plan) retireLongIdle(f facts, beyond int, now time.Time) {
 	p.wakeAt(due)
 }
 
-// missing is how many members there are too few.
-func (f facts) missing() int { return max(0, f.size-f.live) }
+// missing is how many members there are too few. A lazy crew misses those alone for which requests wait; while starts
+// fail it goes on trying, as requests are refused meanwhile and ask for nothing.
+func (f facts) missing() int {
+	missing := max(0, f.size-f.live)
+	if !f.lazy {
+		return missing
+	}
+	needed := f.waiting - f.idle - f.starting
+	if f.failing {
+		needed = max(1, needed)
+	}
+	return min(missing, max(0, needed))
+}
 
 // extra is how many members to start beyond size. Each one that is starting already will take a waiting request.
 func (f facts) extra(p *plan, now time.Time) int {
@@ -98,20 +111,29 @@ func (f facts) allowed(p *plan, want int, now time.Time) int {
 }
 
 // spare is how many members can be recycled now. Without overflow one may be missing until its successor is ready;
-// with it none is, as the successor comes first. While starts fail, and when there are none any more, nobody goes.
+// with it none is, as the successor comes first. A lazy crew lets go one after the other, and has successors when they
+// are needed. While starts fail, and when there are none any more, nobody goes.
 func (f facts) spare() int {
 	if f.failing || f.frozen {
 		return 0
 	}
 	needed := f.size - 1
-	if f.overflow > 0 {
+	switch {
+	case f.lazy:
+		needed = min(f.size, f.live) - 1
+	case f.overflow > 0:
 		needed = f.size
 	}
 	return max(0, f.live-f.starting-f.ending-needed)
 }
 
 // substitutes is how many members beyond size stand in for a worn one, and so aren't too many.
-func (f facts) substitutes() int { return min(f.worn, f.overflow, 1) }
+func (f facts) substitutes() int {
+	if f.lazy {
+		return 0
+	}
+	return min(f.worn, f.overflow, 1)
+}
 
 // surge is how many members to start for a worn one, so that it can go without being missed.
 func (f facts) surge() int {

@@ -75,7 +75,7 @@ func TestP85_P87_CheckinOfTheWorn(t *testing.T) {
 					}
 				})
 				defer end()
-				c.Configure(2, tc.overflow, pool.Recycle{MaxRequests: 10})
+				c.Configure(pool.Limits{Size: 2, Overflow: tc.overflow, Recycle: pool.Recycle{MaxRequests: 10}})
 				synctest.Wait()
 				m := line.WithdrawIdle(time.Now())
 				m.random = 0
@@ -102,7 +102,7 @@ func TestP87_OneAfterTheOther(t *testing.T) {
 				line := &fakeLine{}
 				c, end := newCrew(t, line, func(_ int, w *fakeWorker) { w.bootTime = time.Second })
 				defer end()
-				c.Configure(4, tc.overflow, pool.Recycle{MaxAge: time.Minute})
+				c.Configure(pool.Limits{Size: 4, Overflow: tc.overflow, Recycle: pool.Recycle{MaxAge: time.Minute}})
 				time.Sleep(2 * time.Second)
 				for range 7000 {
 					time.Sleep(10 * time.Millisecond)
@@ -137,16 +137,16 @@ func TestP86_LimitsChangeLive(t *testing.T) {
 		line := &fakeLine{}
 		c, end := newCrew(t, line, func(_ int, w *fakeWorker) { w.bootTime = time.Second })
 		defer end()
-		c.Configure(2, 0, pool.Recycle{})
+		c.Configure(pool.Limits{Size: 2})
 		time.Sleep(time.Hour)
 		busy := line.WithdrawIdle(time.Now())
-		c.Configure(2, 0, pool.Recycle{MaxAge: time.Minute})
+		c.Configure(pool.Limits{Size: 2, Recycle: pool.Recycle{MaxAge: time.Minute}})
 		synctest.Wait()
 		if s := stats(c); s.Exits["recycled"] != 1 || !busy.worn.Load() {
 			t.Fatalf("exits %v, the busy one worn %v; want the idle one recycled, the busy one to be", s.Exits, busy.worn.Load())
 		}
 		time.Sleep(2 * time.Second)
-		c.Configure(2, 0, pool.Recycle{MaxAge: 24 * time.Hour})
+		c.Configure(pool.Limits{Size: 2, Recycle: pool.Recycle{MaxAge: 24 * time.Hour}})
 		synctest.Wait()
 		c.Checkin(busy, "")
 		synctest.Wait()
@@ -165,7 +165,7 @@ func TestP86_MemoryIsLookedAtWithoutRequests(t *testing.T) {
 			}
 		})
 		defer end()
-		c.Configure(1, 0, pool.Recycle{MaxMemory: 100})
+		c.Configure(pool.Limits{Size: 1, Recycle: pool.Recycle{MaxMemory: 100}})
 		synctest.Wait()
 		for m := range line.Resting() {
 			m.requests.Store(1)

@@ -136,3 +136,5 @@ func (w *scripted) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome 
 	w.served.Add(1)
 	return worker.Outcome{Payload: payload, Service: max(1, time.Since(start))}
 }
+
+func nothing(context.Context, []byte) []byte { return nil }

@@ -311,6 +311,9 @@ func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 		st.Boot = s.boot
 		st.Revision, st.Version, st.Desired = cfg.Revision, cfg.Version, cfg.Size
 		st.Ready = cfg.Size
+		if cfg.Lazy {
+			st.Ready, st.Unstarted = 0, cfg.Size
+		}
 		if s.unready {
 			st.Ready, st.Starting = 0, cfg.Size
 		}

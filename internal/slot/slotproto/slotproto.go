@@ -42,6 +42,7 @@ type Config struct {
 	Op       time.Duration `json:"operation"`
 	Drain    time.Duration `json:"drain"`
 	Recycle  pool.Recycle  `json:"recycle,omitzero"`
+	Lazy     bool          `json:"lazy,omitempty"`
 }
 
 // Worker says how a worker process is made; it is part of the revision.
@@ -70,6 +71,9 @@ type Status struct {
 	Busy     int `json:"busy"`
 	Overflow int `json:"overflow"`
 	Queued   int `json:"queued"`
+	// Unstarted workers are started as soon as requests need them (Config.Lazy): they are as good as ready. 0 while starts
+	// fail.
+	Unstarted int `json:"unstarted,omitempty"`
 	// MaxWorkers is what the container's limits allow (0: no limit); Capped tells that Config asked for more.
 	MaxWorkers int  `json:"maxWorkers,omitempty"`
 	Capped     bool `json:"capped,omitempty"`

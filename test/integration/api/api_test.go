@@ -133,6 +133,7 @@ func TestO9_TheAPIServerRefuses(t *testing.T) {
 		"zero limit":                   {resources(object{}, object{"memory": "0"}), []string{"spec.worker.resources.limits", "above zero"}},
 		"negative request":             {resources(object{"cpu": "-1"}, object{}), []string{"spec.worker.resources.requests", "above zero"}},
 		"malformed quantity":           {resources(object{}, object{"memory": "1 GB"}), []string{"spec.worker.resources.limits", "1 GB"}},
+		"a start that isn't one":       {worker("start", "lazy"), []string{"spec.worker.start", `"lazy"`, `"Eager", "Lazy"`}},
 		"recycled before any request":  {recycle("maxRequests", int64(0)), []string{"spec.worker.recycle.maxRequests", "greater than or equal to 1"}},
 		"age below a second":           {recycle("maxAge", "999ms"), []string{"spec.worker.recycle.maxAge", `"999ms"`, "1s to 720h"}},
 		"idle without a unit":          {recycle("maxIdle", "30"), []string{"spec.worker.recycle.maxIdle", `"30"`, "for example 30m"}},
@@ -217,6 +218,7 @@ func TestTheAPIServerAccepts(t *testing.T) {
 		"all limits to a worker's life": worker("recycle", object{
 			"maxRequests": int64(1), "maxAge": "720h", "maxIdle": "1s", "maxMemory": "1Mi",
 		}),
+		"lazy":            worker("start", "Lazy"),
 		"memory in bytes": recycle("maxMemory", int64(1<<20)),
 		"all resources": resources(object{"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "1Mi"},
 			object{"cpu": int64(1), "memory": "128Mi", "ephemeral-storage": "2Mi"}),

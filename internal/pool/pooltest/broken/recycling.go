@@ -1,7 +1,9 @@
 package broken
 
 import (
+	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -66,6 +68,22 @@ var recycling = []Pool{
 		make:  func() fault { return fault{launch: punctual, limits: ageless} },
 	},
 	{
+		Fault: "a lazy pool is eager", Version: pool.V1, Test: "TestP1_LazyStartsNothingBeforeFirstUse", Says: "want 0, 2, 2, none",
+		make: func() fault { return fault{limits: func(l *pool.Limits) { l.Lazy = false }} },
+	},
+	{
+		Fault: "each request of a burst has a worker started", Version: pool.V2, Test: "TestP3_LazyNeverExceedsSizeUnderABurst",
+		Says: "workers, want 3",
+		make: func() fault {
+			return fault{limits: func(l *pool.Limits) { l.Size, l.QueueLimit = 60, l.QueueLimit-57 }}
+		},
+	},
+	{
+		Fault: "a lazy pool that can't start gives up", Version: pool.V2, Test: "TestP8_LazyGoesOnTrying", Says: "boot failure reported",
+		Limit: 2 * time.Second,
+		make:  func() fault { return fault{launch: giveUp} },
+	},
+	{
 		Fault: "what a worker takes isn't told", Version: pool.V1, Test: "TestP98_FiguresOfAWorker", Says: "CPU seconds and open files",
 		Limit: time.Second,
 		make: func() fault {
@@ -107,6 +125,25 @@ func alone(launch crew.Launch) crew.Launch {
 type loner struct{ crew.Worker }
 
 func (w loner) Usage(*worker.Groups) worker.Usage { return worker.Usage{USS: w.RSS()} }
+
+// giveUp has every start after the first wait for ever.
+func giveUp(launch crew.Launch) crew.Launch {
+	var tried atomic.Bool
+	return func() (crew.Worker, error) {
+		w, err := launch()
+		if err != nil || !tried.Swap(true) {
+			return w, err
+		}
+		return hesitant{w}, nil
+	}
+}
+
+type hesitant struct{ crew.Worker }
+
+func (w hesitant) Ready(ctx context.Context) error {
+	<-ctx.Done()
+	return w.Worker.Ready(ctx)
+}
 
 // scriptedAge is the age that the contract gives its scripted workers.
 const scriptedAge = 500 * time.Millisecond

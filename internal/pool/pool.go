@@ -72,6 +72,9 @@ type Pool interface {
 	Do(ctx context.Context, req Request) (Reply, error)
 	// Configure applies new limits to the live pool; no operation fails for it.
 	Configure(limits Limits)
+	// Reset has all workers that there are now replaced, one after the other as in recycling. It returns at once; no
+	// operation fails for it.
+	Reset()
 	// Stats returns a consistent copy of the figures.
 	Stats() Stats
 	// Changed receives (coalesced) when workers come, get ready or go, and when starts begin or cease to fail; not

@@ -116,6 +116,9 @@ func (p *Pool) Configure(limits pool.Limits) {
 	p.crew.Configure(limits)
 }
 
+// Reset replaces all workers; see pool.Pool.
+func (p *Pool) Reset() { p.crew.Reset() }
+
 // Changed receives (coalesced) when workers come, get ready or go.
 func (p *Pool) Changed() <-chan struct{} { return p.crew.Changed() }
 

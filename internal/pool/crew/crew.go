@@ -191,12 +191,11 @@ func (c *Crew) census() facts {
 		failing: c.boot.failing, notBefore: c.boot.notBefore, frozen: c.frozen,
 	}
 	for m := range c.members {
-		switch m.state {
-		case starting:
-			f.starting++
-		case ending:
+		switch {
+		case m.state == ending:
 			f.ending++
-		case up:
+		case !m.offered: // up or not: it is yet to take a request, or to be idle
+			f.starting++
 		}
 	}
 	return f
@@ -257,6 +256,7 @@ func (c *Crew) live(ctx context.Context, m *Member) {
 	}
 	if c.admit(m) {
 		c.offer(m)
+		c.arrived(m)
 	}
 	signal(c.changed)
 	<-m.worker.Exited()
@@ -288,9 +288,16 @@ func (c *Crew) admit(m *Member) bool {
 	c.starts.Observe(m.readyAt.Sub(m.startedAt))
 	c.commands = m.worker.Commands()
 	c.boot.ready()
-	c.Poke()
 	signal(c.newcomers)
 	return true
+}
+
+// arrived makes the crew plan with a member that the Line has.
+func (c *Crew) arrived(m *Member) {
+	c.mu.Lock()
+	m.offered = true
+	c.mu.Unlock()
+	c.Poke()
 }
 
 // failed drops a member that never got ready.

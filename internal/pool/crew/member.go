@@ -19,9 +19,11 @@ type Member struct {
 	// Guarded by the crew's lock.
 	worker    Worker // nil until its process is started
 	state     state
+	offered   bool // it has been brought to the Line since it is up
 	startedAt time.Time
 	readyAt   time.Time
 	usage     worker.Usage // as it was last read
+	stale     bool         // a reset came after its start
 }
 
 type state uint8

@@ -21,6 +21,7 @@ func earlier[T ~int64](limit T, random float64) T {
 type wear struct {
 	random   float64
 	requests int64
+	stale    bool
 	own      uint64 // bytes of memory that are its process group's alone; 0: unknown
 	readyAt  time.Time
 	idle     time.Time // since when; now: it isn't
@@ -30,6 +31,8 @@ type wear struct {
 // A member that has served nothing isn't recycled for its memory: its successor would need as much.
 func (w wear) due(r pool.Recycle, now time.Time) (why string, next time.Time) {
 	switch {
+	case w.stale:
+		return "reset", next
 	case r.MaxRequests > 0 && w.requests >= earlier(int64(r.MaxRequests), w.random):
 		return "maxRequests", next
 	case r.MaxMemory > 0 && w.own > r.MaxMemory && w.requests > 0:
@@ -60,6 +63,16 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
+// Reset has all members that there are recycled, those too that are starting.
+func (c *Crew) Reset() {
+	c.mu.Lock()
+	for m := range c.members {
+		m.stale = true
+	}
+	c.mu.Unlock()
+	c.Poke()
+}
+
 // resting returns the idle members when it matters since when they are.
 func (c *Crew) resting() map[*Member]time.Time {
 	c.mu.Lock()
@@ -74,9 +87,6 @@ func (c *Crew) resting() map[*Member]time.Time {
 // wornOut returns the members that are up and to be recycled, the oldest first, and when the next one will be. What
 // a checkin can't see, as it has no time to look, it marks. The caller holds mu.
 func (c *Crew) wornOut(resting map[*Member]time.Time, now time.Time) (worn []*Member, next time.Time) {
-	if c.recycling == (pool.Recycle{}) {
-		return nil, next
-	}
 	for m := range c.members {
 		if m.state != up {
 			continue
@@ -98,7 +108,7 @@ func (c *Crew) wornOut(resting map[*Member]time.Time, now time.Time) (worn []*Me
 
 // wearOf a member; the caller holds mu.
 func (c *Crew) wearOf(m *Member, idle time.Time) wear {
-	return wear{random: m.random, requests: m.requests.Load(), own: m.usage.Own(), readyAt: m.readyAt, idle: idle}
+	return wear{random: m.random, requests: m.requests.Load(), stale: m.stale, own: m.usage.Own(), readyAt: m.readyAt, idle: idle}
 }
 
 // recycleIdle ends up to n of the worn members, those that are idle.

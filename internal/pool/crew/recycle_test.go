@@ -156,6 +156,21 @@ func TestP86_LimitsChangeLive(t *testing.T) {
 	})
 }
 
+func TestP89_P90_ResetReachesThoseThatStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := &fakeLine{}
+		c, end := newCrew(t, line, func(_ int, w *fakeWorker) { w.bootTime = time.Second })
+		defer end()
+		c.Configure(pool.Limits{Size: 2})
+		time.Sleep(500 * time.Millisecond)
+		c.Reset()
+		time.Sleep(10 * time.Second)
+		if s := stats(c); s.Exits["recycled"] != 2 || s.Spawned != 4 || line.len() != 2 {
+			t.Errorf("exits %v, spawned %d, %d idle; want 2 recycled, 4, 2", s.Exits, s.Spawned, line.len())
+		}
+	})
+}
+
 func TestP86_MemoryIsLookedAtWithoutRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := &fakeLine{}

@@ -124,6 +124,61 @@ var recycling = map[string]story{
 		}
 	},
 
+	"TestP89_P90_ResetReplacesAllAndFailsNothing": func(b *bench) {
+		b.limits.Size = 3
+		s := b.ready()
+		before := map[int]bool{}
+		for _, w := range s.Stats().Workers {
+			before[w.PID] = true
+		}
+		running := s.occupy()
+		s.Reset()
+		s.await("the idle ones replaced", func(st pool.Stats) bool { return st.Exits["recycled"] == 2 && st.Starting == 0 })
+		running.release()
+		s.await("all workers replaced and ready", func(st pool.Stats) bool { return st.Exits["recycled"] == 3 && st.Ready == 3 })
+		st := s.Stats()
+		for _, w := range st.Workers {
+			if before[w.PID] {
+				b.Errorf("worker %d is there after the reset", w.PID)
+			}
+		}
+		if st.Crashed != 0 || st.Spawned != 6 {
+			b.Errorf("crashed %d, spawned %d; want 0, 6", st.Crashed, st.Spawned)
+		}
+	},
+
+	"TestP89_ResetUnderLoad": func(b *bench) {
+		b.limits.Size = 4
+		sc := &script{boot: 20 * time.Millisecond, run: nothing}
+		s := b.startWith(sc.launch)
+		s.awaitUp(4)
+		stop := make(chan struct{})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						s.served(0)
+					}
+				}
+			})
+		}
+		s.Reset()
+		s.await("all replaced", func(st pool.Stats) bool { return st.Exits["recycled"] == 4 })
+		close(stop)
+		all.Wait()
+		if _, least := sc.retirements(); least < 3 {
+			b.Errorf("only %d of 4 were ready during the reset, want at least 3", least)
+		}
+		s.awaitReady(4)
+		if st := s.Stats(); st.Exits["recycled"] != 4 || st.Errors+st.Infrastructure+st.Shed > 0 {
+			b.Errorf("exits %v, %d errors, %d crashes, %d shed; want 4 recycled and nothing else", st.Exits, st.Errors, st.Infrastructure, st.Shed)
+		}
+	},
+
 	"TestP98_FiguresOfAWorker": func(b *bench) {
 		s := b.ready()
 		s.must("grow", args{"mb": 40})

@@ -151,6 +151,9 @@ func withoutOverflow(limits pool.Limits) pool.Limits {
 	return limits
 }
 
+// Reset replaces all workers; see pool.Pool.
+func (p *Pool) Reset() { p.crew.Reset() }
+
 // Changed receives (coalesced) when workers come, get ready or go.
 func (p *Pool) Changed() <-chan struct{} { return p.crew.Changed() }
 

@@ -35,6 +35,7 @@ type fault struct {
 	trip      func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome
 	do        func(ctx context.Context, right pool.Pool, req pool.Request) (pool.Reply, error)
 	configure func(right pool.Pool, limits pool.Limits)
+	reset     func(right pool.Pool)
 	stats     func(*pool.Stats)
 	close     func(ctx context.Context, right pool.Pool) error
 }
@@ -105,6 +106,14 @@ func (w *wrapper) Configure(limits pool.Limits) {
 		return
 	}
 	w.Pool.Configure(w.fault.limited(limits))
+}
+
+func (w *wrapper) Reset() {
+	if w.fault.reset != nil {
+		w.fault.reset(w.Pool)
+		return
+	}
+	w.Pool.Reset()
 }
 
 func (w *wrapper) Stats() pool.Stats {

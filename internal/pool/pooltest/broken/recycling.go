@@ -68,6 +68,31 @@ var recycling = []Pool{
 		make:  func() fault { return fault{launch: punctual, limits: ageless} },
 	},
 	{
+		Fault: "a reset ends who is busy", Version: pool.V2, Test: "TestP89_P90_ResetReplacesAllAndFailsNothing",
+		Says: "the running operation ended with", Limit: 2 * time.Second,
+		make: func() fault {
+			b := &busy{}
+			return fault{trip: b.trip, reset: func(right pool.Pool) {
+				right.Reset()
+				b.kill()
+			}}
+		},
+	},
+	{
+		Fault: "a reset forgets who is busy", Version: pool.V1, Test: "TestP89_P90_ResetReplacesAllAndFailsNothing",
+		Says: "all workers replaced", Limit: 2 * time.Second,
+		make: func() fault {
+			b := &busy{}
+			f := (&herd{spared: b.has}).fault()
+			f.trip = b.trip
+			return f
+		},
+	},
+	{
+		Fault: "a reset replaces all at once", Version: pool.V2, Test: "TestP89_ResetUnderLoad", Says: "of 4 were ready",
+		make: func() fault { return (&herd{}).fault() },
+	},
+	{
 		Fault: "a lazy pool is eager", Version: pool.V1, Test: "TestP1_LazyStartsNothingBeforeFirstUse", Says: "want 0, 2, 2, none",
 		make: func() fault { return fault{limits: func(l *pool.Limits) { l.Lazy = false }} },
 	},
@@ -125,6 +150,36 @@ func alone(launch crew.Launch) crew.Launch {
 type loner struct{ crew.Worker }
 
 func (w loner) Usage(*worker.Groups) worker.Usage { return worker.Usage{USS: w.RSS()} }
+
+// herd ends its workers all at once.
+type herd struct {
+	spared  func(crew.Worker) bool // nil: none
+	mu      sync.Mutex
+	workers []crew.Worker // guarded by mu
+}
+
+func (h *herd) fault() fault {
+	return fault{
+		launch: func(launch crew.Launch) crew.Launch {
+			return func() (crew.Worker, error) {
+				w, err := launch()
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.workers = append(h.workers, w)
+				return w, err
+			}
+		},
+		reset: func(pool.Pool) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, w := range h.workers {
+				if h.spared == nil || !h.spared(w) {
+					w.Discard(worker.ReasonRecycled)
+				}
+			}
+		},
+	}
+}
 
 // giveUp has every start after the first wait for ever.
 func giveUp(launch crew.Launch) crew.Launch {

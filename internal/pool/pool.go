@@ -75,6 +75,11 @@ type Pool interface {
 	// Reset has all workers that there are now replaced, one after the other as in recycling. It returns at once; no
 	// operation fails for it.
 	Reset()
+	// Pause gives no more request a worker, until Resume: requests wait, within the time that they have, and start no
+	// workers. It returns when the operations that run have ended; or, paused as well, with ctx's cause.
+	Pause(ctx context.Context) error
+	// Resume ends a pause: whoever waits is served, first come first. Without one it does nothing.
+	Resume()
 	// Stats returns a consistent copy of the figures.
 	Stats() Stats
 	// Changed receives (coalesced) when workers come, get ready or go, and when starts begin or cease to fail; not
@@ -94,6 +99,8 @@ type Stats struct {
 	Queued                                   int
 	// Unstarted are the workers of a lazy pool that it starts as soon as requests need them; 0 while starts fail.
 	Unstarted int
+	// Paused: no request gets a worker before Resume.
+	Paused bool
 
 	Requests, Errors, Timeouts, Shed, Cancelled uint64 // since the pool was made; Errors are the worker's own (python_error)
 	Infrastructure                              uint64 // crashes, protocol errors

@@ -119,6 +119,22 @@ func (p *Pool) Configure(limits pool.Limits) {
 // Reset replaces all workers; see pool.Pool.
 func (p *Pool) Reset() { p.crew.Reset() }
 
+// Pause holds all requests that have no worker; see pool.Pool.
+func (p *Pool) Pause(ctx context.Context) error {
+	select {
+	case <-p.line.Pause():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Resume ends a pause; see pool.Pool.
+func (p *Pool) Resume() {
+	p.line.resume()
+	p.crew.Poke()
+}
+
 // Changed receives (coalesced) when workers come, get ready or go.
 func (p *Pool) Changed() <-chan struct{} { return p.crew.Changed() }
 

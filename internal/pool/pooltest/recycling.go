@@ -179,6 +179,82 @@ var recycling = map[string]story{
 		}
 	},
 
+	"TestP100_PauseDrainsAndHolds": func(b *bench) {
+		b.limits.Overflow = 2
+		s, release, order := b.gated(1)
+		var all sync.WaitGroup
+		all.Go(func() { s.served(0) })
+		s.await("one running", func(st pool.Stats) bool { return st.Busy == 1 })
+		hurried, cancel := context.WithTimeout(b.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := s.Pause(hurried); err == nil {
+			b.Error("paused, it says, while an operation runs")
+		}
+		const n = 5
+		for i := 1; i < n; i++ {
+			all.Go(func() { s.served(byte(i)) })
+			s.await("queued", func(st pool.Stats) bool { return st.Queued == i })
+		}
+		b.send(release)
+		if err := s.Pause(b.Context()); err != nil {
+			b.Errorf("Pause: %v", err)
+		}
+		time.Sleep(100 * time.Millisecond) // long enough for overflow to start, were it to
+		if st := s.Stats(); len(order.all()) != 1 || st.Queued != n-1 || st.Spawned != 1 || !st.Paused {
+			b.Errorf("%d were run in the pause, queued %d, spawned %d, paused %v; want 0, %d, 1, true",
+				len(order.all())-1, st.Queued, st.Spawned, st.Paused, n-1)
+		}
+		s.limits.Overflow = 0 // so that one after the other is served
+		s.Configure(s.limits)
+		close(release)
+		s.Resume()
+		s.await("those who waited served, in the order of their coming", func(st pool.Stats) bool { return st.Requests == n })
+		all.Wait()
+		order.check(b, n)
+		s.served(n)
+	},
+
+	"TestP100_PauseUnderLoad": func(b *bench) {
+		b.limits.Size = 3
+		sc := &script{run: nothing}
+		s := b.startWith(sc.launch)
+		s.awaitUp(3)
+		const callers, each = 8, 500
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				for range each {
+					s.served(0)
+				}
+			})
+		}
+		for range 50 {
+			if err := s.Pause(b.Context()); err != nil {
+				b.Errorf("Pause: %v", err)
+			}
+			if n := sc.inside.Load(); n > 0 {
+				b.Errorf("%d operations run in a pause", n)
+			}
+			s.Resume()
+		}
+		all.Wait()
+		if st := s.Stats(); st.Requests != callers*each || st.Shed+st.Cancelled > 0 || st.Destroyed > 0 {
+			b.Errorf("%d requests, %d shed, %d workers destroyed; want %d, 0, 0", st.Requests, st.Shed, st.Destroyed, callers*each)
+		}
+	},
+
+	"TestP20_WarmWorkersAnswerWithinASecond": func(b *bench) {
+		b.limits.Size = 4
+		s := b.ready()
+		for range 8 {
+			begin := time.Now()
+			s.must("echo", args{"value": 1})
+			if took := time.Since(begin); took >= time.Second {
+				b.Errorf("an idle worker took %s", took)
+			}
+		}
+	},
+
 	"TestP98_FiguresOfAWorker": func(b *bench) {
 		s := b.ready()
 		s.must("grow", args{"mb": 40})

@@ -36,6 +36,8 @@ type fault struct {
 	do        func(ctx context.Context, right pool.Pool, req pool.Request) (pool.Reply, error)
 	configure func(right pool.Pool, limits pool.Limits)
 	reset     func(right pool.Pool)
+	pause     func(ctx context.Context, right pool.Pool) error
+	resume    func(right pool.Pool)
 	stats     func(*pool.Stats)
 	close     func(ctx context.Context, right pool.Pool) error
 }
@@ -106,6 +108,21 @@ func (w *wrapper) Configure(limits pool.Limits) {
 		return
 	}
 	w.Pool.Configure(w.fault.limited(limits))
+}
+
+func (w *wrapper) Pause(ctx context.Context) error {
+	if w.fault.pause != nil {
+		return w.fault.pause(ctx, w.Pool)
+	}
+	return w.Pool.Pause(ctx)
+}
+
+func (w *wrapper) Resume() {
+	if w.fault.resume != nil {
+		w.fault.resume(w.Pool)
+		return
+	}
+	w.Pool.Resume()
 }
 
 func (w *wrapper) Reset() {

@@ -92,7 +92,7 @@ func hanging() fault {
 func killing() fault {
 	b := &busy{}
 	return fault{
-		trip: b.trip,
+		trip: b.trip(),
 		configure: func(right pool.Pool, limits pool.Limits) {
 			smaller := limits.Size < right.Stats().Limits.Size
 			right.Configure(limits)
@@ -108,10 +108,12 @@ type busy struct {
 	workers sync.Map // of crew.Worker
 }
 
-func (b *busy) trip(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
-	b.workers.Store(w, true)
-	defer b.workers.Delete(w)
-	return w.RoundTrip(ctx, c)
+func (b *busy) trip() func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
+	return func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
+		b.workers.Store(w, true)
+		defer b.workers.Delete(w)
+		return w.RoundTrip(ctx, c)
+	}
 }
 
 func (b *busy) has(w crew.Worker) bool {
@@ -150,6 +152,19 @@ func (p *several) Do(ctx context.Context, req pool.Request) (pool.Reply, error) 
 func (p *several) Configure(limits pool.Limits) {
 	for _, one := range p.pools {
 		one.Configure(limits)
+	}
+}
+
+func (p *several) Pause(ctx context.Context) (err error) {
+	for _, one := range p.pools {
+		err = errors.Join(err, one.Pause(ctx))
+	}
+	return err
+}
+
+func (p *several) Resume() {
+	for _, one := range p.pools {
+		one.Resume()
 	}
 }
 

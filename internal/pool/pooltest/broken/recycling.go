@@ -72,7 +72,7 @@ var recycling = []Pool{
 		Says: "the running operation ended with", Limit: 2 * time.Second,
 		make: func() fault {
 			b := &busy{}
-			return fault{trip: b.trip, reset: func(right pool.Pool) {
+			return fault{trip: b.trip(), reset: func(right pool.Pool) {
 				right.Reset()
 				b.kill()
 			}}
@@ -84,13 +84,39 @@ var recycling = []Pool{
 		make: func() fault {
 			b := &busy{}
 			f := (&herd{spared: b.has}).fault()
-			f.trip = b.trip
+			f.trip = b.trip()
 			return f
 		},
 	},
 	{
 		Fault: "a reset replaces all at once", Version: pool.V2, Test: "TestP89_ResetUnderLoad", Says: "of 4 were ready",
 		make: func() fault { return (&herd{}).fault() },
+	},
+	{
+		Fault: "a pause doesn't wait for what runs", Version: pool.V2, Test: "TestP100_PauseDrainsAndHolds", Says: "while an operation runs",
+		make: func() fault {
+			return fault{pause: func(ctx context.Context, right pool.Pool) error {
+				now, cancel := context.WithCancel(ctx)
+				cancel()
+				_ = right.Pause(now)
+				return nil
+			}}
+		},
+	},
+	{
+		Fault: "a pause holds nobody", Version: pool.V1, Test: "TestP100_PauseDrainsAndHolds", Says: "were run in the pause",
+		make: func() fault {
+			return fault{pause: func(ctx context.Context, right pool.Pool) error {
+				err := right.Pause(ctx)
+				right.Resume()
+				return err
+			}}
+		},
+	},
+	{
+		Fault: "the end of a pause forgets who waits", Version: pool.V2, Test: "TestP100_PauseDrainsAndHolds", Says: "served, in the order",
+		Limit: time.Second,
+		make:  func() fault { return fault{resume: func(pool.Pool) {}} },
 	},
 	{
 		Fault: "a lazy pool is eager", Version: pool.V1, Test: "TestP1_LazyStartsNothingBeforeFirstUse", Says: "want 0, 2, 2, none",

@@ -76,7 +76,7 @@ type Pool interface {
 	// operation fails for it.
 	Reset()
 	// Pause gives no more request a worker, until Resume: requests wait, within the time that they have, and start no
-	// workers. It returns when the operations that run have ended; or, paused as well, with ctx's cause.
+	// workers. It returns when the operations that run have ended, or the pause has; or, paused as well, with ctx's cause.
 	Pause(ctx context.Context) error
 	// Resume ends a pause: whoever waits is served, first come first. Without one it does nothing.
 	Resume()

@@ -193,6 +193,30 @@ func TestP86_MemoryIsLookedAtWithoutRequests(t *testing.T) {
 	})
 }
 
+// TestP98_NewcomersDontPutReadingsOff has members come one after the other, each before the reading that it asks for.
+func TestP98_NewcomersDontPutReadingsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := &fakeLine{}
+		c, end := newCrew(t, line, func(n int, w *fakeWorker) {
+			w.usage.USS = 1 << 20
+			if n > 1 {
+				w.bootTime = sampleSoon / 2
+				time.AfterFunc(sampleSoon*3/4, func() { w.end(worker.ReasonRetired) })
+			}
+		})
+		defer end()
+		c.Configure(pool.Limits{Size: 2})
+		time.Sleep(2 * sampleSoon)
+		synctest.Wait()
+		if s := stats(c); s.Spawned < 4 {
+			t.Fatalf("%d members came; want more", s.Spawned)
+		}
+		if first := c.Workers(line.Resting())[0]; first.USS != 1<<20 {
+			t.Errorf("nothing was read of %+v after %s", first, 2*sampleSoon)
+		}
+	})
+}
+
 func TestSooner(t *testing.T) {
 	times := []time.Time{{}, t0, in(time.Second)}
 	for i, a := range times {

@@ -16,26 +16,34 @@ const (
 	sampleShare = 100
 )
 
-// sampling reads what members take until ctx ends.
+// sampling reads what members take until ctx ends. A newcomer brings the next reading forward, and never puts it off:
+// where members come and go all the time there would be none.
 func (c *Crew) sampling(ctx context.Context) {
-	timer := time.NewTimer(sampleSoon)
+	timer := time.NewTimer(sampleEvery)
 	defer timer.Stop()
-	var earliest time.Time
+	earliest, next := time.Now(), time.Now().Add(sampleEvery)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.newcomers:
-			timer.Reset(max(sampleSoon, time.Until(earliest)))
-			continue
+			next = sooner(next, later(earliest, time.Now().Add(sampleSoon)))
 		case <-timer.C:
+			begin := time.Now()
+			c.sample()
+			pause := sampleShare * time.Since(begin)
+			earliest = time.Now().Add(pause)
+			next = later(earliest, time.Now().Add(sampleEvery))
 		}
-		begin := time.Now()
-		c.sample()
-		pause := sampleShare * time.Since(begin)
-		earliest = time.Now().Add(pause)
-		timer.Reset(max(sampleEvery, pause))
+		timer.Reset(time.Until(next))
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // sample reads once, without a lock, and has the crew plan if it matters.

@@ -61,7 +61,7 @@ func (l line) idle() *crew.Member {
 func (l line) resume() {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	l.Gate.Resume()
+	l.Resume()
 	for l.Idle.Len() > 0 {
 		w := l.Next()
 		if w == nil {

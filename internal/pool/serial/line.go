@@ -70,7 +70,7 @@ func (l line) next() (*operation, *crew.Member) {
 func (l line) resume() {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	l.Gate.Resume()
+	l.Resume()
 	l.wakeOwner()
 }
 

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -77,7 +78,7 @@ type WorkerPoolSpec struct {
 	Paused bool `json:"paused,omitempty"`
 }
 
-// Worker says how a worker process is made. Everything but resources is part of the revision.
+// Worker says how a worker process is made. Everything but resources, start and recycle is part of the revision.
 type Worker struct {
 	// image holds Python (3.9 or later) and the user's packages. Default: the operator's own worker image.
 	// +optional
@@ -111,6 +112,58 @@ type Worker struct {
 	// absent: no requests and no limits for the slots.
 	// +optional
 	Resources *WorkerResources `json:"resources,omitempty"`
+
+	// start says when workers are started: Eager (default) at once, all of them; Lazy when a request waits for one, at
+	// most size of them. It changes in place, without a new revision. A Lazy revision gets its weight without a worker
+	// having been started.
+	// +optional
+	Start WorkerStart `json:"start,omitempty"`
+
+	// recycle says when a worker is replaced although nothing is wrong with it. It changes in place, without a
+	// new revision.
+	// +optional
+	Recycle *Recycle `json:"recycle,omitempty"`
+}
+
+// WorkerStart says when workers are started.
+//
+// +kubebuilder:validation:Enum=Eager;Lazy
+type WorkerStart string
+
+// The two ways.
+const (
+	// StartEager starts all workers at once.
+	StartEager WorkerStart = "Eager"
+	// StartLazy starts a worker when a request waits for one.
+	StartLazy WorkerStart = "Lazy"
+)
+
+// Recycle says when a worker is replaced although nothing is wrong with it; absent: never. No request fails for it: a
+// busy worker ends after its request. Of size workers one at a time is replaced; with overflow (v2) its substitute
+// starts first.
+type Recycle struct {
+	// maxRequests is how many requests a worker serves at most. It goes up to a fifth earlier, each by another part,
+	// when it can be spared; after the last one it goes in any case.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MaxRequests int32 `json:"maxRequests,omitempty"`
+	// maxAge of a worker since it was ready, up to a fifth less, from 1s to 720h.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="maxAge is no duration from 1s to 720h; write for example 12h"
+	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+	// maxIdle is how long a worker may be without a request, up to a fifth less, from 1s to 720h.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="maxIdle is no duration from 1s to 720h; write for example 30m"
+	MaxIdle *metav1.Duration `json:"maxIdle,omitempty"`
+	// maxMemory is what a worker's process group may have for itself, private memory and swap, after a request. What
+	// it shares with other processes doesn't count. From 1Mi.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1Mi')) >= 0",message="maxMemory is no quantity of at least 1Mi; write for example 512Mi"
+	MaxMemory *resource.Quantity `json:"maxMemory,omitempty"`
 }
 
 // WorkerResources are the requests and limits of one worker.

@@ -307,6 +307,13 @@ func slotReport(ready, busy uint32) *controlpb.Report {
 	}}
 }
 
+// lazyReport is of a slot that starts the rest of its 4 workers when requests need them; or can't.
+func lazyReport(ready, unstarted uint32) *controlpb.Report {
+	report := slotReport(ready, 0)
+	report.Slots[0].Unstarted = unstarted
+	return report
+}
+
 func TestASlotIsUpUntilItLacksWorkersForLong(t *testing.T) {
 	b := newBench()
 	m := b.join("p", "i")
@@ -326,6 +333,10 @@ func TestASlotIsUpUntilItLacksWorkersForLong(t *testing.T) {
 		{"replaced", time.Second, slotReport(4, 0), true},
 		{"crashed again: counted from now", time.Second, slotReport(3, 0), true},
 		{"the slot is away", time.Second, &controlpb.Report{Slots: []*controlpb.SlotState{{Name: "a", Revision: "r", Desired: 4}}}, true},
+		{"a lazy one that has started two", 0, lazyReport(2, 2), true},
+		{"and none", 0, lazyReport(0, 4), true},
+		{"can't start any", 11 * time.Second, lazyReport(0, 0), true},
+		{"for too long", 11 * time.Second, lazyReport(0, 0), false},
 		{"another revision starts", 0, &controlpb.Report{Slots: []*controlpb.SlotState{{Name: "a", Reachable: true, Revision: "s", Desired: 4}}}, false},
 		{"idle", 0, &controlpb.Report{Slots: []*controlpb.SlotState{{Name: "a", Reachable: true}}}, false},
 	} {

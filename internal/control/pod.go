@@ -59,7 +59,7 @@ type refusal struct {
 }
 
 // slotState is the last report of a slot, cut to its bounds, and since when it has been short of workers. Up in the
-// view: it once had all the workers of this revision and number.
+// view: it once had all the workers of this revision and number, those of a lazy pool that it would start counted in.
 type slotState struct {
 	view  SlotView
 	busy  int
@@ -241,7 +241,7 @@ func (p *podState) observe(reports []*controlpb.SlotState, now time.Time) bool {
 func (s *slotState) next(r *controlpb.SlotState, now time.Time) *slotState {
 	n := &slotState{view: slotView(r), busy: int(r.GetBusy())}
 	same := s != nil && s.view.Revision == n.view.Revision && s.view.Desired == n.view.Desired
-	enough := n.view.Reachable && n.view.Desired > 0 && n.view.Serving >= n.view.Desired
+	enough := n.view.Reachable && n.view.Desired > 0 && n.view.Serving+int(r.GetUnstarted()) >= n.view.Desired
 	switch {
 	case enough:
 		n.view.Up = true

@@ -66,7 +66,8 @@ type SlotView struct {
 	Revision  string // empty: idle
 	Desired   int    // workers, after capping
 	Serving   int    // ready and busy ones
-	// Up: it has all its workers, or had them until less than a worker's replacement ago.
+	// Up: it has all its workers, or starts those that lack when requests need them; or had them until less than a worker's
+	// replacement ago.
 	Up         bool
 	MaxWorkers int // that the container's limits allow; 0: no limit
 	Capped     bool

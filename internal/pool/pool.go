@@ -49,6 +49,20 @@ type Limits struct {
 	Checkout   time.Duration
 	Operation  time.Duration
 	Drain      time.Duration
+	Recycle    Recycle
+	// Lazy: a worker is started when a request waits and no other is about to take it, never before; one that has
+	// ended isn't replaced until then.
+	Lazy bool
+}
+
+// Recycle says when a worker is replaced although nothing is wrong with it. No operation fails for it: a busy worker
+// ends after its operation. Each is an upper bound; workers that start together don't go together, as each goes up to
+// a fifth earlier, by a part of its own (MaxMemory apart). 0: never.
+type Recycle struct {
+	MaxRequests int           `json:"maxRequests,omitempty"` // that one worker serves; never one more
+	MaxAge      time.Duration `json:"maxAge,omitempty"`      // since it was ready
+	MaxIdle     time.Duration `json:"maxIdle,omitempty"`     // without a request
+	MaxMemory   uint64        `json:"maxMemory,omitempty"`   // bytes of its process group's own: private memory and swap
 }
 
 // Pool is V1, V2, or anything that passes pooltest. All methods are safe for concurrent use.
@@ -58,6 +72,14 @@ type Pool interface {
 	Do(ctx context.Context, req Request) (Reply, error)
 	// Configure applies new limits to the live pool; no operation fails for it.
 	Configure(limits Limits)
+	// Reset has all workers that there are now replaced, one after the other as in recycling. It returns at once; no
+	// operation fails for it.
+	Reset()
+	// Pause gives no more request a worker, until Resume: requests wait, within the time that they have, and start no
+	// workers. It returns when the operations that run have ended, or the pause has; or, paused as well, with ctx's cause.
+	Pause(ctx context.Context) error
+	// Resume ends a pause: whoever waits is served, first come first. Without one it does nothing.
+	Resume()
 	// Stats returns a consistent copy of the figures.
 	Stats() Stats
 	// Changed receives (coalesced) when workers come, get ready or go, and when starts begin or cease to fail; not
@@ -75,11 +97,18 @@ type Stats struct {
 
 	Desired, Starting, Ready, Busy, Overflow int // workers; Starting + Ready + Busy = live processes; Overflow ⊆ live
 	Queued                                   int
+	// Unstarted are the workers of a lazy pool that it starts as soon as requests need them; 0 while starts fail.
+	Unstarted int
+	// Paused: no request gets a worker before Resume.
+	Paused bool
 
 	Requests, Errors, Timeouts, Shed, Cancelled uint64 // since the pool was made; Errors are the worker's own (python_error)
 	Infrastructure                              uint64 // crashes, protocol errors
 	Spawned, Destroyed, Crashed                 uint64 // workers
 	Exits                                       map[string]uint64
+
+	// CPU time of all workers that have been ready, those that have ended too. Grows.
+	CPU time.Duration
 
 	Wait, Service, Start *histogram.Histogram
 
@@ -99,7 +128,13 @@ type WorkerStats struct {
 	State    string `json:"state"` // Starting, Ready, Busy
 	Overflow bool   `json:"overflow,omitempty"`
 	Requests uint64 `json:"requests"`
-	RSS      uint64 `json:"rssBytes,omitempty"`
+	RSS      uint64 `json:"rssBytes,omitempty"` // of the process itself, now
+	// Of the process and its group, as they were a few seconds ago; 0: not read yet, or not to be read.
+	PSS  uint64  `json:"pssBytes,omitempty"` // memory, what is shared counted by its part
+	USS  uint64  `json:"ussBytes,omitempty"` // memory that it shares with no other process
+	Swap uint64  `json:"swapBytes,omitempty"`
+	CPU  float64 `json:"cpuSeconds,omitempty"` // since its start, with children that have ended
+	FDs  int     `json:"openFDs,omitempty"`
 }
 
 // BootFailure is a state, not an event: why workers don't come up, and when the next try is.

@@ -62,8 +62,9 @@ type Pod struct {
 type Slot struct {
 	// Revision that it runs; empty: idle.
 	Revision string
-	// Serving workers can take a request or are serving one; Up when they are as many as they should be. A gap that
-	// lasts for less than a worker's replacement takes doesn't end Up.
+	// Serving workers can take a request or are serving one; Up when they are as many as they should be, where those of a
+	// lazy pool that requests would start count as well. A gap that lasts for less than a worker's replacement takes
+	// doesn't end Up.
 	Serving int
 	Up      bool
 	// BootFailing: its workers don't start.

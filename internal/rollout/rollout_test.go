@@ -120,6 +120,13 @@ func TestDecide(t *testing.T) {
 			func(in *rollout.Input) { in.Spec = spec("v2", "25", "m") },
 			rollout.Decision{State: rollout.CanaryProgressing, Action: rollout.WeightChanged, Weight: 2500, Desired: 2500, Applied: 1000}, "v1@a v2@b",
 		},
+		"raised when a lazy one could start": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "25", "m")
+				in.Pods[1] = but(ready("two", stable), func(p *rollout.Pod) { p.Slots["b"] = rollout.Slot{Revision: canary.Revision, Up: true} })
+			},
+			rollout.Decision{State: rollout.CanaryProgressing, Action: rollout.WeightChanged, Weight: 2500, Desired: 2500, Applied: 1000}, "v1@a v2@b",
+		},
 		"TestO15 told and not acknowledged by all": {
 			func(in *rollout.Input) {
 				in.Spec, in.Told.Weight = spec("v2", "25", "m"), 2500

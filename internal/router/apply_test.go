@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,9 +155,12 @@ func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) {
 		s.Slots[0].Overflow, s.Slots[0].Revision.Python = 2, "python3"
 		s.Slots[1].Revision, s.Canary = nil, ""
+		s.Limits.Lazy = true
+		s.Limits.Recycle = &controlpb.Recycle{MaxRequests: 1 << 40, MaxAgeMs: 60_000, MaxIdleMs: 30_000, MaxMemoryBytes: 1 << 30}
 	}), nil)
 	base := slotproto.Config{
-		Pool: "summarizer", Queue: 100, Checkout: 2 * time.Second, Op: 5 * time.Second, Drain: 5 * time.Second,
+		Pool: "summarizer", Queue: 100, Checkout: 2 * time.Second, Op: 5 * time.Second, Drain: 5 * time.Second, Lazy: true,
+		Recycle: pool.Recycle{MaxRequests: math.MaxInt32, MaxAge: time.Minute, MaxIdle: 30 * time.Second, MaxMemory: 1 << 30},
 	}
 	want := base
 	want.Revision, want.Version, want.Size, want.Overflow = "r1", pool.V1, 4, 2
@@ -169,6 +173,18 @@ func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	r.until(func() bool { return len(r.b.Configs()) == 1 })
 	if diff := cmp.Diff([]slotproto.Config{base}, r.b.Configs()); diff != "" {
 		t.Errorf("slot b, idle (-want +got)\n%s", diff)
+	}
+}
+
+// A lazy slot has no worker, and gets its share all the same: else it would never have one.
+func TestLazySlotsGetRequests(t *testing.T) {
+	r := newRig(t, changed(snapshot(5000), func(s *controlpb.Snapshot) { s.Limits.Lazy = true }), nil)
+	r.until(func() bool { return ready(r.Router, snapshot(5000)) })
+	if a, b := r.burst(20); a != 10 || b != 10 {
+		t.Errorf("%d and %d of 20; want 10 each", a, b)
+	}
+	if st := r.status().Slots[0]; st.Unstarted != 4 || st.Ready != 0 {
+		t.Errorf("unstarted %d, ready %d; want 4, 0", st.Unstarted, st.Ready)
 	}
 }
 

@@ -71,7 +71,8 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 		Name: name, Reachable: known.Reachable, Revision: st.Revision, Version: string(st.Version),
 		Desired: uint32(st.Desired), Starting: uint32(st.Starting), Ready: uint32(st.Ready), Busy: uint32(st.Busy),
 		Overflow: uint32(st.Overflow), Queued: uint32(st.Queued), MaxWorkers: uint32(st.MaxWorkers), Capped: st.Capped,
-		RssBytes: st.RSS, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed,
+		Unstarted: uint32(st.Unstarted),
+		RssBytes:  st.RSS, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed,
 	}
 	if b := st.Boot; b != nil {
 		out.Boot = &controlpb.BootFailure{

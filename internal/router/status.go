@@ -49,24 +49,29 @@ type TripStatus struct {
 
 // SlotStatus is one slot as the router knows it.
 type SlotStatus struct {
-	Name      string             `json:"name"`
-	Reachable bool               `json:"reachable"`
-	Problem   string             `json:"problem,omitempty"`
-	Revision  string             `json:"revision,omitempty"` // what it runs now; "": idle
-	Version   pool.Version       `json:"version,omitempty"`
-	Desired   int                `json:"desired"`
-	Starting  int                `json:"starting"`
-	Ready     int                `json:"ready"`
-	Busy      int                `json:"busy"`
-	Overflow  int                `json:"overflow"`
-	Queued    int                `json:"queued"`
-	Capped    bool               `json:"capped,omitempty"`
-	Boot      string             `json:"boot,omitempty"` // why workers don't come up
-	Spawned   uint64             `json:"spawned"`
-	Destroyed uint64             `json:"destroyed"`
-	Crashed   uint64             `json:"crashed"`
-	RSS       uint64             `json:"rssBytes"` // of the supervisor
-	Workers   []pool.WorkerStats `json:"workers,omitempty"`
+	Name      string       `json:"name"`
+	Reachable bool         `json:"reachable"`
+	Problem   string       `json:"problem,omitempty"`
+	Revision  string       `json:"revision,omitempty"` // what it runs now; "": idle
+	Version   pool.Version `json:"version,omitempty"`
+	Desired   int          `json:"desired"`
+	Starting  int          `json:"starting"`
+	Ready     int          `json:"ready"`
+	Busy      int          `json:"busy"`
+	Overflow  int          `json:"overflow"`
+	Queued    int          `json:"queued"`
+	Unstarted int          `json:"unstarted,omitempty"` // that requests start when they need them
+	Capped    bool         `json:"capped,omitempty"`
+	Boot      string       `json:"boot,omitempty"` // why workers don't come up
+	Spawned   uint64       `json:"spawned"`
+	Destroyed uint64       `json:"destroyed"`
+	Crashed   uint64       `json:"crashed"`
+	RSS       uint64       `json:"rssBytes"` // of the supervisor
+	// What the workers hold together, and the CPU time that all of them have used, as slotproto.Status has them.
+	Memory  uint64             `json:"workersMemoryBytes"`
+	FDs     int                `json:"workersOpenFDs"`
+	CPU     float64            `json:"workersCPUSeconds"`
+	Workers []pool.WorkerStats `json:"workers,omitempty"`
 }
 
 // RevisionStatus holds what a revision has served since the router started. Requests that asked for a version
@@ -133,8 +138,9 @@ func (r *Router) slotStatus(name string) SlotStatus {
 	s := SlotStatus{
 		Name: name, Reachable: known.Reachable, Problem: known.Problem,
 		Revision: st.Revision, Version: st.Version,
-		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued,
+		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued, Unstarted: st.Unstarted,
 		Capped: st.Capped, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
+		Memory: st.Memory, FDs: st.FDs, CPU: st.CPU,
 	}
 	if st.Boot != nil {
 		s.Boot = st.Boot.Message

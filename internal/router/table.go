@@ -1,6 +1,7 @@
 package router
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -46,10 +47,12 @@ type table struct {
 	limits   limits
 }
 
-// limits bound a request's life.
+// limits bound a request's life, and a worker's.
 type limits struct {
 	queue                      int
 	checkout, operation, drain time.Duration
+	recycle                    pool.Recycle
+	lazy                       bool
 }
 
 func limitsOf(s *controlpb.Snapshot) limits {
@@ -59,6 +62,15 @@ func limitsOf(s *controlpb.Snapshot) limits {
 		checkout:  millis(l.GetCheckoutMs()),
 		operation: millis(l.GetOperationMs()),
 		drain:     millis(l.GetDrainMs()),
+		recycle:   recycleOf(l.GetRecycle()),
+		lazy:      l.GetLazy(),
+	}
+}
+
+func recycleOf(r *controlpb.Recycle) pool.Recycle {
+	return pool.Recycle{
+		MaxRequests: int(min(r.GetMaxRequests(), math.MaxInt32)), MaxAge: millis(r.GetMaxAgeMs()), MaxIdle: millis(r.GetMaxIdleMs()),
+		MaxMemory: r.GetMaxMemoryBytes(),
 	}
 }
 
@@ -144,7 +156,7 @@ func (t *table) expected(r role, version pool.Version) *target {
 // slotConfig is what one slot of a snapshot is told.
 func slotConfig(poolName string, slot *controlpb.Slot, l limits) slotproto.Config {
 	cfg := slotproto.Config{
-		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain,
+		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain, Recycle: l.recycle, Lazy: l.lazy,
 	}
 	rev := slot.GetRevision()
 	if rev == nil {

@@ -243,10 +243,10 @@ func (r *Router) trip(of *watch, reason trip.Reason, message string, now time.Ti
 	return t, &next, nil
 }
 
-// stableServes reports whether the stable has a worker that serves at this moment.
+// stableServes reports whether the stable has a worker that serves at this moment, or starts one for a request.
 func (t *table) stableServes() bool {
 	st := t.stable.slot.State().Status
-	return t.stable.ready() && st.Ready+st.Busy > 0
+	return t.stable.ready() && st.Ready+st.Busy+st.Unstarted > 0
 }
 
 // keepAgain is the wait before a trip that couldn't be kept on disk is tried again, unless something else changes before.

@@ -165,6 +165,7 @@ func (e *engine) hurry() { e.once.Do(func() { close(e.now) }) }
 func capped(cfg slotproto.Config, maxWorkers int) (limits pool.Limits, cut bool) {
 	limits = pool.Limits{
 		Size: cfg.Size, Overflow: cfg.Overflow, QueueLimit: cfg.Queue, Checkout: cfg.Checkout, Operation: cfg.Op, Drain: cfg.Drain,
+		Recycle: cfg.Recycle, Lazy: cfg.Lazy,
 	}
 	if maxWorkers <= 0 {
 		return limits, false
@@ -193,6 +194,8 @@ func validate(c slotproto.Config) *pool.Error {
 		problem = "overflow or queueLimit is negative"
 	case c.Checkout <= 0 || c.Op <= 0 || c.Drain < 0:
 		problem = "a timeout is missing or negative"
+	case c.Recycle.MaxRequests < 0 || c.Recycle.MaxAge < 0 || c.Recycle.MaxIdle < 0:
+		problem = "a limit of worker.recycle is negative"
 	default:
 		return nil
 	}

@@ -149,6 +149,59 @@ func TestP92_LimitsChangeLive(t *testing.T) {
 	}
 }
 
+// TestP86_RecyclingChangesLive: the running worker is measured by a limit that came after it.
+func TestP86_RecyclingChangesLive(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	cfg := r.config(nil)
+	if err := control.configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	before := control.awaitReady(1)
+	cfg.Recycle.MaxRequests = 1
+	if err := control.configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := data.call("echo", args{"value": 1}); err != nil {
+		t.Fatal(err)
+	}
+	control.await("another worker, and no other pool", func(s slotproto.Status) bool {
+		return s.Ready == 1 && s.Spawned == 2 && s.Destroyed == 1 && s.Crashed == 0 && s.Workers[0].PID != before.Workers[0].PID
+	})
+	cfg.Recycle.MaxAge = -time.Second
+	if err := control.configure(cfg); err == nil || !strings.Contains(err.Message, "worker.recycle") {
+		t.Errorf("a negative limit: %v, want a refusal that names it", err)
+	}
+}
+
+// TestP98_FiguresOfASlot: what workers hold is summed up, and the CPU time of one that has ended isn't lost.
+func TestP98_FiguresOfASlot(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	cfg := r.config(func(c *slotproto.Config) { c.Size = 2 })
+	if err := control.configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(2)
+	if _, err := data.call("spin", args{"ms": 300}); err != nil {
+		t.Fatal(err)
+	}
+	control.await("the figures of both", func(s slotproto.Status) bool {
+		var memory uint64
+		var fds int
+		for _, w := range s.Workers {
+			memory, fds = memory+w.PSS+w.Swap, fds+w.FDs
+		}
+		return len(s.Workers) == 2 && s.Workers[1].PSS > 0 && s.Memory == memory && s.FDs == fds && fds >= 10 && s.CPU >= 0.3
+	})
+	if err := control.configure(r.config(func(c *slotproto.Config) { c.Worker = nil })); err != nil {
+		t.Fatal(err)
+	}
+	control.await("the CPU time alone left", func(s slotproto.Status) bool {
+		return s.Destroyed == 2 && s.Memory == 0 && s.FDs == 0 && s.CPU >= 0.3
+	})
+}
+
 func TestSizeIsCappedByTheContainer(t *testing.T) {
 	r := newRig(t, func(o *slot.Options) { o.MaxWorkers = 2 })
 	control := r.connect(slotproto.Control, "i")

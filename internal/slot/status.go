@@ -5,19 +5,24 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
 
-// totals count workers over all pools of the slot's life.
-type totals struct{ spawned, destroyed, crashed uint64 }
+// totals count workers, and the CPU time that they used, over all pools of the slot's life.
+type totals struct {
+	spawned, destroyed, crashed uint64
+	cpu                         time.Duration
+}
 
 func (t *totals) add(s pool.Stats) {
 	t.spawned += s.Spawned
 	t.destroyed += s.Destroyed
 	t.crashed += s.Crashed
+	t.cpu += s.CPU
 }
 
 // Status describes the slot: workers and boot failure of the current pool; counters of all pools since the slot
@@ -31,23 +36,35 @@ func (s *Slot) Status() slotproto.Status {
 	}
 	retired := slices.Collect(maps.Keys(s.retired)) // none of which is in past yet
 	s.mu.Unlock()
-	for _, e := range retired {
-		sum.add(e.pool.Stats())
-	}
-
 	status := slotproto.Status{Slot: s.opt.Name, MaxWorkers: s.opt.MaxWorkers, RSS: worker.ResidentMemory(os.Getpid())}
+	for _, e := range retired {
+		stats := e.pool.Stats()
+		sum.add(stats)
+		hold(&status, stats.Workers)
+	}
 	if current != nil {
 		stats := current.pool.Stats()
 		sum.add(stats)
+		hold(&status, stats.Workers)
 		_, status.Capped = capped(config, s.opt.MaxWorkers)
 		status.Revision, status.Version = config.Revision, config.Version
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
+		status.Unstarted = stats.Unstarted
 		status.Boot, status.Workers, status.PoolCrashed = stats.Boot, stats.Workers, stats.Crashed
 		status.Commands, status.MoreCommands = told(stats.Commands)
 	}
 	status.Spawned, status.Destroyed, status.Crashed = sum.spawned, sum.destroyed, sum.crashed
+	status.CPU = sum.cpu.Seconds()
 	return status
+}
+
+// hold adds what live workers hold.
+func hold(status *slotproto.Status, workers []pool.WorkerStats) {
+	for _, w := range workers {
+		status.Memory += w.PSS + w.Swap
+		status.FDs += w.FDs
+	}
 }
 
 // What a status tells of commands at most: it is sent each second.

@@ -119,7 +119,21 @@ func limits(spec *v1alpha1.WorkerPoolSpec) *controlpb.Limits {
 	if spec.QueueLimit != nil {
 		l.QueueLimit = uint32(*spec.QueueLimit)
 	}
+	l.Recycle, l.Lazy = recycle(spec.Worker.Recycle), spec.Worker.Start == v1alpha1.StartLazy
 	return l
+}
+
+func recycle(r *v1alpha1.Recycle) *controlpb.Recycle {
+	if r == nil {
+		return nil
+	}
+	out := &controlpb.Recycle{
+		MaxRequests: uint64(max(r.MaxRequests, 0)), MaxAgeMs: millis(r.MaxAge, 0), MaxIdleMs: millis(r.MaxIdle, 0),
+	}
+	if r.MaxMemory != nil {
+		out.MaxMemoryBytes = uint64(max(r.MaxMemory.Value(), 0))
+	}
+	return out
 }
 
 func millis(d *metav1.Duration, absent time.Duration) uint64 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -21,7 +22,11 @@ var (
 		PoolVersion: v1alpha1.PoolV2, Size: 4, Overflow: 2, QueueLimit: new(int32(0)),
 		Worker: v1alpha1.Worker{
 			Image: "shop/worker:3", Python: "python3.12", Module: "shop",
-			Env: []v1alpha1.EnvVar{{Name: "MODE", Value: "x"}},
+			Env:   []v1alpha1.EnvVar{{Name: "MODE", Value: "x"}},
+			Start: v1alpha1.StartLazy,
+			Recycle: &v1alpha1.Recycle{
+				MaxRequests: 1000, MaxAge: &metav1.Duration{Duration: time.Hour}, MaxMemory: new(resource.MustParse("512Mi")),
+			},
 		},
 		Timeouts: v1alpha1.Timeouts{Operation: &metav1.Duration{Duration: 1500 * time.Millisecond}},
 	}
@@ -37,7 +42,10 @@ func wire(t revision.Text) *controlpb.Revision {
 }
 
 func TestBuild(t *testing.T) {
-	limits := &controlpb.Limits{QueueLimit: 0, CheckoutMs: 5000, OperationMs: 1500, DrainMs: 30000}
+	limits := &controlpb.Limits{
+		QueueLimit: 0, CheckoutMs: 5000, OperationMs: 1500, DrainMs: 30000, Lazy: true,
+		Recycle: &controlpb.Recycle{MaxRequests: 1000, MaxAgeMs: 3600_000, MaxMemoryBytes: 512 << 20},
+	}
 	canary := rollout.Place(v2, "b")
 	for name, tc := range map[string]struct {
 		in   snapshot.Input

@@ -91,6 +91,15 @@ func TestConditions(t *testing.T) {
 				"ConfigSynced": "True AllAcknowledged", "Promoted": "True Promoted",
 			},
 		},
+		"promoted, and lazy: no worker has started": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
+				p.Slots[v1.Slot] = rollout.Slot{Revision: v1.Revision, Up: true}
+			})},
+			want: map[string]string{
+				"Ready": "True Promoted", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "True Promoted",
+			},
+		},
 		"no pods": {
 			decision: promoted(),
 			want: map[string]string{

@@ -861,6 +861,8 @@ type Limits struct {
 	CheckoutMs    uint64                 `protobuf:"varint,2,opt,name=checkout_ms,json=checkoutMs,proto3" json:"checkout_ms,omitempty"`
 	OperationMs   uint64                 `protobuf:"varint,3,opt,name=operation_ms,json=operationMs,proto3" json:"operation_ms,omitempty"`
 	DrainMs       uint64                 `protobuf:"varint,4,opt,name=drain_ms,json=drainMs,proto3" json:"drain_ms,omitempty"`
+	Recycle       *Recycle               `protobuf:"bytes,5,opt,name=recycle,proto3" json:"recycle,omitempty"` // absent: never
+	Lazy          bool                   `protobuf:"varint,6,opt,name=lazy,proto3" json:"lazy,omitempty"`      // workers are started when requests need them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -923,6 +925,89 @@ func (x *Limits) GetDrainMs() uint64 {
 	return 0
 }
 
+func (x *Limits) GetRecycle() *Recycle {
+	if x != nil {
+		return x.Recycle
+	}
+	return nil
+}
+
+func (x *Limits) GetLazy() bool {
+	if x != nil {
+		return x.Lazy
+	}
+	return false
+}
+
+// Recycle says when a worker is replaced although nothing is wrong with it. 0: never.
+type Recycle struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	MaxRequests    uint64                 `protobuf:"varint,1,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"`
+	MaxAgeMs       uint64                 `protobuf:"varint,2,opt,name=max_age_ms,json=maxAgeMs,proto3" json:"max_age_ms,omitempty"`
+	MaxIdleMs      uint64                 `protobuf:"varint,3,opt,name=max_idle_ms,json=maxIdleMs,proto3" json:"max_idle_ms,omitempty"`
+	MaxMemoryBytes uint64                 `protobuf:"varint,4,opt,name=max_memory_bytes,json=maxMemoryBytes,proto3" json:"max_memory_bytes,omitempty"` // private memory and swap of its process group
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Recycle) Reset() {
+	*x = Recycle{}
+	mi := &file_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recycle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recycle) ProtoMessage() {}
+
+func (x *Recycle) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recycle.ProtoReflect.Descriptor instead.
+func (*Recycle) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Recycle) GetMaxRequests() uint64 {
+	if x != nil {
+		return x.MaxRequests
+	}
+	return 0
+}
+
+func (x *Recycle) GetMaxAgeMs() uint64 {
+	if x != nil {
+		return x.MaxAgeMs
+	}
+	return 0
+}
+
+func (x *Recycle) GetMaxIdleMs() uint64 {
+	if x != nil {
+		return x.MaxIdleMs
+	}
+	return 0
+}
+
+func (x *Recycle) GetMaxMemoryBytes() uint64 {
+	if x != nil {
+		return x.MaxMemoryBytes
+	}
+	return 0
+}
+
 // Report comes once a second and at every change of a slot's state. Counters are cumulative since the instance
 // started, so that a lost report loses nothing.
 type Report struct {
@@ -939,7 +1024,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1036,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1049,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Report) GetRevisions() []*RevisionCounters {
@@ -1025,7 +1110,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1122,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1135,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Trip) GetRevision() string {
@@ -1115,7 +1200,7 @@ type RevisionCounters struct {
 
 func (x *RevisionCounters) Reset() {
 	*x = RevisionCounters{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1212,7 @@ func (x *RevisionCounters) String() string {
 func (*RevisionCounters) ProtoMessage() {}
 
 func (x *RevisionCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1225,7 @@ func (x *RevisionCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionCounters.ProtoReflect.Descriptor instead.
 func (*RevisionCounters) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RevisionCounters) GetRevision() string {
@@ -1243,7 +1328,7 @@ type Ends struct {
 
 func (x *Ends) Reset() {
 	*x = Ends{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1340,7 @@ func (x *Ends) String() string {
 func (*Ends) ProtoMessage() {}
 
 func (x *Ends) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1353,7 @@ func (x *Ends) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ends.ProtoReflect.Descriptor instead.
 func (*Ends) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Ends) GetRequests() uint64 {
@@ -1332,7 +1417,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1429,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1442,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Histogram) GetBuckets() []uint32 {
@@ -1400,13 +1485,14 @@ type SlotState struct {
 	Spawned       uint64                 `protobuf:"varint,15,opt,name=spawned,proto3" json:"spawned,omitempty"`
 	Destroyed     uint64                 `protobuf:"varint,16,opt,name=destroyed,proto3" json:"destroyed,omitempty"`
 	Crashed       uint64                 `protobuf:"varint,17,opt,name=crashed,proto3" json:"crashed,omitempty"`
+	Unstarted     uint32                 `protobuf:"varint,18,opt,name=unstarted,proto3" json:"unstarted,omitempty"` // that requests start when they need them; 0 while starts fail
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SlotState) Reset() {
 	*x = SlotState{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1504,7 @@ func (x *SlotState) String() string {
 func (*SlotState) ProtoMessage() {}
 
 func (x *SlotState) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1517,7 @@ func (x *SlotState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotState.ProtoReflect.Descriptor instead.
 func (*SlotState) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SlotState) GetName() string {
@@ -1553,6 +1639,13 @@ func (x *SlotState) GetCrashed() uint64 {
 	return 0
 }
 
+func (x *SlotState) GetUnstarted() uint32 {
+	if x != nil {
+		return x.Unstarted
+	}
+	return 0
+}
+
 type BootFailure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1565,7 +1658,7 @@ type BootFailure struct {
 
 func (x *BootFailure) Reset() {
 	*x = BootFailure{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1670,7 @@ func (x *BootFailure) String() string {
 func (*BootFailure) ProtoMessage() {}
 
 func (x *BootFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1683,7 @@ func (x *BootFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootFailure.ProtoReflect.Descriptor instead.
 func (*BootFailure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BootFailure) GetReason() string {
@@ -1683,14 +1776,22 @@ const file_control_proto_rawDesc = "" +
 	"\x03env\x18\x06 \x03(\v2\x1d.workerpool.control.v1.EnvVarR\x03env\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x88\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xd6\x01\n" +
 	"\x06Limits\x12\x1f\n" +
 	"\vqueue_limit\x18\x01 \x01(\rR\n" +
 	"queueLimit\x12\x1f\n" +
 	"\vcheckout_ms\x18\x02 \x01(\x04R\n" +
 	"checkoutMs\x12!\n" +
 	"\foperation_ms\x18\x03 \x01(\x04R\voperationMs\x12\x19\n" +
-	"\bdrain_ms\x18\x04 \x01(\x04R\adrainMs\"\x94\x02\n" +
+	"\bdrain_ms\x18\x04 \x01(\x04R\adrainMs\x128\n" +
+	"\arecycle\x18\x05 \x01(\v2\x1e.workerpool.control.v1.RecycleR\arecycle\x12\x12\n" +
+	"\x04lazy\x18\x06 \x01(\bR\x04lazy\"\x94\x01\n" +
+	"\aRecycle\x12!\n" +
+	"\fmax_requests\x18\x01 \x01(\x04R\vmaxRequests\x12\x1c\n" +
+	"\n" +
+	"max_age_ms\x18\x02 \x01(\x04R\bmaxAgeMs\x12\x1e\n" +
+	"\vmax_idle_ms\x18\x03 \x01(\x04R\tmaxIdleMs\x12(\n" +
+	"\x10max_memory_bytes\x18\x04 \x01(\x04R\x0emaxMemoryBytes\"\x94\x02\n" +
 	"\x06Report\x12E\n" +
 	"\trevisions\x18\x01 \x03(\v2'.workerpool.control.v1.RevisionCountersR\trevisions\x126\n" +
 	"\x05slots\x18\x02 \x03(\v2 .workerpool.control.v1.SlotStateR\x05slots\x12(\n" +
@@ -1732,7 +1833,7 @@ const file_control_proto_rawDesc = "" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
-	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xe7\x03\n" +
+	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\x85\x04\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1a\n" +
@@ -1752,7 +1853,8 @@ const file_control_proto_rawDesc = "" +
 	"\trss_bytes\x18\x0e \x01(\x04R\brssBytes\x12\x18\n" +
 	"\aspawned\x18\x0f \x01(\x04R\aspawned\x12\x1c\n" +
 	"\tdestroyed\x18\x10 \x01(\x04R\tdestroyed\x12\x18\n" +
-	"\acrashed\x18\x11 \x01(\x04R\acrashed\"y\n" +
+	"\acrashed\x18\x11 \x01(\x04R\acrashed\x12\x1c\n" +
+	"\tunstarted\x18\x12 \x01(\rR\tunstarted\"y\n" +
 	"\vBootFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
@@ -1778,7 +1880,7 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_control_proto_goTypes = []any{
 	(Stickiness)(0),          // 0: workerpool.control.v1.Stickiness
 	(*AgentMessage)(nil),     // 1: workerpool.control.v1.AgentMessage
@@ -1793,19 +1895,20 @@ var file_control_proto_goTypes = []any{
 	(*Revision)(nil),         // 10: workerpool.control.v1.Revision
 	(*EnvVar)(nil),           // 11: workerpool.control.v1.EnvVar
 	(*Limits)(nil),           // 12: workerpool.control.v1.Limits
-	(*Report)(nil),           // 13: workerpool.control.v1.Report
-	(*Trip)(nil),             // 14: workerpool.control.v1.Trip
-	(*RevisionCounters)(nil), // 15: workerpool.control.v1.RevisionCounters
-	(*Ends)(nil),             // 16: workerpool.control.v1.Ends
-	(*Histogram)(nil),        // 17: workerpool.control.v1.Histogram
-	(*SlotState)(nil),        // 18: workerpool.control.v1.SlotState
-	(*BootFailure)(nil),      // 19: workerpool.control.v1.BootFailure
+	(*Recycle)(nil),          // 13: workerpool.control.v1.Recycle
+	(*Report)(nil),           // 14: workerpool.control.v1.Report
+	(*Trip)(nil),             // 15: workerpool.control.v1.Trip
+	(*RevisionCounters)(nil), // 16: workerpool.control.v1.RevisionCounters
+	(*Ends)(nil),             // 17: workerpool.control.v1.Ends
+	(*Histogram)(nil),        // 18: workerpool.control.v1.Histogram
+	(*SlotState)(nil),        // 19: workerpool.control.v1.SlotState
+	(*BootFailure)(nil),      // 20: workerpool.control.v1.BootFailure
 }
 var file_control_proto_depIdxs = []int32{
 	3,  // 0: workerpool.control.v1.AgentMessage.hello:type_name -> workerpool.control.v1.Hello
 	4,  // 1: workerpool.control.v1.AgentMessage.ack:type_name -> workerpool.control.v1.Ack
 	5,  // 2: workerpool.control.v1.AgentMessage.nack:type_name -> workerpool.control.v1.Nack
-	13, // 3: workerpool.control.v1.AgentMessage.report:type_name -> workerpool.control.v1.Report
+	14, // 3: workerpool.control.v1.AgentMessage.report:type_name -> workerpool.control.v1.Report
 	6,  // 4: workerpool.control.v1.ControlMessage.snapshot:type_name -> workerpool.control.v1.Snapshot
 	9,  // 5: workerpool.control.v1.Snapshot.slots:type_name -> workerpool.control.v1.Slot
 	12, // 6: workerpool.control.v1.Snapshot.limits:type_name -> workerpool.control.v1.Limits
@@ -1814,20 +1917,21 @@ var file_control_proto_depIdxs = []int32{
 	8,  // 9: workerpool.control.v1.Snapshot.trip:type_name -> workerpool.control.v1.TripRule
 	10, // 10: workerpool.control.v1.Slot.revision:type_name -> workerpool.control.v1.Revision
 	11, // 11: workerpool.control.v1.Revision.env:type_name -> workerpool.control.v1.EnvVar
-	15, // 12: workerpool.control.v1.Report.revisions:type_name -> workerpool.control.v1.RevisionCounters
-	18, // 13: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
-	14, // 14: workerpool.control.v1.Report.trip:type_name -> workerpool.control.v1.Trip
-	17, // 15: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
-	17, // 16: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
-	16, // 17: workerpool.control.v1.RevisionCounters.unmatched:type_name -> workerpool.control.v1.Ends
-	19, // 18: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
-	1,  // 19: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
-	2,  // 20: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
-	20, // [20:21] is the sub-list for method output_type
-	19, // [19:20] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	13, // 12: workerpool.control.v1.Limits.recycle:type_name -> workerpool.control.v1.Recycle
+	16, // 13: workerpool.control.v1.Report.revisions:type_name -> workerpool.control.v1.RevisionCounters
+	19, // 14: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
+	15, // 15: workerpool.control.v1.Report.trip:type_name -> workerpool.control.v1.Trip
+	18, // 16: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
+	18, // 17: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
+	17, // 18: workerpool.control.v1.RevisionCounters.unmatched:type_name -> workerpool.control.v1.Ends
+	20, // 19: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
+	1,  // 20: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
+	2,  // 21: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
+	21, // [21:22] is the sub-list for method output_type
+	20, // [20:21] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1847,7 +1951,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

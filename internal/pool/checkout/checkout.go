@@ -32,7 +32,7 @@ var _ pool.Pool = (*Pool)(nil)
 func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Pool {
 	p := &Pool{name: name, line: line{crew.NewGate(name, limits)}}
 	p.crew = crew.New(ctx, launch, p.line, log)
-	p.crew.Configure(limits.Size, limits.Overflow)
+	p.crew.Configure(limits)
 	return p
 }
 
@@ -113,7 +113,26 @@ func (p *Pool) giveUp(place *list.Element, err *pool.Error) (*crew.Member, *pool
 // Configure changes the limits; see pool.Pool.
 func (p *Pool) Configure(limits pool.Limits) {
 	p.line.Configure(limits)
-	p.crew.Configure(limits.Size, limits.Overflow)
+	p.crew.Configure(limits)
+}
+
+// Reset replaces all workers; see pool.Pool.
+func (p *Pool) Reset() { p.crew.Reset() }
+
+// Pause holds all requests that have no worker; see pool.Pool.
+func (p *Pool) Pause(ctx context.Context) error {
+	select {
+	case <-p.line.Pause():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Resume ends a pause; see pool.Pool.
+func (p *Pool) Resume() {
+	p.line.resume()
+	p.crew.Poke()
 }
 
 // Changed receives (coalesced) when workers come, get ready or go.

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 )
 
-// line is where callers wait for members. No member is idle while anyone waits.
+// line is where callers wait for members. No member is idle while anyone waits, except in a pause.
 type line struct{ *crew.Gate }
 
 var _ crew.Line = line{}
@@ -43,10 +43,32 @@ func (l line) take(submitted time.Time, again bool) (*list.Element, *crew.Member
 	if err := l.Closed(); err != nil {
 		return nil, nil, err
 	}
-	if m := l.Idle.PopNewest(); m != nil {
+	if m := l.idle(); m != nil {
 		return nil, m, nil
 	}
 	return l.Enqueue(&waiter{since: submitted, member: make(chan *crew.Member, 1)}, again), nil, nil
+}
+
+// idle takes an idle member that may be used; nil when there is none. The caller holds Mu.
+func (l line) idle() *crew.Member {
+	if l.Paused() {
+		return nil
+	}
+	return l.Idle.PopNewest()
+}
+
+// resume hands idle members to those who have waited longest.
+func (l line) resume() {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	l.Resume()
+	for l.Idle.Len() > 0 {
+		w := l.Next()
+		if w == nil {
+			return
+		}
+		w.(*waiter).member <- l.Idle.PopNewest()
+	}
 }
 
 // abandon leaves the queue, or returns the member that was handed over at the same moment.

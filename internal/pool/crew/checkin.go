@@ -18,6 +18,7 @@ func (c *Crew) Checkin(m *Member, discard worker.Reason) {
 	case discard != "":
 		c.end(m, discard)
 	case c.tooMany.Load() && c.retire(m):
+	case c.isWorn(m) && c.recycle(m):
 	default:
 		c.offer(m)
 		c.withdrawDead(m)
@@ -45,13 +46,8 @@ func (c *Crew) withdrawDead(m *Member) {
 // retire ends m if there are more members than size and overflow allow, and reports whether it did.
 func (c *Crew) retire(m *Member) bool {
 	c.mu.Lock()
-	staying := 0
-	for other := range c.members {
-		if other.state != ending {
-			staying++
-		}
-	}
-	surplus := staying > c.size+c.overflow
+	f := c.census()
+	surplus := f.live-f.ending > c.size+c.overflow
 	if surplus {
 		m.state = ending
 	}
@@ -95,10 +91,15 @@ func (c *Crew) Fill(s *pool.Stats) {
 		report := *c.boot.report
 		s.Boot = &report
 	}
+	s.CPU = c.cpu
 	for m := range c.members {
+		s.CPU += m.usage.CPU
 		if m.state == starting {
 			s.Starting++
 		}
+	}
+	if c.lazy && !c.boot.failing {
+		s.Unstarted = max(0, c.size-len(c.members))
 	}
 	s.Ready = min(s.Ready, len(c.members)-s.Starting)
 	s.Busy = len(c.members) - s.Starting - s.Ready
@@ -106,7 +107,7 @@ func (c *Crew) Fill(s *pool.Stats) {
 }
 
 // Workers lists the live processes, oldest first; what is beyond size is overflow. idle holds the idle members.
-func (c *Crew) Workers(idle map[*Member]bool) []pool.WorkerStats {
+func (c *Crew) Workers(idle map[*Member]time.Time) []pool.WorkerStats {
 	c.mu.Lock()
 	members := slices.Collect(maps.Keys(c.members))
 	slices.SortFunc(members, func(a, b *Member) int { return a.startedAt.Compare(b.startedAt) })
@@ -117,8 +118,10 @@ func (c *Crew) Workers(idle map[*Member]bool) []pool.WorkerStats {
 		if m.worker == nil {
 			continue
 		}
+		_, resting := idle[m]
 		stats = append(stats, pool.WorkerStats{
-			ID: m.worker.ID(), PID: m.worker.PID(), State: stateName(m.state, idle[m]), Overflow: i >= size, Requests: m.worker.Served(),
+			ID: m.worker.ID(), PID: m.worker.PID(), State: stateName(m.state, resting), Overflow: i >= size, Requests: m.worker.Served(),
+			PSS: m.usage.PSS, USS: m.usage.USS, Swap: m.usage.Swap, CPU: m.usage.CPU.Seconds(), FDs: m.usage.FDs,
 		})
 		workers = append(workers, m.worker)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/histogram"
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
@@ -30,6 +31,8 @@ type Worker interface {
 	Exit() worker.Exit
 	Served() uint64
 	RSS() uint64
+	// Usage reads what the process and its group take; it may take milliseconds.
+	Usage(groups *worker.Groups) worker.Usage
 }
 
 // Launch starts a process; the crew calls the Worker's Ready next.
@@ -43,6 +46,8 @@ type Line interface {
 	Withdraw(m *Member) bool
 	// WithdrawIdle takes out the member that has been idle longest, if it has been since t or earlier.
 	WithdrawIdle(t time.Time) *Member
+	// Resting returns the idle members, and since when they are.
+	Resting() map[*Member]time.Time
 	// Demand tells what waits.
 	Demand() Demand
 }
@@ -51,6 +56,7 @@ type Line interface {
 type Demand struct {
 	Waiting   int       // requests
 	Oldest    time.Time // submission of the first of them
+	Idle      int       // members
 	IdleSince time.Time // of the member that has been idle longest; zero: none is idle
 }
 
@@ -67,10 +73,16 @@ type Crew struct {
 
 	// tooMany tells checkins to look whether their member is one too many. It may be late; Retire decides.
 	tooMany atomic.Bool
+	// maxRequests is recycling's, and onDemand is lazy, for requests: they take no lock for it.
+	maxRequests atomic.Int64
+	onDemand    atomic.Bool
+	newcomers   chan struct{} // wakes the loop that reads what members take
 
 	// mu guards what follows. The Line and workers' blocking methods are never called while it is held.
 	mu             sync.Mutex
 	size, overflow int
+	lazy           bool
+	recycling      pool.Recycle
 	members        map[*Member]struct{}
 	boot           bootLog
 	frozen         bool // no more starts
@@ -79,6 +91,7 @@ type Crew struct {
 	destroyed      uint64
 	crashed        uint64
 	exits          map[string]uint64
+	cpu            time.Duration       // of members that have ended
 	starts         histogram.Histogram // from process start to ready
 	commands       []string            // of the member that got ready last
 }
@@ -89,18 +102,21 @@ func New(ctx context.Context, launch Launch, line Line, log *slog.Logger) *Crew 
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Crew{
 		launch: launch, line: line, log: log, stop: stop,
-		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), done: make(chan struct{}), newcomers: make(chan struct{}, 1),
 		members: map[*Member]struct{}{}, exits: map[string]uint64{},
 	}
 	c.running.Go(func() { c.loop(ctx) })
+	c.running.Go(func() { c.sampling(ctx) })
 	return c
 }
 
-// Configure changes how many members there are: size, and up to overflow more under load. No busy member ends
-// for it before its operation does.
-func (c *Crew) Configure(size, overflow int) {
+// Configure changes how many members there are (size, and up to overflow more under load), when they are started and
+// when they are recycled. No busy member ends for it before its operation does.
+func (c *Crew) Configure(limits pool.Limits) {
 	c.mu.Lock()
-	c.size, c.overflow = size, overflow
+	c.size, c.overflow, c.lazy, c.recycling = limits.Size, limits.Overflow, limits.Lazy, limits.Recycle
+	c.maxRequests.Store(int64(limits.Recycle.MaxRequests))
+	c.onDemand.Store(limits.Lazy)
 	c.mu.Unlock()
 	c.Poke()
 }
@@ -118,6 +134,13 @@ func (c *Crew) Changed() <-chan struct{} { return c.changed }
 
 // Poke makes the crew look at its Line's demand.
 func (c *Crew) Poke() { signal(c.wake) }
+
+// Need makes a crew that starts members on demand look at its Line's demand.
+func (c *Crew) Need() {
+	if c.onDemand.Load() {
+		c.Poke()
+	}
+}
 
 func signal(ch chan struct{}) {
 	select {
@@ -138,31 +161,41 @@ func (c *Crew) loop(ctx context.Context) {
 		case <-timer.C:
 		}
 		now := time.Now()
-		p := decide(c.observe(now), now)
+		f, worn := c.observe(now)
+		p := decide(f, now)
 		c.apply(ctx, p, now)
+		c.recycleIdle(worn, p.recycle)
 		if !p.wake.IsZero() {
 			timer.Reset(time.Until(p.wake))
 		}
 	}
 }
 
-func (c *Crew) observe(now time.Time) facts {
-	d := c.line.Demand()
+// observe returns what a plan depends on, and the members that are worn.
+func (c *Crew) observe(now time.Time) (facts, []*Member) {
+	d, resting := c.line.Demand(), c.resting()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noteProven(now)
+	f := c.census()
+	f.waiting, f.oldestWait, f.idle, f.idleSince = d.Waiting, d.Oldest, d.Idle, d.IdleSince
+	worn, next := c.wornOut(resting, now)
+	f.worn, f.nextWorn = len(worn), next
+	return f, worn
+}
+
+// census counts the members. The caller holds mu.
+func (c *Crew) census() facts {
 	f := facts{
-		size: c.size, overflow: c.overflow, live: len(c.members),
-		waiting: d.Waiting, oldestWait: d.Oldest, idleSince: d.IdleSince,
-		failing: c.boot.failing, notBefore: c.boot.notBefore,
+		size: c.size, overflow: c.overflow, lazy: c.lazy, live: len(c.members),
+		failing: c.boot.failing, notBefore: c.boot.notBefore, frozen: c.frozen,
 	}
 	for m := range c.members {
-		switch m.state {
-		case starting:
-			f.starting++
-		case ending:
+		switch {
+		case m.state == ending:
 			f.ending++
-		case up:
+		case !m.offered: // up or not: it is yet to take a request, or to be idle
+			f.starting++
 		}
 	}
 	return f
@@ -203,7 +236,7 @@ func (c *Crew) retireIdle(n int, idleSince time.Time) {
 
 // add makes a member, and the goroutine that sees it through its life.
 func (c *Crew) add(ctx context.Context) {
-	m := &Member{startedAt: time.Now()}
+	m := &Member{startedAt: time.Now(), random: rand.Float64()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.frozen {
@@ -223,6 +256,7 @@ func (c *Crew) live(ctx context.Context, m *Member) {
 	}
 	if c.admit(m) {
 		c.offer(m)
+		c.arrived(m)
 	}
 	signal(c.changed)
 	<-m.worker.Exited()
@@ -254,8 +288,16 @@ func (c *Crew) admit(m *Member) bool {
 	c.starts.Observe(m.readyAt.Sub(m.startedAt))
 	c.commands = m.worker.Commands()
 	c.boot.ready()
-	c.Poke()
+	signal(c.newcomers)
 	return true
+}
+
+// arrived makes the crew plan with a member that the Line has.
+func (c *Crew) arrived(m *Member) {
+	c.mu.Lock()
+	m.offered = true
+	c.mu.Unlock()
+	c.Poke()
 }
 
 // failed drops a member that never got ready.
@@ -286,6 +328,7 @@ func (c *Crew) lost(m *Member, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(m)
+	c.cpu += max(exit.CPU, m.usage.CPU)
 	if asked {
 		c.exits[string(reason)]++
 		return

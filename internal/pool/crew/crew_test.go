@@ -15,6 +15,7 @@ import (
 // fakeWorker is a worker without a process.
 type fakeWorker struct {
 	bootTime time.Duration
+	usage    worker.Usage
 	exited   chan struct{}
 
 	mu     sync.Mutex
@@ -54,12 +55,14 @@ func (w *fakeWorker) Commands() []string                                    { re
 func (w *fakeWorker) PID() int                                              { return 0 }
 func (w *fakeWorker) Served() uint64                                        { return 0 }
 func (w *fakeWorker) RSS() uint64                                           { return 0 }
+func (w *fakeWorker) Usage(*worker.Groups) worker.Usage                     { return w.usage }
 
 // fakeLine has idle members and no requests.
 type fakeLine struct {
 	offerTime time.Duration // before a member is among the idle
 	mu        sync.Mutex
 	idle      Idle // guarded by mu
+	waiting   int  // requests, which nobody ever takes; guarded by mu
 }
 
 func (l *fakeLine) Offer(m *Member) {
@@ -83,10 +86,16 @@ func (l *fakeLine) WithdrawIdle(t time.Time) *Member {
 	return l.idle.RemoveIdleSince(t)
 }
 
+func (l *fakeLine) Resting() map[*Member]time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.idle.All()
+}
+
 func (l *fakeLine) Demand() Demand {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Demand{IdleSince: l.idle.Since()}
+	return Demand{Waiting: l.waiting, Idle: l.idle.Len(), IdleSince: l.idle.Since()}
 }
 
 func (l *fakeLine) len() int {
@@ -130,7 +139,7 @@ func TestP80_RecoveryIsSeenWithoutRequests(t *testing.T) {
 			}
 		})
 		defer end()
-		c.Configure(1, 0)
+		c.Configure(pool.Limits{Size: 1})
 		time.Sleep(provenAfter / 2) // two crashes, their back-off, and a third member that lives
 		if s := stats(c); s.Boot == nil || s.Spawned != 3 {
 			t.Fatalf("boot %+v, spawned %d; want a failure, and a third member", s.Boot, s.Spawned)
@@ -152,13 +161,13 @@ func TestCheckinOfAMemberThatWasStruckOff(t *testing.T) {
 			}
 		})
 		defer end()
-		c.Configure(1, 0)
+		c.Configure(pool.Limits{Size: 1})
 		synctest.Wait()
 		m := line.WithdrawIdle(time.Now())
 		if m == nil {
 			t.Fatal("no member is idle")
 		}
-		c.Configure(0, 0) // nobody takes its place
+		c.Configure(pool.Limits{Size: 0}) // nobody takes its place
 		first.end("")
 		synctest.Wait()
 		c.Checkin(m, "")
@@ -174,7 +183,7 @@ func TestP9_FrozenCrewReplacesNobody(t *testing.T) {
 		var workers []*fakeWorker
 		c, end := newCrew(t, &fakeLine{}, func(_ int, w *fakeWorker) { workers = append(workers, w) })
 		defer end()
-		c.Configure(2, 0)
+		c.Configure(pool.Limits{Size: 2})
 		synctest.Wait()
 		c.Freeze()
 		workers[0].end(worker.ReasonTimeout)
@@ -191,9 +200,9 @@ func TestP92_SurplusThatBecomesIdleLate(t *testing.T) {
 		line := &fakeLine{offerTime: time.Millisecond}
 		c, end := newCrew(t, line, func(_ int, w *fakeWorker) { w.bootTime = time.Second })
 		defer end()
-		c.Configure(2, 0)
+		c.Configure(pool.Limits{Size: 2})
 		synctest.Wait()
-		c.Configure(1, 0)
+		c.Configure(pool.Limits{Size: 1})
 		time.Sleep(2 * time.Second)
 		if s := stats(c); s.Spawned-s.Destroyed != 1 || line.len() != 1 {
 			t.Errorf("%d members, %d idle; want 1, 1", s.Spawned-s.Destroyed, line.len())
@@ -208,7 +217,7 @@ func TestP80_DeadBeforeItIsIdle(t *testing.T) {
 			time.AfterFunc(time.Millisecond, func() { w.end("") })
 		})
 		defer end()
-		c.Configure(1, 0)
+		c.Configure(pool.Limits{Size: 1})
 		time.Sleep(time.Minute)
 		if s := stats(c); s.Boot == nil || s.Spawned > 10 {
 			t.Errorf("boot %+v after %d starts in a minute; want a failure, and back-off", s.Boot, s.Spawned)

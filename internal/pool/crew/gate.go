@@ -30,6 +30,8 @@ type Gate struct {
 	inside  int // requests admitted and not ended
 	closed  bool
 	emptied chan struct{} // closed when closed and inside is 0
+	quiet   chan struct{} // closed when none of those inside has a member; nil: not paused
+	drained bool          // quiet is closed
 }
 
 // NewGate returns an open gate. name is the WorkerPool's.
@@ -60,6 +62,7 @@ func (g *Gate) Leave() {
 	defer g.Mu.Unlock()
 	g.inside--
 	g.signalEmptied()
+	g.signalQuiet()
 }
 
 // signalEmptied is called whenever inside or closed has changed; the caller holds Mu.
@@ -80,6 +83,7 @@ func (g *Gate) Closed() *pool.Error {
 // Enqueue puts a request at the end of the queue; or at its head, when it had its turn already and the member turned
 // out to be dead. The caller holds Mu.
 func (g *Gate) Enqueue(w Waiter, again bool) *list.Element {
+	defer g.signalQuiet()
 	if again {
 		return g.queue.PushFront(w)
 	}
@@ -89,8 +93,45 @@ func (g *Gate) Enqueue(w Waiter, again bool) *list.Element {
 // Dequeue takes a request out that is in the queue. The caller holds Mu.
 func (g *Gate) Dequeue(place *list.Element) { g.queue.Remove(place) }
 
-// Next takes out the request that has waited longest; nil when none waits. The caller holds Mu.
+// Pause makes Next give out nobody. The channel is closed when those that have a member have ended.
+func (g *Gate) Pause() (quiet <-chan struct{}) {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	if g.quiet == nil {
+		g.quiet, g.drained = make(chan struct{}), false
+		g.signalQuiet()
+	}
+	return g.quiet
+}
+
+// Resume ends a pause; the pool's Line sees to those who wait. The caller holds Mu.
+func (g *Gate) Resume() {
+	if g.quiet != nil && !g.drained {
+		close(g.quiet)
+	}
+	g.quiet = nil
+}
+
+// Paused tells whether nobody is to get a member. The caller holds Mu.
+func (g *Gate) Paused() bool { return g.quiet != nil }
+
+// signalQuiet is called whenever a request may have ceased to be one that has a member; the caller holds Mu.
+func (g *Gate) signalQuiet() {
+	if g.quiet != nil && !g.drained && g.inside == g.queue.Len() {
+		g.drained = true
+		close(g.quiet)
+	}
+}
+
+// Next takes out the request that has waited longest; nil when none waits, or the gate is paused. The caller holds Mu.
 func (g *Gate) Next() Waiter {
+	if g.Paused() {
+		return nil
+	}
+	return g.first()
+}
+
+func (g *Gate) first() Waiter {
 	first := g.queue.Front()
 	if first == nil {
 		return nil
@@ -112,12 +153,21 @@ func (g *Gate) WithdrawIdle(t time.Time) *Member {
 	return g.Idle.RemoveIdleSince(t)
 }
 
+// Resting implements Line.
+func (g *Gate) Resting() map[*Member]time.Time {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	return g.Idle.All()
+}
+
 // Demand implements Line.
 func (g *Gate) Demand() Demand {
 	g.Mu.Lock()
 	defer g.Mu.Unlock()
-	d := Demand{Waiting: g.queue.Len(), IdleSince: g.Idle.Since()}
-	if first := g.queue.Front(); first != nil {
+	d := Demand{Waiting: g.queue.Len(), Idle: g.Idle.Len(), IdleSince: g.Idle.Since()}
+	if g.Paused() {
+		d.Waiting = 0 // nobody starts for them
+	} else if first := g.queue.Front(); first != nil {
 		d.Oldest = first.Value.(Waiter).Since()
 	}
 	return d
@@ -134,8 +184,8 @@ func (g *Gate) Configure(limits pool.Limits) {
 func (g *Gate) Stats(v pool.Version, c *Crew) pool.Stats {
 	s := pool.Stats{Version: v}
 	g.Mu.Lock()
-	s.Limits, s.Ready, s.Queued = g.limits, g.Idle.Len(), g.queue.Len()
-	idle := g.Idle.Set()
+	s.Limits, s.Ready, s.Queued, s.Paused = g.limits, g.Idle.Len(), g.queue.Len(), g.Paused()
+	idle := g.Idle.All()
 	c.Fill(&s)
 	g.Mu.Unlock()
 	g.Meter.Fill(&s)
@@ -152,7 +202,7 @@ func (g *Gate) Close() (emptied <-chan struct{}, first bool) {
 		return g.emptied, false
 	}
 	g.closed = true
-	for w := g.Next(); w != nil; w = g.Next() {
+	for w := g.first(); w != nil; w = g.first() {
 		w.Refuse()
 	}
 	g.signalEmptied()

@@ -66,11 +66,11 @@ func (i *Idle) Since() time.Time {
 	return i.members[0].idleSince
 }
 
-// Set returns the idle members.
-func (i *Idle) Set() map[*Member]bool {
-	set := make(map[*Member]bool, len(i.members))
+// All returns the idle members, and since when they are.
+func (i *Idle) All() map[*Member]time.Time {
+	all := make(map[*Member]time.Time, len(i.members))
 	for _, m := range i.members {
-		set[m] = true
+		all[m] = m.idleSince
 	}
-	return set
+	return all
 }

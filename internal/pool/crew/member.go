@@ -2,6 +2,7 @@ package crew
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
@@ -9,14 +10,20 @@ import (
 
 // Member is a worker of a crew.
 type Member struct {
-	idleSince time.Time // guarded by the Line's owner
-	failures  int       // in a row; whoever has it checked out
+	random    float64      // in [0, 1), its own for its life: how much earlier than others it is recycled
+	requests  atomic.Int64 // that reached its process
+	worn      atomic.Bool  // it is to be recycled as soon as others can do without it
+	idleSince time.Time    // guarded by the Line's owner
+	failures  int          // in a row; whoever has it checked out
 
 	// Guarded by the crew's lock.
 	worker    Worker // nil until its process is started
 	state     state
+	offered   bool // it has been brought to the Line since it is up
 	startedAt time.Time
 	readyAt   time.Time
+	usage     worker.Usage // as it was last read
+	stale     bool         // a reset came after its start
 }
 
 type state uint8
@@ -38,6 +45,9 @@ const reasonFailing worker.Reason = "failing"
 // RoundTrip runs one operation on a member that the caller has checked out.
 func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
 	out := m.worker.RoundTrip(ctx, c)
+	if out.Service > 0 {
+		m.requests.Add(1)
+	}
 	switch {
 	case out.Err == nil:
 		m.failures = 0

@@ -16,14 +16,19 @@ const (
 // facts are all that a plan depends on, apart from the time.
 type facts struct {
 	size, overflow int
-	live           int // members, in whatever state
-	starting       int // of them: not ready yet
-	ending         int // of them: being ended; each holds its place until its process is gone
-	waiting        int // requests that no member has taken
+	lazy           bool // no start without a request that needs it
+	live           int  // members, in whatever state
+	starting       int  // of them: not ready yet
+	ending         int  // of them: being ended; each holds its place until its process is gone
+	waiting        int  // requests that no member has taken
 	oldestWait     time.Time
+	idle           int
 	idleSince      time.Time // of the member that has been idle longest; zero: none is idle
 	failing        bool      // the last start failed, and none has succeeded since
 	notBefore      time.Time // no start before
+	frozen         bool      // no start any more
+	worn           int       // members that are up and to be recycled
+	nextWorn       time.Time // when the next one will be, if nothing happens; zero: not by itself
 }
 
 // plan is what to do now, and when to plan again at the latest (zero: at the next event).
@@ -31,6 +36,7 @@ type plan struct {
 	start    int
 	surplus  int // members to retire, at once when idle, else after their operation
 	longIdle int // of what is beyond size: at most so many to retire that have been idle for overflowIdle
+	recycle  int // at most so many worn members to end now that are idle
 	wake     time.Time
 }
 
@@ -39,8 +45,10 @@ func decide(f facts, now time.Time) plan {
 	var p plan
 	staying := f.live - f.ending
 	p.surplus = max(0, staying-f.size-f.overflow)
-	p.retireLongIdle(f, staying-p.surplus-f.size, now)
-	want := f.missing() + f.extra(&p, now)
+	p.retireLongIdle(f, staying-p.surplus-f.size-f.substitutes(), now)
+	p.recycle = min(f.worn, f.spare())
+	p.wakeAt(f.nextWorn)
+	want := f.missing() + max(f.extra(&p, now), f.surge())
 	p.start = f.allowed(&p, want, now)
 	return p
 }
@@ -61,8 +69,19 @@ func (p *plan) retireLongIdle(f facts, beyond int, now time.Time) {
 	p.wakeAt(due)
 }
 
-// missing is how many members there are too few.
-func (f facts) missing() int { return max(0, f.size-f.live) }
+// missing is how many members there are too few. A lazy crew misses those alone for which requests wait; while starts
+// fail it goes on trying, as requests are refused meanwhile and ask for nothing.
+func (f facts) missing() int {
+	missing := max(0, f.size-f.live)
+	if !f.lazy {
+		return missing
+	}
+	needed := f.waiting - f.idle - f.starting
+	if f.failing {
+		needed = max(1, needed)
+	}
+	return min(missing, max(0, needed))
+}
 
 // extra is how many members to start beyond size. Each one that is starting already will take a waiting request.
 func (f facts) extra(p *plan, now time.Time) int {
@@ -91,8 +110,40 @@ func (f facts) allowed(p *plan, want int, now time.Time) int {
 	return min(want, max(0, limit-f.starting))
 }
 
-func (p *plan) wakeAt(t time.Time) {
-	if p.wake.IsZero() || t.Before(p.wake) {
-		p.wake = t
+// spare is how many members can be recycled now. Without overflow one may be missing until its successor is ready;
+// with it none is, as the successor comes first. A lazy crew lets go one after the other, and has successors when they
+// are needed. While starts fail, and when there are none any more, nobody goes.
+func (f facts) spare() int {
+	if f.failing || f.frozen {
+		return 0
 	}
+	needed := f.size - 1
+	switch {
+	case f.lazy:
+		needed = min(f.size, f.live) - 1
+	case f.overflow > 0:
+		needed = f.size
+	}
+	return max(0, f.live-f.starting-f.ending-needed)
+}
+
+// substitutes is how many members beyond size stand in for a worn one, and so aren't too many.
+func (f facts) substitutes() int {
+	if f.lazy {
+		return 0
+	}
+	return min(f.worn, f.overflow, 1)
+}
+
+// surge is how many members to start for a worn one, so that it can go without being missed.
+func (f facts) surge() int {
+	staying := f.live - f.ending
+	if f.failing || staying > f.size || f.live >= f.size+f.overflow {
+		return 0
+	}
+	return f.substitutes()
+}
+
+func (p *plan) wakeAt(t time.Time) {
+	p.wake = sooner(p.wake, t)
 }

@@ -53,7 +53,7 @@ func share(b *testing.B, callers int, operation func()) {
 
 // instant makes workers that have answered before they are asked.
 func instant() (crew.Worker, error) {
-	return &instantWorker{scripted{id: "i", exited: make(chan struct{})}}, nil
+	return &instantWorker{scripted{script: &script{}, id: "i", exited: make(chan struct{})}}, nil
 }
 
 type instantWorker struct{ scripted }

@@ -70,6 +70,7 @@ var checkoutOnly = map[string]story{
 			s.await("submitted", func(st pool.Stats) bool { return st.Queued+st.Busy == i+1 && st.Busy > 0 })
 		}
 		s.await("an extra worker busy", func(st pool.Stats) bool { return st.Busy == 2 })
+		b.until("it runs its operation", func() bool { return len(order.all()) == 2 })
 		for i := 2; i < n; i++ {
 			b.send(release)
 			b.until("the next one served", func() bool { return len(order.all()) == i+1 })

@@ -3,7 +3,9 @@ package pooltest
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,6 +24,50 @@ type script struct {
 	shared atomic.Int64 // operations that found their worker taken
 	peak   atomic.Int64 // operations at the same time, all workers together, at most
 	inside atomic.Int64
+	boot   time.Duration // of each start
+
+	mu    sync.Mutex
+	up    int          // workers that are ready and haven't been told to end; guarded by mu
+	least int          // the lowest up after a worker was told to end; guarded by mu
+	ended []retirement // guarded by mu
+}
+
+// retirement is a worker that was told to end, whoever ended it.
+type retirement struct {
+	served uint64
+	at     time.Time
+}
+
+func (s *script) ready(ctx context.Context) error {
+	if s.boot > 0 {
+		timer := time.NewTimer(s.boot)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up++
+	return ctx.Err()
+}
+
+func (s *script) retired(w *scripted) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up--
+	if len(s.ended) == 0 || s.up < s.least {
+		s.least = s.up
+	}
+	s.ended = append(s.ended, retirement{w.served.Load(), time.Now()})
+}
+
+// retirements are those so far, and how many workers were left at least after one.
+func (s *script) retirements() (ended []retirement, least int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.ended), s.least
 }
 
 func (s *script) launch() (crew.Worker, error) {
@@ -39,19 +85,21 @@ type scripted struct {
 
 var _ crew.Worker = (*scripted)(nil)
 
-func (w *scripted) ID() string                      { return w.id }
-func (w *scripted) PID() int                        { return os.Getpid() }
-func (w *scripted) Ready(ctx context.Context) error { return ctx.Err() }
-func (w *scripted) Exited() <-chan struct{}         { return w.exited }
-func (w *scripted) Gone() <-chan struct{}           { return w.exited }
-func (w *scripted) Exit() worker.Exit               { return worker.Exit{Signal: syscall.SIGKILL} }
-func (w *scripted) Served() uint64                  { return w.served.Load() }
-func (w *scripted) RSS() uint64                     { return 0 }
-func (w *scripted) Commands() []string              { return nil }
-func (w *scripted) Kill(r worker.Reason)            { w.Discard(r) }
+func (w *scripted) ID() string                        { return w.id }
+func (w *scripted) PID() int                          { return os.Getpid() }
+func (w *scripted) Ready(ctx context.Context) error   { return w.script.ready(ctx) }
+func (w *scripted) Exited() <-chan struct{}           { return w.exited }
+func (w *scripted) Gone() <-chan struct{}             { return w.exited }
+func (w *scripted) Exit() worker.Exit                 { return worker.Exit{Signal: syscall.SIGKILL} }
+func (w *scripted) Served() uint64                    { return w.served.Load() }
+func (w *scripted) RSS() uint64                       { return 0 }
+func (w *scripted) Usage(*worker.Groups) worker.Usage { return worker.Usage{} }
+func (w *scripted) Commands() []string                { return nil }
+func (w *scripted) Kill(r worker.Reason)              { w.Discard(r) }
 
 func (w *scripted) Discard(r worker.Reason) {
 	if w.ending.CompareAndSwap(nil, &r) {
+		w.script.retired(w)
 		close(w.exited)
 	}
 }
@@ -88,3 +136,5 @@ func (w *scripted) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome 
 	w.served.Add(1)
 	return worker.Outcome{Payload: payload, Service: max(1, time.Since(start))}
 }
+
+func nothing(context.Context, []byte) []byte { return nil }

@@ -66,6 +66,14 @@ func (l line) next() (*operation, *crew.Member) {
 	return op, l.Idle.PopOldest()
 }
 
+// resume has the owner look at those who wait.
+func (l line) resume() {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	l.Resume()
+	l.wakeOwner()
+}
+
 // enqueue lets an operation wait for its turn.
 func (l line) enqueue(op *operation) *pool.Error {
 	l.Mu.Lock()

@@ -36,7 +36,7 @@ func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limit
 	}
 	p.crew = crew.New(ctx, launch, p.line, log)
 	p.owner.Go(p.own)
-	p.crew.Configure(limits.Size, 0)
+	p.crew.Configure(withoutOverflow(limits))
 	return p
 }
 
@@ -100,6 +100,7 @@ func (p *Pool) turn(ctx context.Context, b pool.Budget, op *operation) (worker.O
 	if err := p.line.enqueue(op); err != nil {
 		return worker.Outcome{}, err
 	}
+	p.crew.Need()
 	if broken := p.crew.Broken(); broken != nil {
 		return p.giveUp(op, pool.NewBroken(p.name, broken))
 	}
@@ -141,7 +142,32 @@ func (p *Pool) ended(out worker.Outcome, ran bool) (worker.Outcome, *pool.Error)
 // Configure changes the limits; see pool.Pool.
 func (p *Pool) Configure(limits pool.Limits) {
 	p.line.Configure(limits)
-	p.crew.Configure(limits.Size, 0)
+	p.crew.Configure(withoutOverflow(limits))
+}
+
+// withoutOverflow are the limits of a crew that never has more than size.
+func withoutOverflow(limits pool.Limits) pool.Limits {
+	limits.Overflow = 0
+	return limits
+}
+
+// Reset replaces all workers; see pool.Pool.
+func (p *Pool) Reset() { p.crew.Reset() }
+
+// Pause holds all requests that have no worker; see pool.Pool.
+func (p *Pool) Pause(ctx context.Context) error {
+	select {
+	case <-p.line.Pause():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Resume ends a pause; see pool.Pool.
+func (p *Pool) Resume() {
+	p.line.resume()
+	p.crew.Poke()
 }
 
 // Changed receives (coalesced) when workers come, get ready or go.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,7 @@ type Exit struct {
 	Code   int            // when Signal is 0
 	Signal syscall.Signal // 0: it exited by itself
 	OOM    bool           // best effort: the kernel counted an out-of-memory kill in our cgroup
+	CPU    time.Duration  // that it used, with children that it has waited for
 }
 
 // String reads well after "the worker".
@@ -72,8 +74,9 @@ func (p *process) reap(oom *oomCounter) {
 	defer p.mu.Unlock()
 	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 	var status syscall.WaitStatus
+	var used syscall.Rusage
 	for {
-		_, err := syscall.Wait4(p.pid, &status, 0, nil)
+		_, err := syscall.Wait4(p.pid, &status, 0, &used)
 		if err != syscall.EINTR {
 			break
 		}
@@ -85,6 +88,7 @@ func (p *process) reap(oom *oomCounter) {
 	} else {
 		p.exit = Exit{Code: status.ExitStatus()}
 	}
+	p.exit.CPU = time.Duration(used.Utime.Nano() + used.Stime.Nano())
 	close(p.done)
 }
 

@@ -13,6 +13,7 @@ type Reason string
 // Reasons.
 const (
 	ReasonRetired   Reason = "retired"   // not needed any more
+	ReasonRecycled  Reason = "recycled"  // replaced although nothing is wrong with it
 	ReasonClosed    Reason = "closed"    // its pool ends
 	ReasonTimeout   Reason = "timeout"   // an operation took all its time
 	ReasonCancelled Reason = "cancelled" // its caller gave up
@@ -64,7 +65,7 @@ func (w *Worker) Discard(r Reason) {
 	switch r {
 	case ReasonTimeout, ReasonCancelled:
 		w.Interrupt(r)
-	case ReasonRetired, ReasonClosed:
+	case ReasonRetired, ReasonRecycled, ReasonClosed:
 		w.Retire(r)
 	case ReasonExited:
 		w.proc.signalGroup(syscall.SIGKILL)

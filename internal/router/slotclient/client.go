@@ -143,7 +143,8 @@ func (c *Client) Serving() bool {
 	return c.servingLocked()
 }
 
-// Ready reports whether the slot has had a worker of that revision able to serve, since its container last started.
+// Ready reports whether the slot has had a worker of that revision able to serve, or one to be started by the first
+// request, since its container last started.
 func (c *Client) Ready(revision string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,7 +202,7 @@ func (c *Client) noteStatus(st slotproto.Status, now time.Time) {
 	c.status = &st
 	readyBefore := c.ready
 	switch {
-	case st.Revision != "" && st.Ready+st.Busy > 0:
+	case st.Revision != "" && st.Ready+st.Busy+st.Unstarted > 0:
 		c.ready, c.been = st.Revision, st.Revision
 	case st.Revision != c.ready:
 		c.ready = ""
@@ -217,6 +218,7 @@ type shape struct {
 	revision, version       string
 	desired, starting, live int
 	overflow, maxWorkers    int
+	unstarted               int
 	capped                  bool
 	boot                    string
 	attempts                int
@@ -226,7 +228,7 @@ type shape struct {
 func shapeOf(st slotproto.Status) shape {
 	s := shape{
 		revision: st.Revision, version: string(st.Version), desired: st.Desired, starting: st.Starting,
-		live: st.Ready + st.Busy, overflow: st.Overflow, maxWorkers: st.MaxWorkers, capped: st.Capped, crashed: st.Crashed,
+		live: st.Ready + st.Busy, overflow: st.Overflow, maxWorkers: st.MaxWorkers, unstarted: st.Unstarted, capped: st.Capped, crashed: st.Crashed,
 	}
 	if st.Boot != nil {
 		s.boot, s.attempts = st.Boot.Message, st.Boot.Attempts

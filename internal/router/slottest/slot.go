@@ -312,6 +312,9 @@ func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 		st.Boot, st.PoolCrashed = s.boot, s.crashed-s.drained
 		st.Revision, st.Version, st.Desired = cfg.Revision, cfg.Version, cfg.Size
 		st.Ready = cfg.Size
+		if cfg.Lazy {
+			st.Ready, st.Unstarted = 0, cfg.Size
+		}
 		if s.unready {
 			st.Ready, st.Starting = 0, cfg.Size
 		}

@@ -41,6 +41,8 @@ type Config struct {
 	Checkout time.Duration `json:"checkout"` // ns, as all durations here
 	Op       time.Duration `json:"operation"`
 	Drain    time.Duration `json:"drain"`
+	Recycle  pool.Recycle  `json:"recycle,omitzero"`
+	Lazy     bool          `json:"lazy,omitempty"`
 }
 
 // Worker says how a worker process is made; it is part of the revision.
@@ -69,6 +71,9 @@ type Status struct {
 	Busy     int `json:"busy"`
 	Overflow int `json:"overflow"`
 	Queued   int `json:"queued"`
+	// Unstarted workers are started as soon as requests need them (Config.Lazy): they are as good as ready. 0 while starts
+	// fail.
+	Unstarted int `json:"unstarted,omitempty"`
 	// MaxWorkers is what the container's limits allow (0: no limit); Capped tells that Config asked for more.
 	MaxWorkers int  `json:"maxWorkers,omitempty"`
 	Capped     bool `json:"capped,omitempty"`
@@ -86,6 +91,12 @@ type Status struct {
 	// PoolCrashed is Crashed without the pools that were replaced, which may still be draining: it is Revision's alone.
 	PoolCrashed uint64 `json:"poolCrashed,omitempty"`
 
-	RSS     uint64             `json:"rssBytes"` // of the supervisor itself
+	RSS uint64 `json:"rssBytes"` // of the supervisor itself
+	// Memory (PSS and swap) and open files of all live workers, as they were a few seconds ago; those of pools that are
+	// being drained too. CPU is of all workers since the slot started, those that have ended too.
+	Memory uint64  `json:"workersMemoryBytes"`
+	FDs    int     `json:"workersOpenFDs"`
+	CPU    float64 `json:"workersCPUSeconds"`
+
 	Workers []pool.WorkerStats `json:"workers,omitempty"`
 }

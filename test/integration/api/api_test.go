@@ -54,6 +54,8 @@ func worker(name string, value any) object {
 	return object{"worker": object{"module": "summarizer.commands", name: value}}
 }
 
+func recycle(name string, value any) object { return worker("recycle", object{name: value}) }
+
 func env(pairs ...string) object {
 	list := []any{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -131,6 +133,12 @@ func TestO9_TheAPIServerRefuses(t *testing.T) {
 		"zero limit":                   {resources(object{}, object{"memory": "0"}), []string{"spec.worker.resources.limits", "above zero"}},
 		"negative request":             {resources(object{"cpu": "-1"}, object{}), []string{"spec.worker.resources.requests", "above zero"}},
 		"malformed quantity":           {resources(object{}, object{"memory": "1 GB"}), []string{"spec.worker.resources.limits", "1 GB"}},
+		"a start that isn't one":       {worker("start", "lazy"), []string{"spec.worker.start", `"lazy"`, `"Eager", "Lazy"`}},
+		"recycled before any request":  {recycle("maxRequests", int64(0)), []string{"spec.worker.recycle.maxRequests", "greater than or equal to 1"}},
+		"age below a second":           {recycle("maxAge", "999ms"), []string{"spec.worker.recycle.maxAge", `"999ms"`, "1s to 720h"}},
+		"idle without a unit":          {recycle("maxIdle", "30"), []string{"spec.worker.recycle.maxIdle", `"30"`, "for example 30m"}},
+		"memory below 1Mi":             {recycle("maxMemory", "512k"), []string{"spec.worker.recycle.maxMemory", "512k", "for example 512Mi"}},
+		"memory that is no quantity":   {recycle("maxMemory", "half"), []string{"spec.worker.recycle.maxMemory", "half"}},
 		"resource not shared out":      {resources(object{}, object{"nvidia.com/gpu": "1"}), []string{"spec.worker.resources.limits", "only cpu, memory and ephemeral-storage"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -207,6 +215,11 @@ func TestTheAPIServerAccepts(t *testing.T) {
 		"100 variables":          numbered(100, 100),
 		"requests alone":         resources(object{"cpu": "100m"}, nil),
 		"request at its limit":   resources(object{"memory": "1Gi"}, object{"memory": "1024Mi"}),
+		"all limits to a worker's life": worker("recycle", object{
+			"maxRequests": int64(1), "maxAge": "720h", "maxIdle": "1s", "maxMemory": "1Mi",
+		}),
+		"lazy":            worker("start", "Lazy"),
+		"memory in bytes": recycle("maxMemory", int64(1<<20)),
 		"all resources": resources(object{"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "1Mi"},
 			object{"cpu": int64(1), "memory": "128Mi", "ephemeral-storage": "2Mi"}),
 	} {

@@ -35,12 +35,15 @@ type fault struct {
 	trip      func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome
 	do        func(ctx context.Context, right pool.Pool, req pool.Request) (pool.Reply, error)
 	configure func(right pool.Pool, limits pool.Limits)
+	reset     func(right pool.Pool)
+	pause     func(ctx context.Context, right pool.Pool) error
+	resume    func(right pool.Pool)
 	stats     func(*pool.Stats)
 	close     func(ctx context.Context, right pool.Pool) error
 }
 
 // Pools returns all of them.
-func Pools() []Pool { return slices.Concat(requests, workers, queues, figures, ends) }
+func Pools() []Pool { return slices.Concat(requests, workers, queues, figures, ends, recycling) }
 
 // Factory makes the broken pool from what makes the right one.
 func (p Pool) Factory(right pooltest.Factory) pooltest.Factory {
@@ -105,6 +108,29 @@ func (w *wrapper) Configure(limits pool.Limits) {
 		return
 	}
 	w.Pool.Configure(w.fault.limited(limits))
+}
+
+func (w *wrapper) Pause(ctx context.Context) error {
+	if w.fault.pause != nil {
+		return w.fault.pause(ctx, w.Pool)
+	}
+	return w.Pool.Pause(ctx)
+}
+
+func (w *wrapper) Resume() {
+	if w.fault.resume != nil {
+		w.fault.resume(w.Pool)
+		return
+	}
+	w.Pool.Resume()
+}
+
+func (w *wrapper) Reset() {
+	if w.fault.reset != nil {
+		w.fault.reset(w.Pool)
+		return
+	}
+	w.Pool.Reset()
 }
 
 func (w *wrapper) Stats() pool.Stats {

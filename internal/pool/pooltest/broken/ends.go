@@ -90,31 +90,40 @@ func hanging() fault {
 
 // killing ends all workers that are busy when the pool gets smaller.
 func killing() fault {
-	var mu sync.Mutex
-	busy := map[crew.Worker]bool{}
+	b := &busy{}
 	return fault{
-		trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
-			mu.Lock()
-			busy[w] = true
-			mu.Unlock()
-			defer func() {
-				mu.Lock()
-				delete(busy, w)
-				mu.Unlock()
-			}()
-			return w.RoundTrip(ctx, c)
-		},
+		trip: b.trip(),
 		configure: func(right pool.Pool, limits pool.Limits) {
 			smaller := limits.Size < right.Stats().Limits.Size
 			right.Configure(limits)
-			mu.Lock()
-			defer mu.Unlock()
-			for w := range busy {
-				if smaller {
-					w.Kill(worker.ReasonTimeout)
-				}
+			if smaller {
+				b.kill()
 			}
 		},
+	}
+}
+
+// busy knows which workers run an operation.
+type busy struct {
+	workers sync.Map // of crew.Worker
+}
+
+func (b *busy) trip() func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
+	return func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
+		b.workers.Store(w, true)
+		defer b.workers.Delete(w)
+		return w.RoundTrip(ctx, c)
+	}
+}
+
+func (b *busy) has(w crew.Worker) bool {
+	_, found := b.workers.Load(w)
+	return found
+}
+
+func (b *busy) kill() {
+	for w := range b.workers.Range {
+		w.(crew.Worker).Kill(worker.ReasonTimeout)
 	}
 }
 
@@ -143,6 +152,25 @@ func (p *several) Do(ctx context.Context, req pool.Request) (pool.Reply, error) 
 func (p *several) Configure(limits pool.Limits) {
 	for _, one := range p.pools {
 		one.Configure(limits)
+	}
+}
+
+func (p *several) Pause(ctx context.Context) (err error) {
+	for _, one := range p.pools {
+		err = errors.Join(err, one.Pause(ctx))
+	}
+	return err
+}
+
+func (p *several) Resume() {
+	for _, one := range p.pools {
+		one.Resume()
+	}
+}
+
+func (p *several) Reset() {
+	for _, one := range p.pools {
+		one.Reset()
 	}
 }
 

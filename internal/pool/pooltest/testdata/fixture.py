@@ -28,6 +28,9 @@ if "FIXTURE_DIE_IDLE" in os.environ:
     threading.Timer(float(os.environ["FIXTURE_DIE_IDLE"]), lambda: os._exit(9)).start()
 
 
+kept: list[bytearray] = []
+
+
 def reply_fd():
     """The descriptor that user code must never touch, as a hostile module would find it."""
     for fd in sorted(map(int, os.listdir("/proc/self/fd")), reverse=True):
@@ -70,6 +73,33 @@ def noisy():
     subprocess.run(["echo", "from a subprocess"])
     faulthandler.dump_traceback()
     return "quiet"
+
+
+@command
+def spin(ms):
+    """Use the CPU for so long."""
+    end = time.process_time() + ms / 1000
+    while time.process_time() < end:
+        pass
+
+
+@command
+def grow(mb):
+    """Keep memory that is this process's own."""
+    kept.append(bytearray(os.urandom(1)) * (mb << 20))
+
+
+@command
+def grow_child(mb):
+    """Leave a process of the same group that keeps as much."""
+    ready, told = os.pipe()
+    if os.fork() == 0:
+        grow(mb)
+        os.write(told, b"x")
+        time.sleep(600)
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(told)
 
 
 @command

@@ -213,6 +213,7 @@ func (m mode) limits(r *rapid.T) pool.Limits {
 	}
 	if m.tight {
 		l.QueueLimit = rapid.IntRange(0, 4).Draw(r, "queue limit")
+		l.Recycle.MaxRequests = rapid.IntRange(0, 4).Draw(r, "max requests") // so few that they are exact
 		l.Checkout = ticks(r, "checkout timeout", 20) + 3*time.Millisecond + 1
 	}
 	return l

@@ -123,3 +123,31 @@ func TestOverflowComesAndGoes(t *testing.T) {
 	})
 	w.unchanged("main", pods)
 }
+
+// A pool that starts its workers when requests need them, and renews each after so many requests, in place.
+func TestP1_P85_LazyAndRecycled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	app, pods := w.serving("main", v1alpha1.PoolV2, 2, patientCheckout, func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Start = v1alpha1.StartLazy })
+	processes, err := harness.Processes(&pods[0])
+	w.must(err)
+	for _, p := range processes {
+		if p.IsWorker() {
+			t.Errorf("a worker before the first request: %+v", p)
+		}
+	}
+	if response := w.call(app, "who", "{}"); response.Status != 200 {
+		t.Errorf("the first request got %d %s", response.Status, response.Body)
+	}
+	w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Recycle = &v1alpha1.Recycle{MaxRequests: 5} })
+	w.awaitReady("main")
+	before := w.stable(app).Spawned
+	lostNone(t, w.run(app, harness.Load{Callers: 2, Command: "echo", Count: 60}))
+	if spawned := w.stable(app).Spawned - before; spawned < 10 {
+		t.Errorf("%d workers were started for 60 requests of at most 5 each, want 10 at least", spawned)
+	}
+	if slot := w.stable(app); slot.Crashed != 0 {
+		t.Errorf("%+v: a worker that is renewed didn't crash", slot)
+	}
+	w.unchanged("main", pods)
+}

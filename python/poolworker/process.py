@@ -84,7 +84,8 @@ def mark(variable: str, value: str) -> bool:
             ctypes.memmove(address, value.encode().ljust(size, b"\0"), size)
     except (ImportError, OSError, AttributeError, TypeError):
         return False
-    os.environ[variable] = value
+    if os.environ.get(variable) != value:  # setting it moves it, and it can be overwritten only where it was at first
+        os.environ[variable] = value
     return True
 
 

@@ -90,7 +90,9 @@ class Zygote:
             order = Order(settings["worker"], *_FDS.unpack(fds))
             left = settle(self._control.fileno())
             if left:
-                self.refuse(left)
+                order.close()
+                self._send({"refused": left})  # and the supervisor ends this process
+                continue
             renewal.flush()
             try:
                 pid = fork_orphan()
@@ -104,7 +106,7 @@ class Zygote:
             self._send({"pid": pid})
 
     def refuse(self, left: List[str]) -> NoReturn:
-        """Say why no worker can be forked, and end."""
+        """Say why no worker can ever be forked, and end."""
         self._send({"refused": left})
         os._exit(0)
 

@@ -78,6 +78,11 @@ func (p *process) reap(oom *oomCounter) {
 			break
 		}
 	}
+	p.ended(status, oom)
+}
+
+// ended notes how the process ended. It is reaped; the caller holds mu, or nobody else has p yet.
+func (p *process) ended(status syscall.WaitStatus, oom *oomCounter) {
 	p.reaped = true
 	if s := status.Signal(); s >= 0 {
 		p.exit = Exit{Signal: s}

@@ -42,6 +42,11 @@ func TestHashesNeverChange(t *testing.T) {
 			`{"poolVersion":"v2","worker":{"env":[{"name":"EMPTY"},{"name":"MODE","value":"a<b&c"}],"image":"shop/worker:3","module":"summarizer.commands","python":"/venv/bin/python"}}`,
 			"e7ecbd0512",
 		},
+		"a preload": {
+			spec(func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadZygote }),
+			`{"poolVersion":"v2","worker":{"module":"summarizer.commands","preload":"Zygote"}}`,
+			"cb1fe7f452",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := revision.Of(tc.spec)
@@ -66,6 +71,8 @@ func TestWhatIsInARevision(t *testing.T) {
 		"weight":      {func(s *v1alpha1.WorkerPoolSpec) { s.Canary = &v1alpha1.Canary{} }, true},
 		"queue limit": {func(s *v1alpha1.WorkerPoolSpec) { s.QueueLimit = new(int32(3)) }, true},
 		"timeouts":    {func(s *v1alpha1.WorkerPoolSpec) { s.Timeouts.Drain = &metav1.Duration{Duration: 1} }, true},
+		"no preload":  {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadNone }, true},
+		"preload":     {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadZygote }, false},
 		"version":     {func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = v1alpha1.PoolV1 }, false},
 		"image":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Image = "x" }, false},
 		"python":      {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Python = "x" }, false},

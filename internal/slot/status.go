@@ -45,6 +45,9 @@ func (s *Slot) Status() slotproto.Status {
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
 		status.Boot, status.Workers = stats.Boot, stats.Workers
 		status.Commands, status.MoreCommands = told(stats.Commands)
+		if current.zygote != nil {
+			status.ForkRefused = current.zygote.Refused()
+		}
 	}
 	status.Spawned, status.Destroyed, status.Crashed = sum.spawned, sum.destroyed, sum.crashed
 	return status

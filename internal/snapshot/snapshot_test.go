@@ -21,7 +21,7 @@ var (
 		PoolVersion: v1alpha1.PoolV2, Size: 4, Overflow: 2, QueueLimit: new(int32(0)),
 		Worker: v1alpha1.Worker{
 			Image: "shop/worker:3", Python: "python3.12", Module: "shop",
-			Env: []v1alpha1.EnvVar{{Name: "MODE", Value: "x"}},
+			Env: []v1alpha1.EnvVar{{Name: "MODE", Value: "x"}}, Preload: v1alpha1.PreloadZygote,
 		},
 		Timeouts: v1alpha1.Timeouts{Operation: &metav1.Duration{Duration: 1500 * time.Millisecond}},
 	}
@@ -32,7 +32,7 @@ var (
 func wire(t revision.Text) *controlpb.Revision {
 	return &controlpb.Revision{
 		Hash: t.Hash(), Version: string(t.PoolVersion), Image: "shop/worker:3", Python: "python3.12", Module: "shop",
-		Env: []*controlpb.EnvVar{{Name: "MODE", Value: "x"}},
+		Env: []*controlpb.EnvVar{{Name: "MODE", Value: "x"}}, Preload: "Zygote",
 	}
 }
 

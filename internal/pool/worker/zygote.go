@@ -129,6 +129,16 @@ func (z *Zygote) Refused() string {
 	return z.record.refused
 }
 
+// PID of the process that workers are forked from; 0: there is none now.
+func (z *Zygote) PID() int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.current == nil {
+		return 0
+	}
+	return z.current.proc.pid
+}
+
 func (z *Zygote) ended() bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()

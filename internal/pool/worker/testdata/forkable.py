@@ -22,9 +22,11 @@ sys.stdout.write("half a line, ")  # must not be written once more by each worke
 happened = []
 connection = None
 kept = None
-table = list(range(200_000)) if "FORKABLE_TABLE" in os.environ else []
-held = threading.Lock()
 
+if "FORKABLE_HEAVY" in os.environ:  # what a real module has: many imports, some data
+    import asyncio, decimal, email.message, http.client, logging.config, sqlite3, ssl, unittest.mock, urllib.request  # noqa: E401
+
+    table = [{"id": i, "name": f"entry {i}"} for i in range(100_000)]
 if "FORKABLE_SLEEP" in os.environ:
     time.sleep(float(os.environ["FORKABLE_SLEEP"]))
 if "FORKABLE_FAIL" in os.environ:

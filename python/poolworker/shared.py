@@ -52,11 +52,23 @@ def _threads() -> List[str]:
 def _children() -> List[str]:
     """Child processes that live: they would be no worker's children. Zombies hold nothing."""
     found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        stat = _stat(int(pid))
+    for pid in _candidates():
+        stat = _stat(pid)
         if stat is not None and stat[1] == str(os.getpid()) and stat[0] not in "ZX":
-            found.append(f"child process {pid} ({_command(int(pid))})")
+            found.append(f"child process {pid} ({_command(pid)})")
     return found
+
+
+def _candidates() -> List[int]:
+    """The children of this process, or all processes where the kernel has no list of children."""
+    pids: List[int] = []
+    try:
+        for tid in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{tid}/children", "rb") as file:
+                pids += map(int, file.read().split())
+    except OSError:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return pids
 
 
 def _connections(own_fd: int) -> List[str]:

@@ -377,6 +377,8 @@ func TestP103_ForkedWorkersLogAsThemselves(t *testing.T) {
 			n.await(want, func() bool { return n.log.count(want) == 1 })
 		}
 	}
+	n.zygote.Close()
+	n.await("what the import has printed", func() bool { return n.log.count(`msg="half a line" worker=a-zygote`) == 1 })
 	if got := n.log.count("half a line"); got != 1 {
 		t.Errorf("what the import has printed is in the log %d times", got)
 	}

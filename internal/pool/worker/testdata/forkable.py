@@ -17,7 +17,6 @@ import poolworker
 from poolworker import command, preload, worker_start, worker_stop
 
 logging.basicConfig(format="logged %(process)d %(message)s")
-sys.stdout.write("half a line, ")  # must not be written once more by each worker
 
 happened = []
 connection = None
@@ -42,6 +41,7 @@ def warm_up():
         if "FORKABLE_KEEP" not in os.environ:
             close()
     leave(os.environ.get("FORKABLE_LEAVE", ""))
+    sys.stdout.write("half a line")  # must not be written once more by each worker
 
 
 def leave(what):

@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// orphan makes one that runs the script, and returns its pid.
+// orphan makes one that runs the script, and returns its pid. Its parent ends once it is out of the parent's
+// group, and the script begins after that.
 func (h *Host) orphan(t *testing.T, script string) (pid int) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pid")
-	<-h.shell(t, "setsid sh -c '"+script+"' & echo $! > "+file).done
+	<-h.shell(t, "setsid sh -c 'echo $$ > "+file+"; while [ -d /proc/$0 ]; do :; done; "+script+"' $$ & while [ ! -s "+file+" ]; do :; done").done
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

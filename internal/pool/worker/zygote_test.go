@@ -484,7 +484,7 @@ func openFiles(t *testing.T, pid int) map[string]bool {
 	return files
 }
 
-func TestP79_AStrayOfAForkedWorkerIsFound(t *testing.T) {
+func TestP78_AStrayOfAForkedWorkerIsFound(t *testing.T) {
 	n := newNursery(t)
 	first, second := n.worker(), n.worker()
 	stray := func(w *child) (pid int) {
@@ -506,7 +506,7 @@ func TestP79_AStrayOfAForkedWorkerIsFound(t *testing.T) {
 	}
 }
 
-func TestP83_ForkedWorkersDieWithTheirSupervisor(t *testing.T) {
+func TestP11_ForkedWorkersDieWithTheirSupervisor(t *testing.T) {
 	if os.Getenv("FORKABLE_SUPERVISOR") != "" {
 		n := newNursery(t)
 		w := n.worker()

@@ -24,7 +24,7 @@ def renew() -> None:
     """In the forked worker: other numbers, and log files of its own."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
-        _attempt(numpy.seed)
+        _attempt(lambda: numpy.seed())
     for handler in _handlers():
         _attempt(partial(_reopen, handler))
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,34 @@ func TestP104_ADeadZygoteKillsNoWorkerAndIsStartedAgain(t *testing.T) {
 	})
 	if second := n.zygote.PID(); second == 0 || second == first {
 		t.Errorf("the zygote is %d, was %d", second, first)
+	}
+}
+
+func TestP105_AThreadsEndKillsNoForkedWorker(t *testing.T) {
+	n := newNursery(t)
+	threads, release := make(chan int), make(chan struct{})
+	const count = 8 // threads that are there when the worker is orphaned, and end while it lives
+	for range count {
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			threads <- syscall.Gettid()
+			<-release
+		}()
+	}
+	ids := make([]int, count)
+	for i := range ids {
+		ids[i] = <-threads
+	}
+	w := n.worker()
+	close(release)
+	for _, id := range ids {
+		n.await("the end of a thread", func() bool {
+			_, err := os.Stat("/proc/self/task/" + strconv.Itoa(id))
+			return err != nil || id == os.Getpid() // Go keeps the first thread
+		})
+	}
+	if got := w.who(); got.PID != w.PID() {
+		t.Errorf("worker %d answered as %+v", w.PID(), got)
 	}
 }
 

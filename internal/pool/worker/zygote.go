@@ -16,7 +16,7 @@ type Zygote struct {
 	log  *slog.Logger
 	runs sync.WaitGroup // one for each process, until nothing of it is left
 
-	// mu guards what follows. Nothing waits while it is held.
+	// mu guards what follows. Nothing waits for Python while it is held.
 	mu      sync.Mutex
 	current *incubator // nil: none runs
 	record  zygoteRecord

@@ -68,7 +68,7 @@ func (n *nursery) worker() *child {
 	return &child{n, w}
 }
 
-// workers returns n of them, started side by side.
+// workers returns so many of them.
 func (n *nursery) workers(count int) []*child {
 	n.Helper()
 	all := make([]*child, count)
@@ -92,25 +92,27 @@ type child struct {
 	*worker.Worker
 }
 
-// call runs a command, whose result is decoded into result.
+// call runs a command, whose result is decoded into result. It may be called by any goroutine.
 func (c *child) call(command string, arguments map[string]any, result any) {
 	c.Helper()
 	payload, err := json.Marshal(arguments)
 	if err != nil {
-		c.Fatal(err)
+		c.Error(err)
+		return
 	}
 	if arguments == nil {
 		payload = []byte("{}")
 	}
 	out := c.RoundTrip(c.Context(), worker.Call{Command: command, Payload: payload, Deadline: time.Now().Add(patience)})
 	if out.Err != nil {
-		c.Fatalf("%s: %v", command, out.Err)
+		c.Errorf("%s: %v", command, out.Err)
+		return
 	}
 	if result == nil {
 		return
 	}
 	if err := json.Unmarshal(out.Payload, result); err != nil {
-		c.Fatalf("%s answered %s: %v", command, out.Payload, err)
+		c.Errorf("%s answered %s: %v", command, out.Payload, err)
 	}
 }
 

@@ -49,25 +49,25 @@ type TripStatus struct {
 
 // SlotStatus is one slot as the router knows it.
 type SlotStatus struct {
-	Name        string             `json:"name"`
-	Reachable   bool               `json:"reachable"`
-	Problem     string             `json:"problem,omitempty"`
-	Revision    string             `json:"revision,omitempty"` // what it runs now; "": idle
-	Version     pool.Version       `json:"version,omitempty"`
-	Desired     int                `json:"desired"`
-	Starting    int                `json:"starting"`
-	Ready       int                `json:"ready"`
-	Busy        int                `json:"busy"`
-	Overflow    int                `json:"overflow"`
-	Queued      int                `json:"queued"`
-	Capped      bool               `json:"capped,omitempty"`
-	Boot        string             `json:"boot,omitempty"`        // why workers don't come up
-	ForkRefused string             `json:"forkRefused,omitempty"` // why workers aren't forked although they should be
-	Spawned     uint64             `json:"spawned"`
-	Destroyed   uint64             `json:"destroyed"`
-	Crashed     uint64             `json:"crashed"`
-	RSS         uint64             `json:"rssBytes"` // of the supervisor
-	Workers     []pool.WorkerStats `json:"workers,omitempty"`
+	Name      string             `json:"name"`
+	Reachable bool               `json:"reachable"`
+	Problem   string             `json:"problem,omitempty"`
+	Revision  string             `json:"revision,omitempty"` // what it runs now; "": idle
+	Version   pool.Version       `json:"version,omitempty"`
+	Desired   int                `json:"desired"`
+	Starting  int                `json:"starting"`
+	Ready     int                `json:"ready"`
+	Busy      int                `json:"busy"`
+	Overflow  int                `json:"overflow"`
+	Queued    int                `json:"queued"`
+	Capped    bool               `json:"capped,omitempty"`
+	Boot      string             `json:"boot,omitempty"`        // why workers don't come up
+	Unforked  string             `json:"forkRefused,omitempty"` // why workers aren't forked although they should be
+	Spawned   uint64             `json:"spawned"`
+	Destroyed uint64             `json:"destroyed"`
+	Crashed   uint64             `json:"crashed"`
+	RSS       uint64             `json:"rssBytes"` // of the supervisor
+	Workers   []pool.WorkerStats `json:"workers,omitempty"`
 }
 
 // RevisionStatus holds what a revision has served since the router started. Requests that asked for a version
@@ -135,7 +135,7 @@ func (r *Router) slotStatus(name string) SlotStatus {
 		Name: name, Reachable: known.Reachable, Problem: known.Problem,
 		Revision: st.Revision, Version: st.Version,
 		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued,
-		Capped: st.Capped, ForkRefused: st.ForkRefused, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
+		Capped: st.Capped, Unforked: st.ForkRefused, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
 	}
 	if st.Boot != nil {
 		s.Boot = st.Boot.Message

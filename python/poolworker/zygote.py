@@ -43,10 +43,9 @@ class Order(NamedTuple):
 def run(control_fd: int) -> int:
     """Serve the supervisor at the other end of the socket. Returns in forked workers only, with their exit code."""
     control = socket.socket(fileno=process.private(control_fd))
-    supervisor = os.getppid()
     mortal = process.die_with_parent()
     process.redirect_standard_streams()
-    zygote = Zygote(control, supervisor)
+    zygote = Zygote(control)
     if not mortal or not process.mark(WORKER_VARIABLE, os.environ.get(WORKER_VARIABLE, "")):
         zygote.refuse(
             ["a Python that can't ask the kernel (no ctypes, or no prctl): forked workers could be left behind"]
@@ -58,10 +57,10 @@ def run(control_fd: int) -> int:
 class Zygote:
     """The process that workers are forked from. It never runs atexit hooks: those are the workers'."""
 
-    def __init__(self, control: socket.socket, supervisor: int) -> None:
-        """Talk over control; supervisor is the process that workers are to die with."""
+    def __init__(self, control: socket.socket) -> None:
+        """Talk over control; nothing is done before prepare."""
         self._control = control
-        self._supervisor = supervisor
+        self._supervisor = 0
         self._module = ""
         os.register_at_fork(after_in_child=control.close)  # also in children of the user's
 
@@ -69,6 +68,7 @@ class Zygote:
         """Import the module that the first packet names, and say whether workers can be forked."""
         settings = self._receive()[0]
         self._module = settings["module"]
+        self._supervisor = settings["supervisor"]  # not always this process's parent: that may be a script
         try:
             boot.prepend_path(settings["sysPath"])
             boot.load(self._module)

@@ -34,8 +34,9 @@ const forkPatience = 15 * time.Second
 const maxPacket = 64 << 10
 
 type zygoteSettings struct {
-	Module  string   `json:"module"`
-	SysPath []string `json:"sysPath"`
+	Module     string   `json:"module"`
+	SysPath    []string `json:"sysPath"`
+	Supervisor int      `json:"supervisor"` // this process, with which workers are to die
 }
 
 type forkOrder struct {
@@ -110,7 +111,8 @@ func newControl() (ours *net.UnixConn, theirs *os.File, err error) {
 
 // prepare has the module imported, and sets failed: a *BootError, a *refusalError, or nil.
 func (p *incubator) prepare(spec *Spec) {
-	answer, err := p.ask(zygoteSettings{Module: spec.Module, SysPath: []string{spec.WorkingDir}}, nil, spec.initTimeout())
+	settings := zygoteSettings{Module: spec.Module, SysPath: []string{spec.WorkingDir}, Supervisor: os.Getpid()}
+	answer, err := p.ask(settings, nil, spec.initTimeout())
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		p.kill()

@@ -3,6 +3,7 @@ package worker_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,18 @@ func TestP5_AForkedWorkerEchoesItsIDAndMode(t *testing.T) {
 			got.Variable != want.Variable || got.OOM != want.OOM || !got.forked() {
 			t.Errorf("a forked worker is %+v; want %+v, its module imported elsewhere", got, want)
 		}
+	}
+}
+
+func TestP114_AnInterpreterBehindAScriptForks(t *testing.T) {
+	n := newNursery(t)
+	script := filepath.Join(t.TempDir(), "python")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"+n.spec.Python+" \"$@\"\nexit $?\n"), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	n.spec.Python = script
+	if got := n.worker().who(); !got.forked() || got.Parent != os.Getpid() {
+		t.Errorf("the worker is %+v; want it forked, and a child of this process", got)
 	}
 }
 

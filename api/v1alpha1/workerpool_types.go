@@ -108,6 +108,13 @@ type Worker struct {
 	// +kubebuilder:validation:XValidation:rule="self.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() <= 16384",message="env has more than 16384 characters of names and values together; put the rest into the image or a mounted file"
 	Env []EnvVar `json:"env,omitempty"`
 
+	// preload says how workers come to their imports. Zygote: each slot has one process that imports the module, and
+	// forks every worker from it, which starts in milliseconds and shares its memory. What a fork would share or lose
+	// (threads, child processes, open connections of the import) makes the slot start its workers without it, and its
+	// log says why. None, the default: every worker imports the module itself.
+	// +optional
+	Preload Preload `json:"preload,omitempty"`
+
 	// resources of one worker. A slot's container gets the supervisor's and (size + overflow) times these;
 	// absent: no requests and no limits for the slots.
 	// +optional
@@ -165,6 +172,17 @@ type Recycle struct {
 	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1Mi')) >= 0",message="maxMemory is no quantity of at least 1Mi; write for example 512Mi"
 	MaxMemory *resource.Quantity `json:"maxMemory,omitempty"`
 }
+
+// Preload names how workers come to their imports.
+//
+// +kubebuilder:validation:Enum=Zygote;None
+type Preload string
+
+// Values of Preload.
+const (
+	PreloadZygote Preload = "Zygote"
+	PreloadNone   Preload = "None"
+)
 
 // WorkerResources are the requests and limits of one worker.
 //

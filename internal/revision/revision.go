@@ -1,5 +1,5 @@
 // Package revision names what makes a worker. A revision is the hash of a pool's version and its worker's image,
-// interpreter, module and environment; whatever changes on live workers (sizes, limits, weights, resources) isn't in
+// interpreter, module, environment and preload; whatever changes on live workers (sizes, limits, weights, resources) isn't in
 // it. Its text outlives the spec that it came from, because the stable revision must be known after the spec moved on.
 package revision
 
@@ -32,6 +32,8 @@ type Worker struct {
 	Python string            `json:"python,omitempty"`
 	Module string            `json:"module"`
 	Env    []v1alpha1.EnvVar `json:"env,omitempty"`
+	// Preload is absent for None, the default.
+	Preload v1alpha1.Preload `json:"preload,omitempty"`
 }
 
 // Of returns the text of a spec. Env is ordered by name: its names are unique, so its order means nothing.
@@ -41,8 +43,15 @@ func Of(spec *v1alpha1.WorkerPoolSpec) Text {
 	slices.SortFunc(env, func(a, b v1alpha1.EnvVar) int { return cmp.Compare(a.Name, b.Name) })
 	return Text{
 		PoolVersion: spec.PoolVersion,
-		Worker:      Worker{Image: w.Image, Python: w.Python, Module: w.Module, Env: env},
+		Worker:      Worker{Image: w.Image, Python: w.Python, Module: w.Module, Env: env, Preload: preload(w)},
 	}
+}
+
+func preload(w *v1alpha1.Worker) v1alpha1.Preload {
+	if w.Preload == v1alpha1.PreloadNone {
+		return ""
+	}
+	return w.Preload
 }
 
 // On returns the same worker on another version of the pool.

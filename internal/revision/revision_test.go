@@ -42,6 +42,11 @@ func TestHashesNeverChange(t *testing.T) {
 			`{"poolVersion":"v2","worker":{"env":[{"name":"EMPTY"},{"name":"MODE","value":"a<b&c"}],"image":"shop/worker:3","module":"summarizer.commands","python":"/venv/bin/python"}}`,
 			"e7ecbd0512",
 		},
+		"a preload": {
+			spec(func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadZygote }),
+			`{"poolVersion":"v2","worker":{"module":"summarizer.commands","preload":"Zygote"}}`,
+			"cb1fe7f452",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := revision.Of(tc.spec)
@@ -68,6 +73,8 @@ func TestWhatIsInARevision(t *testing.T) {
 		"timeouts":    {func(s *v1alpha1.WorkerPoolSpec) { s.Timeouts.Drain = &metav1.Duration{Duration: 1} }, true},
 		"recycling":   {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Recycle = &v1alpha1.Recycle{MaxRequests: 9} }, true},
 		"start":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Start = v1alpha1.StartLazy }, true},
+		"no preload":  {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadNone }, true},
+		"preload":     {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadZygote }, false},
 		"version":     {func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = v1alpha1.PoolV1 }, false},
 		"image":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Image = "x" }, false},
 		"python":      {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Python = "x" }, false},

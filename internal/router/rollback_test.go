@@ -15,7 +15,7 @@ func TestO17_WhatWaitsIsTakenBack(t *testing.T) {
 		"with its canary dropped": changed(snapshot(0), func(s *controlpb.Snapshot) {
 			s.Slots[1].Revision, s.Canary = nil, ""
 		}),
-		"with another canary in its place": changed(snapshot(10_000), func(s *controlpb.Snapshot) {
+		"with another canary in its place": changed(snapshot(0), func(s *controlpb.Snapshot) {
 			s.Slots[1].Revision.Hash = "r3"
 		}),
 	} {

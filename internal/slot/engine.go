@@ -34,8 +34,9 @@ var versions = map[pool.Version]builder{
 type engine struct {
 	config slotproto.Config // guarded by the slot's lock
 	pool   pool.Pool
-	stop   chan struct{} // ends the forwarding of changes
-	now    chan struct{} // closed: drain no longer
+	zygote *worker.Zygote // nil: workers aren't forked
+	stop   chan struct{}  // ends the forwarding of changes
+	now    chan struct{}  // closed: drain no longer
 	once   sync.Once
 
 	mu       sync.Mutex
@@ -46,19 +47,27 @@ type engine struct {
 
 func (s *Slot) newEngine(ctx context.Context, cfg slotproto.Config) *engine {
 	limits, _ := capped(cfg, s.opt.MaxWorkers)
-	spec := s.spec(cfg)
-	launch := func() (crew.Worker, error) {
-		w, err := worker.Launch(s.opt.Host, spec)
+	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
+	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
+	e.pool = versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, s.spec(cfg), log), limits, log)
+	go e.forward(&s.changes)
+	return e
+}
+
+// launcher starts workers one by one, or forks them from a zygote.
+func (e *engine) launcher(host *worker.Host, spec *worker.Spec, log *slog.Logger) crew.Launch {
+	start := func() (*worker.Worker, error) { return worker.Launch(host, spec) }
+	if e.config.Worker.Preload == slotproto.PreloadZygote {
+		e.zygote = worker.NewZygote(host, spec, log)
+		start = e.zygote.Launch
+	}
+	return func() (crew.Worker, error) {
+		w, err := start()
 		if err != nil {
-			return nil, err
+			return nil, err // and no *worker.Worker that is nil in it
 		}
 		return w, nil
 	}
-	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
-	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
-	e.pool = versions[cfg.Version](ctx, cfg.Pool, launch, limits, log)
-	go e.forward(&s.changes)
-	return e
 }
 
 // spec says how this configuration's workers are made. What the supervisor's own environment has for itself isn't
@@ -154,6 +163,9 @@ func (e *engine) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	defer close(e.stop)
+	if e.zygote != nil {
+		e.zygote.Close() // first, as a start that waits for it would hold up the pool's end
+	}
 	return e.pool.Close(ctx)
 }
 
@@ -188,6 +200,8 @@ func validate(c slotproto.Config) *pool.Error {
 		problem = "version is " + string(c.Version) + ", not v1 or v2"
 	case c.Worker.Module == "":
 		problem = "worker.module is empty"
+	case c.Worker.Preload != "" && c.Worker.Preload != slotproto.PreloadZygote:
+		problem = "worker.preload is " + string(c.Worker.Preload) + ", which this slot doesn't know"
 	case c.Size < 1:
 		problem = "size is below 1"
 	case c.Overflow < 0 || c.Queue < 0:

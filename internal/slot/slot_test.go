@@ -42,6 +42,48 @@ func TestRequestThroughEachVersion(t *testing.T) {
 	}
 }
 
+func TestPreload(t *testing.T) {
+	for name, tc := range map[string]struct {
+		env     string
+		forked  bool
+		refused string
+	}{
+		"forked":  {"", true, ""},
+		"refused": {"FIXTURE_CHILD", false, "child process"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+			if err := control.configure(r.config(func(c *slotproto.Config) {
+				c.Size, c.Worker.Preload = 2, slotproto.PreloadZygote
+				if tc.env != "" {
+					c.Worker.Env = []slotproto.EnvVar{{Name: tc.env, Value: filepath.Join(t.TempDir(), "pid")}}
+				}
+			})); err != nil {
+				t.Fatal(err)
+			}
+			status := control.awaitReady(2)
+			if !strings.Contains(status.ForkRefused, tc.refused) || (status.ForkRefused == "") != tc.forked {
+				t.Errorf("forks are refused because of %q; want %q in it", status.ForkRefused, tc.refused)
+			}
+			imported, err := data.call("imported_in", args{})
+			pid, failure := data.call("pid", args{})
+			if err != nil || failure != nil || (imported != pid) != tc.forked {
+				t.Errorf("worker %s had its module imported in %s (%v, %v); want it forked: %v", pid, imported, err, failure, tc.forked)
+			}
+		})
+	}
+}
+
+func TestPreloadThatIsUnknownIsRefused(t *testing.T) {
+	r := newRig(t, nil)
+	err := r.connect(slotproto.Control, "i").configure(r.config(func(c *slotproto.Config) { c.Worker.Preload = "Warm" }))
+	wants(t, err, pool.InvalidPayload)
+	if !strings.Contains(err.Message, "Warm") {
+		t.Errorf("message %q doesn't name it", err.Message)
+	}
+}
+
 func TestP46_IdleSlotIsNotAvailable(t *testing.T) {
 	r := newRig(t, nil)
 	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")

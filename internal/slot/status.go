@@ -53,6 +53,9 @@ func (s *Slot) Status() slotproto.Status {
 		status.Unstarted = stats.Unstarted
 		status.Boot, status.Workers, status.PoolCrashed = stats.Boot, stats.Workers, stats.Crashed
 		status.Commands, status.MoreCommands = told(stats.Commands)
+		if current.zygote != nil {
+			status.ForkRefused = current.zygote.Refused()
+		}
 	}
 	status.Spawned, status.Destroyed, status.Crashed = sum.spawned, sum.destroyed, sum.crashed
 	status.CPU = sum.cpu.Seconds()

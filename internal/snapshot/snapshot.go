@@ -102,6 +102,7 @@ func wire(t revision.Text) *controlpb.Revision {
 		Image:   t.Worker.Image,
 		Python:  t.Worker.Python,
 		Module:  t.Worker.Module,
+		Preload: string(t.Worker.Preload),
 	}
 	for _, e := range t.Worker.Env {
 		r.Env = append(r.Env, &controlpb.EnvVar{Name: e.Name, Value: e.Value})

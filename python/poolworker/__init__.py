@@ -11,6 +11,17 @@
 from poolworker.commands import command
 from poolworker.current import Context, context
 from poolworker.errors import CallerError, UpstreamError
+from poolworker.hooks import preload, worker_start, worker_stop
 from poolworker.worker import worker_id
 
-__all__ = ["CallerError", "Context", "UpstreamError", "command", "context", "worker_id"]
+__all__ = [
+    "CallerError",
+    "Context",
+    "UpstreamError",
+    "command",
+    "context",
+    "preload",
+    "worker_id",
+    "worker_start",
+    "worker_stop",
+]

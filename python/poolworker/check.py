@@ -13,6 +13,7 @@ from poolworker import boot, frames
 from poolworker.commands import Command
 from poolworker.errors import Failure
 from poolworker.execute import Executor
+from poolworker.hooks import PRELOAD, WORKER_START, WORKER_STOP, hooks
 
 _WIDTH: Final = 80
 _JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object, typing.Any)
@@ -33,6 +34,7 @@ def check(module: str, path: Sequence[str]) -> int:
     for name in sorted(commands):
         _print_command(commands[name])
         warnings += [f"{name}: {text}" for text in concerns(commands[name])]
+    _print_hooks()
     print()
     for warning in warnings:
         print(_wrap("warning  ", warning))
@@ -48,10 +50,7 @@ def call(module: str, path: Sequence[str], name: str, arguments: str) -> int:
     boot.prepend_path(path)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            commands = boot.load(module).commands
-            executor = Executor(commands, module.partition(".")[0], frames.DEFAULT_MAX_PAYLOAD)
-            with contextlib.closing(executor):
-                result = executor.execute(name.encode(), arguments.encode())
+            result = _call(module, name, arguments)
     except Failure as failure:
         print(f"{failure.category}/{failure.type}: {failure.message}", file=sys.stderr)
         if failure.context.get("traceback"):
@@ -59,6 +58,19 @@ def call(module: str, path: Sequence[str], name: str, arguments: str) -> int:
         return 1
     print(result.decode())
     return 0
+
+
+def _call(module: str, name: str, arguments: str) -> bytes:
+    """One worker's life with one request in it. Raises Failure."""
+    commands = boot.load(module).commands
+    executor = Executor(commands, module.partition(".")[0], frames.DEFAULT_MAX_PAYLOAD)
+    with contextlib.closing(executor):
+        hooks.begin(PRELOAD, module, executor.run)
+        hooks.begin(WORKER_START, module, executor.run)
+        try:
+            return executor.execute(name.encode(), arguments.encode())
+        finally:
+            hooks.stop(executor.run)
 
 
 def concerns(command: Command) -> List[str]:
@@ -120,6 +132,13 @@ def _print_failure(failure: Failure) -> None:
 def _print_command(command: Command) -> None:
     is_async = inspect.iscoroutinefunction(inspect.unwrap(command.function))
     print(_wrap("  async " if is_async else "        ", command.signature))
+
+
+def _print_hooks() -> None:
+    for moment in (PRELOAD, WORKER_START, WORKER_STOP):
+        names = hooks.names(moment)
+        if names:
+            print(_wrap(f"        {moment}: ", ", ".join(names)))
 
 
 def _wrap(prefix: str, text: str) -> str:

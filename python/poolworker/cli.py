@@ -1,4 +1,7 @@
-"""The command line: `--fds R,W` serves a supervisor; `--module M` with `--check` or `--call` looks at a module."""
+"""The command line.
+
+`--fds R,W` and `--zygote S` serve a supervisor; `--module M` with `--check` or `--call` looks at a module.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from typing import Any, List
 
 def main(arguments: List[str]) -> int:
     """Run; returns the exit code. What only one of the two uses need is imported by it alone: starts count."""
+    if arguments[:1] == ["--zygote"] and len(arguments) == 2 and arguments[1].isdigit():
+        from poolworker import zygote
+
+        return zygote.run(int(arguments[1]))
     if arguments[:1] == ["--fds"]:
         fds = re.fullmatch(r"(\d+),(\d+)", arguments[1] if len(arguments) == 2 else "")
         if fds is None:

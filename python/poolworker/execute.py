@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Coroutine, Dict, Final, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, Mapping, Optional
 
 from poolworker import codec
 from poolworker.commands import Command
@@ -54,6 +54,11 @@ class Executor:
                 limit=self._max_result,
             )
         return result
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Run a hook, an async one on the loop of async handlers. What it raises goes through."""
+        result = function()
+        return self._await(result) if type(result) is CoroutineType else result
 
     def close(self) -> None:
         """Release what handlers left: the event loop with its unfinished tasks. Idempotent."""

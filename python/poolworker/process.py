@@ -29,30 +29,64 @@ def take_over(read_fd: int, write_fd: int) -> Channel:
     processes all end up on stderr, fd 0 is /dev/null, and forked children have the channel closed.
     """
     die_with_parent()
-    channel = Channel(_private(read_fd), _private(write_fd))
-    os.register_at_fork(after_in_child=channel.close)
-    _redirect_standard_streams()
-    faulthandler.enable(2)  # SIGSEGV and the like leave a stack on stderr; the exit status stays the signal
+    channel = open_channel(read_fd, write_fd)
+    redirect_standard_streams()
     return channel
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the thread that started this process ends.
+def open_channel(read_fd: int, write_fd: int) -> Channel:
+    """Frames over the two descriptors, which user code and its children don't get to see."""
+    channel = Channel(private(read_fd), private(write_fd))
+    os.register_at_fork(after_in_child=channel.close)
+    return channel
+
+
+def die_with_parent(parent: Optional[int] = None) -> bool:
+    """Ask the kernel for SIGKILL when the thread that started this process ends; returns whether it could be asked.
+
+    parent: who that must be; by default whoever it is now. For an orphan, which got another parent, the kernel looks
+    at the first thread of that one.
 
     A parent that died before the request took effect shows as a changed parent id. One that died even before this
     process could look at it shows as end of input on the first read. Where the kernel or the C library can't be
     asked (not Linux, no ctypes, a static interpreter), end of input is all there is: a worker then outlives a
     killed supervisor until its handler returns.
     """
-    parent = os.getppid()
+    if parent is None:
+        parent = os.getppid()
     try:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        return
+    except (ImportError, OSError, AttributeError, TypeError):
+        return False
     if os.getppid() != parent:
         os._exit(0)
+    return True
+
+
+def mark(variable: str, value: str) -> bool:
+    """Set an environment variable so that /proc shows it too; returns whether it could.
+
+    /proc/PID/environ is the memory that the process was started with, and a forked process still shows its parent's.
+    So the text is overwritten where it stands, and the new one must not be longer.
+    """
+    try:
+        import ctypes
+
+        getenv = ctypes.CDLL(None).getenv
+        getenv.argtypes, getenv.restype = [ctypes.c_char_p], ctypes.c_void_p
+        address = getenv(variable.encode())
+        size = len(ctypes.string_at(address)) if address else 0
+        if len(value) > size:
+            return False
+        if address:
+            ctypes.memmove(address, value.encode().ljust(size, b"\0"), size)
+    except (ImportError, OSError, AttributeError, TypeError):
+        return False
+    if os.environ.get(variable) != value:  # setting it moves it, and it can be overwritten only where it was at first
+        os.environ[variable] = value
+    return True
 
 
 def limit_exit() -> None:
@@ -78,9 +112,14 @@ class Signals:
         """Told of what a signal raises, before it is raised: where nothing may be raised, it would be lost."""
 
     def install(self) -> None:
-        """Take both signals. The user's module may take them back when it is imported."""
-        signal.signal(signal.SIGTERM, self._terminate)
-        signal.signal(signal.SIGINT, self._interrupt)
+        """Take both signals, but none that the user's module has taken in the process that this was forked from.
+
+        A module that is imported later may take them back.
+        """
+        if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN):
+            signal.signal(signal.SIGTERM, self._terminate)
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
+            signal.signal(signal.SIGINT, self._interrupt)
         os.register_at_fork(after_in_child=self._give_back)
 
     def _terminate(self, _signum: int, _frame: Optional[FrameType]) -> None:
@@ -105,7 +144,7 @@ class Signals:
         raise error
 
 
-def _private(fd: int) -> int:
+def private(fd: int) -> int:
     """Move fd to a high number, close-on-exec. A low limit on open files leaves it above the standard streams."""
     try:
         moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PRIVATE_FD)
@@ -115,7 +154,8 @@ def _private(fd: int) -> int:
     return moved
 
 
-def _redirect_standard_streams() -> None:
+def redirect_standard_streams() -> None:
+    """Point fd 0 at /dev/null and fd 1 at fd 2; print() writes line by line, and a fatal signal leaves a stack."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     try:
@@ -129,6 +169,7 @@ def _redirect_standard_streams() -> None:
         os.set_inheritable(null, True)
     sys.stdout = _line_writer(1)
     sys.stderr = _line_writer(2)
+    faulthandler.enable(2)  # SIGSEGV and the like leave a stack on stderr; the exit status stays the signal
 
 
 def _line_writer(fd: int) -> TextIO:

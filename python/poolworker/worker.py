@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Dict, Final, Optional, Tuple
+from typing import Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
 from poolworker import boot, current, frames
+from poolworker.commands import Command, registry
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
 from poolworker.frames import Channel, Frame, ProtocolError
-from poolworker.process import TERMINATED, Signals, limit_exit, take_over
+from poolworker.hooks import PRELOAD, WORKER_START, hooks
+from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
 
 PROTOCOL: Final = 1
 EXIT_BOOT_FAILED: Final = 3
 EXIT_PROTOCOL: Final = 4
+
+SPAWN: Final = "spawn"
+FORK: Final = "fork"
+
+Load = Callable[[Dict[str, Any]], Mapping[str, Command]]
 
 _identity = ""
 
@@ -31,7 +38,25 @@ def run(read_fd: int, write_fd: int) -> int:
     0: end of input or Shutdown. EXIT_BOOT_FAILED: Init was answered with an Error. EXIT_PROTOCOL: the supervisor
     sent something that isn't the protocol. TERMINATED: SIGTERM. A SystemExit that a handler raised goes through.
     """
-    worker = Worker(take_over(read_fd, write_fd))
+    return _run(Worker(take_over(read_fd, write_fd), SPAWN, _import))
+
+
+def run_forked(channel: Channel, module: str, supervisor: int) -> int:
+    """Serve in a process that was forked with the module imported; returns the exit code, as run does.
+
+    Init comes once the supervisor, which adopts orphans, has this process for a child.
+    """
+
+    def load(settings: Dict[str, Any]) -> Mapping[str, Command]:
+        die_with_parent(supervisor)
+        if settings["module"] != module:
+            raise boot.boot_failure(module, f"Init is for module {settings['module']}, and {module} is loaded")
+        return registry.commands
+
+    return _run(Worker(channel, FORK, load))
+
+
+def _run(worker: Worker) -> int:
     try:
         return worker.serve()
     except BrokenPipeError:  # nobody is left to read the answer
@@ -47,12 +72,15 @@ def run(read_fd: int, write_fd: int) -> int:
 class Worker:
     """One process's end of the protocol."""
 
-    def __init__(self, channel: Channel) -> None:
-        """Talk over channel; nothing is sent before serve."""
+    def __init__(self, channel: Channel, mode: str, load: Load) -> None:
+        """Talk over channel; nothing is sent before serve. load: the commands, once Init's settings are known."""
         self._channel = channel
+        self._mode = mode
+        self._load = load
         self._signals = Signals()
         self._executor: Optional[Executor] = None
         self._generation = 0
+        self._started = False
 
     def serve(self) -> int:
         """Run from Hello to the end; returns the exit code."""
@@ -66,31 +94,38 @@ class Worker:
             raise ProtocolError(f"a frame of kind {init.kind} came before Init")
         self._generation = init.generation
         try:
-            self._executor = self._initialise(init)
+            executor = self._initialise(init)
         except Failure as failure:
             self._reply(frames.ERROR, init.id, failure.encode())
             return TERMINATED if self._signals.terminating else EXIT_BOOT_FAILED
-        while not self._signals.terminating and self._answer(self._channel.read(), self._executor):
+        while not self._signals.terminating and self._answer(self._channel.read(), executor):
             pass
         return TERMINATED if self._signals.terminating else 0
 
     def close(self) -> None:
-        """Release what handlers left. Idempotent."""
-        if self._executor is not None:
-            self._executor.close()
+        """Run the hooks of worker_stop and release what handlers left. Idempotent."""
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        if self._started:
+            hooks.stop(executor.run)
+        executor.close()
 
     def _initialise(self, init: Frame) -> Executor:
-        """Import the module that Init names and answer it. Raises Failure(worker_boot_failed)."""
+        """Load the module that Init names, run its hooks, and answer. Raises Failure(worker_boot_failed)."""
         global _identity
         settings = _settings(init.payload)
         _identity = settings["worker"]
         self._channel.max_payload = settings["maxPayload"]
         module = settings["module"]
-        boot.prepend_path(settings["sysPath"])
-        commands = boot.load(module).commands
-        answer = {"worker": _identity, "mode": settings["mode"], "commands": sorted(commands)}
+        commands = self._load(settings)
+        executor = Executor(commands, module.partition(".")[0], settings["maxPayload"], self._signals)
+        self._executor = executor
+        hooks.begin(WORKER_START, module, executor.run)
+        self._started = True
+        answer = {"worker": _identity, "mode": self._mode, "commands": sorted(commands)}
         self._reply(frames.RESULT, init.id, _json(answer))
-        return Executor(commands, module.partition(".")[0], settings["maxPayload"], self._signals)
+        return executor
 
     def _answer(self, frame: Optional[Frame], executor: Executor) -> bool:
         """Answer one frame; False at the end."""
@@ -99,7 +134,7 @@ class Worker:
         if frame.generation != self._generation:
             raise ProtocolError(f"a frame for generation {frame.generation}, and this is {self._generation}")
         if frame.kind == frames.REQUEST:
-            self._reply(*_run(frame, executor))
+            self._reply(*_execute(frame, executor))
         elif frame.flags:
             raise ProtocolError(f"flags {frame.flags:#04x} in a frame of kind {frame.kind}")
         elif frame.kind == frames.PROGRAM:
@@ -116,7 +151,15 @@ class Worker:
         self._channel.write(frames.encode(kind, self._generation, id, payload))
 
 
-def _run(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
+def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
+    """Import the module in this very process. Raises Failure(worker_boot_failed)."""
+    boot.prepend_path(settings["sysPath"])
+    commands = boot.load(settings["module"]).commands
+    hooks.begin(PRELOAD, settings["module"], lambda function: function())
+    return commands
+
+
+def _execute(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
     """Run a Request; returns kind, id and payload of its answer."""
     call = frames.call_of(request)
     if call.hash is not None and not executor.programs.holds(call.hash):

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -149,5 +150,36 @@ func TestP1_P85_LazyAndRecycled(t *testing.T) {
 	if slot := w.stable(app); slot.Crashed != 0 {
 		t.Errorf("%+v: a worker that is renewed didn't crash", slot)
 	}
+	w.unchanged("main", pods)
+}
+
+// Workers that are forked from one import of the module serve as spawned ones do, also after they were killed.
+func TestP104_ForkedWorkers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	app, pods := w.serving("main", v1alpha1.PoolV2, 2, func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadZygote })
+	if slot := w.stable(app); slot.ForkRefused != "" {
+		t.Errorf("workers are spawned: %s", slot.ForkRefused)
+	}
+	processes, err := harness.Processes(&pods[0])
+	w.must(err)
+	zygotes := 0
+	for _, p := range processes {
+		if slices.Contains(p.Args, "--zygote") {
+			zygotes++
+		}
+	}
+	if zygotes == 0 {
+		t.Errorf("no zygote among %+v", processes)
+	}
+	lostNone(t, w.run(app, harness.Load{Callers: 4, Command: "echo", Count: 200}))
+	if response := w.call(app, "crash", "{}"); response.Status != 502 {
+		t.Errorf("a crash got %d %s", response.Status, response.Body)
+	}
+	w.eventually("2 workers again", func() (bool, string) {
+		slot := w.stable(app)
+		return slot.Crashed == 1 && slot.Serving() == 2, show(slot)
+	})
+	lostNone(t, w.run(app, harness.Load{Callers: 4, Command: "echo", Count: 200}))
 	w.unchanged("main", pods)
 }

@@ -17,4 +17,6 @@ func makeV2(ctx context.Context, name string, l crew.Launch, limits pool.Limits,
 
 func TestContract(t *testing.T) { pooltest.Run(t, pool.V2, makeV2) }
 
+func TestContractWithForkedWorkers(t *testing.T) { pooltest.RunForked(t, pool.V2, makeV2) }
+
 func BenchmarkPool(b *testing.B) { pooltest.Benchmark(b, makeV2) }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ const patience = 20 * time.Second
 type settings struct {
 	patience time.Duration // with a pool whose workers are up; what a broken one never does is waited for so long
 	up       func()        // called when they are
+	forked   bool          // workers come from a zygote
 }
 
 // bench is what one test has: a pool of its own, and the proof at the end that nothing of it is left.
@@ -46,6 +48,7 @@ type bench struct {
 	factory Factory
 	host    *worker.Host
 	logs    *logCounter
+	zygote  *worker.Zygote // nil: workers are spawned
 	spec    worker.Spec
 	limits  pool.Limits
 }
@@ -68,13 +71,23 @@ func newBench(t testing.TB, version pool.Version, factory Factory, set settings)
 		goleak.VerifyNone(t, leaks)
 		await(t, patience, "file descriptors closed", func() bool { return openFDs(t) <= fds })
 	})
-	return &bench{
+	b := &bench{
 		TB: t, settings: set, version: version, factory: factory, host: host, logs: logs,
 		spec: spec,
 		limits: pool.Limits{
 			Size: 1, QueueLimit: 100, Checkout: set.patience, Operation: set.patience, Drain: set.patience,
 		},
 	}
+	if set.forked {
+		b.zygote = worker.NewZygote(host, &b.spec, slog.New(logs))
+		t.Cleanup(func() {
+			b.zygote.Close()
+			if refused := b.zygote.Refused(); refused != "" {
+				t.Errorf("workers weren't forked: %s", refused)
+			}
+		})
+	}
+	return b
 }
 
 // interpreter is the real python3: on a developer's PATH it may be a slow shell script that finds it. Asking it is
@@ -104,7 +117,11 @@ func Spec(t testing.TB) worker.Spec {
 func (b *bench) start() *subject { return b.startWith(b.launch) }
 
 func (b *bench) launch() (crew.Worker, error) {
-	w, err := worker.Launch(b.host, &b.spec)
+	start := func() (*worker.Worker, error) { return worker.Launch(b.host, &b.spec) }
+	if b.zygote != nil {
+		start = b.zygote.Launch
+	}
+	w, err := start()
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +154,14 @@ func (s *subject) end() {
 	if err := s.Close(ctx); err != nil {
 		s.Errorf("Close: %v", err)
 	}
+}
+
+// Close ends the zygote first, as a slot does.
+func (s *subject) Close(ctx context.Context) error {
+	if s.zygote != nil {
+		s.zygote.Close()
+	}
+	return s.Pool.Close(ctx)
 }
 
 func (s *subject) awaitReady(n int) {
@@ -265,6 +290,12 @@ func openFDs(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// workers returns the pids of children that serve, or will.
+func (b *bench) workers() []int {
+	b.Helper()
+	return slices.DeleteFunc(children(b), func(pid int) bool { return b.zygote != nil && pid == b.zygote.PID() })
 }
 
 // alive tells whether a process exists and isn't a zombie.

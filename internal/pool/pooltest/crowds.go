@@ -201,7 +201,7 @@ var crowds = map[string]story{
 		close(stop)
 		all.Wait()
 		s.awaitReady(2)
-		if n := len(children(b)); n != 2 {
+		if n := len(b.workers()); n != 2 {
 			b.Errorf("%d processes with 2 ready workers", n)
 		}
 	},

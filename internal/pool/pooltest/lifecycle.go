@@ -89,7 +89,11 @@ var lifecycle = map[string]story{
 		b.limits.Size = 3
 		b.spec.Env = append(b.spec.Env, "FIXTURE_IMPORT_SLEEP=600")
 		s := b.start()
-		s.await("processes", func(pool.Stats) bool { return len(children(b)) == 3 })
+		processes := b.limits.Size
+		if b.forked {
+			processes = 1 // whose import they all wait for
+		}
+		s.await("processes", func(pool.Stats) bool { return len(children(b)) == processes })
 		s.end()
 		if left := children(b); len(left) > 0 {
 			b.Errorf("children %v are left", left)

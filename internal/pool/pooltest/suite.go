@@ -15,6 +15,15 @@ type story func(*bench)
 // Run checks a pool implementation against the whole contract. version says which promise about concurrency holds.
 // POOL_VERSION=v1|v2 picks one implementation; without it each runs.
 func Run(t *testing.T, version pool.Version, factory Factory) {
+	run(t, version, factory, settings{patience: patience, up: func() {}})
+}
+
+// RunForked checks the same with workers that are forked from a zygote.
+func RunForked(t *testing.T, version pool.Version, factory Factory) {
+	run(t, version, factory, settings{patience: patience, up: func() {}, forked: true})
+}
+
+func run(t *testing.T, version pool.Version, factory Factory, set settings) {
 	wanted, err := picked(os.Getenv("POOL_VERSION"), version)
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +33,7 @@ func Run(t *testing.T, version pool.Version, factory Factory) {
 	}
 	for title, tell := range contract(version) {
 		t.Run(title, func(t *testing.T) {
-			tell(newBench(t, version, factory, settings{patience: patience, up: func() {}}))
+			tell(newBench(t, version, factory, set))
 		})
 	}
 }

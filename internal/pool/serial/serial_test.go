@@ -17,4 +17,6 @@ func makeV1(ctx context.Context, name string, l crew.Launch, limits pool.Limits,
 
 func TestContract(t *testing.T) { pooltest.Run(t, pool.V1, makeV1) }
 
+func TestContractWithForkedWorkers(t *testing.T) { pooltest.RunForked(t, pool.V1, makeV1) }
+
 func BenchmarkPool(b *testing.B) { pooltest.Benchmark(b, makeV1) }

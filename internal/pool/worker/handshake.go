@@ -45,7 +45,11 @@ type initReply struct {
 	Commands []string `json:"commands"`
 }
 
-const modeSpawn = "spawn"
+// How a worker's process was made.
+const (
+	modeSpawn = "spawn"
+	modeFork  = "fork" // by a Zygote
+)
 
 // Ready waits until the worker can serve. When it can't, or ctx ends first, the process group has been killed and
 // reaped when Ready returns; the error is a *BootError, or the cause of ctx.
@@ -67,7 +71,7 @@ func (w *Worker) Ready(ctx context.Context) error {
 
 // handshake runs Hello, Init, Result within the init timeout.
 func (w *Worker) handshake(ctx context.Context) error {
-	deadline := time.Now().Add(w.initTimeout())
+	deadline := time.Now().Add(w.spec.initTimeout())
 	if err := w.setDeadlines(deadline); err != nil {
 		return err
 	}
@@ -82,9 +86,9 @@ func (w *Worker) handshake(ctx context.Context) error {
 	return w.readInitReply()
 }
 
-func (w *Worker) initTimeout() time.Duration {
-	if w.spec.InitTimeout > 0 {
-		return w.spec.InitTimeout
+func (s *Spec) initTimeout() time.Duration {
+	if s.InitTimeout > 0 {
+		return s.InitTimeout
 	}
 	return DefaultInitTimeout
 }
@@ -102,6 +106,9 @@ func (w *Worker) readHello() error {
 		return &BootError{Message: fmt.Sprintf("the worker speaks protocol %d, this supervisor %d; install both from one image",
 			h.Protocol, protocolVersion)}
 	}
+	if w.mode == modeFork && h.PID != w.proc.pid {
+		return &BootError{Message: "another process than the forked worker has answered, so it isn't admitted"}
+	}
 	return nil
 }
 
@@ -111,7 +118,7 @@ func (w *Worker) sendInit() error {
 		limit = frame.DefaultMaxPayload
 	}
 	payload, err := json.Marshal(initPayload{
-		Worker: w.id, Mode: modeSpawn, Module: w.spec.Module, SysPath: []string{w.spec.WorkingDir}, MaxPayload: limit,
+		Worker: w.id, Mode: w.mode, Module: w.spec.Module, SysPath: []string{w.spec.WorkingDir}, MaxPayload: limit,
 	})
 	if err != nil {
 		return err
@@ -132,7 +139,7 @@ func (w *Worker) readInitReply() error {
 	switch f.Kind {
 	case frame.Result:
 		var r initReply
-		if err := json.Unmarshal(f.Payload, &r); err != nil || r.Worker != w.id || r.Mode != modeSpawn {
+		if err := json.Unmarshal(f.Payload, &r); err != nil || r.Worker != w.id || r.Mode != w.mode {
 			return &BootError{Message: "the worker didn't echo its id and mode, so it isn't admitted"}
 		}
 		w.commands = r.Commands
@@ -161,12 +168,20 @@ func (w *Worker) explain(err error) *BootError {
 	}
 	tail := strings.Join(w.output.last(), "\n")
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &BootError{Traceback: tail, Message: fmt.Sprintf(
-			"module %s wasn't ready after %s, so its worker was ended; import less, or raise the init timeout",
-			w.spec.Module, w.initTimeout())}
+		return w.spec.tooSlow(tail)
 	}
 	if errors.Is(err, frame.ErrMalformed) || errors.Is(err, frame.ErrTooLarge) {
 		return &BootError{Traceback: tail, Message: "the worker's answer to Init isn't a frame: " + err.Error()}
 	}
-	return &BootError{Traceback: tail, Message: fmt.Sprintf("the worker of module %s %s before it was ready", w.spec.Module, w.Exit())}
+	return w.spec.endedEarly(w.Exit(), tail)
+}
+
+func (s *Spec) tooSlow(tail string) *BootError {
+	return &BootError{Traceback: tail, Message: fmt.Sprintf(
+		"module %s wasn't ready after %s, so its worker was ended; import less, or raise the init timeout",
+		s.Module, s.initTimeout())}
+}
+
+func (s *Spec) endedEarly(exit Exit, tail string) *BootError {
+	return &BootError{Traceback: tail, Message: fmt.Sprintf("the worker of module %s %s before it was ready", s.Module, exit)}
 }

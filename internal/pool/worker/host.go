@@ -32,8 +32,10 @@ type Host struct {
 
 	// starting is held from before a fork until the child is in children, so that the reaper never takes a child
 	// that ends at once for an unknown one.
-	starting sync.Mutex
-	children map[int]*process // guarded by starting
+	starting  sync.Mutex
+	children  map[int]*process // guarded by starting
+	expecting int              // guarded by starting; see expectOrphan
+	orphans   map[int]end      // guarded by starting
 }
 
 type startRequest struct {
@@ -67,6 +69,7 @@ func NewHost(log *slog.Logger) (*Host, error) {
 	h := &Host{
 		log: log, oom: newOOMCounter(), output: newOutputLog(log), null: null,
 		starts: make(chan startRequest), quit: make(chan struct{}), children: map[int]*process{},
+		orphans: map[int]end{},
 	}
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD)
@@ -166,8 +169,7 @@ func (h *Host) reapAll() {
 			p.reap(h.oom)
 			continue
 		}
-		var status syscall.WaitStatus
-		if _, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); err != nil && err != syscall.EINTR {
+		if !h.reapUnknown(pid) {
 			return
 		}
 	}

@@ -73,22 +73,32 @@ func (p *process) reap(oom *oomCounter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
-	var status syscall.WaitStatus
-	var used syscall.Rusage
+	var e end
 	for {
-		_, err := syscall.Wait4(p.pid, &status, 0, &used)
+		_, err := syscall.Wait4(p.pid, &e.status, 0, &e.used)
 		if err != syscall.EINTR {
 			break
 		}
 	}
+	p.ended(e, oom)
+}
+
+// end is what the kernel says of an ended process when it is reaped.
+type end struct {
+	status syscall.WaitStatus
+	used   syscall.Rusage
+}
+
+// ended notes how the process ended. It is reaped; the caller holds mu, or nobody else has p yet.
+func (p *process) ended(e end, oom *oomCounter) {
 	p.reaped = true
-	if s := status.Signal(); s >= 0 {
+	if s := e.status.Signal(); s >= 0 {
 		p.exit = Exit{Signal: s}
 		p.exit.OOM = s == syscall.SIGKILL && !p.killed && oom.killed()
 	} else {
-		p.exit = Exit{Code: status.ExitStatus()}
+		p.exit = Exit{Code: e.status.ExitStatus()}
 	}
-	p.exit.CPU = time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	p.exit.CPU = time.Duration(e.used.Utime.Nano() + e.used.Stime.Nano())
 	close(p.done)
 }
 

@@ -26,7 +26,7 @@ func scripted(t *testing.T, maxPayload int, play func(requests *frame.Reader, re
 	closeAll(p.output, p.outputTheirs)
 	proc := &process{pid: -1, done: make(chan struct{}), reaped: true}
 	w := &Worker{
-		id: "a-1", generation: 1, spec: &Spec{Pool: "p", Module: "m", MaxPayload: maxPayload, InitTimeout: time.Second},
+		id: "a-1", generation: 1, mode: modeSpawn, spec: &Spec{Pool: "p", Module: "m", MaxPayload: maxPayload, InitTimeout: time.Second},
 		proc: proc, requests: p.requests, replies: p.replies, gone: make(chan struct{}),
 		output: &outputReader{}, programs: pool.NewRecent[struct{}](2, 100),
 	}

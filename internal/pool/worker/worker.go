@@ -52,6 +52,7 @@ const (
 type Worker struct {
 	id         string
 	generation uint32
+	mode       string
 	spec       *Spec
 	host       *Host
 	proc       *process
@@ -91,11 +92,10 @@ func launch(host *Host, spec *Spec, python string) (*Worker, error) {
 		return nil, err
 	}
 	defer p.closeTheirs()
-	generation := host.nextGeneration()
-	id := spec.Slot + "-" + strconv.FormatUint(uint64(generation), 10)
+	id, generation := host.nextID(spec)
 	proc, err := host.start([]string{python, spec.PythonDir, "--fds", "3,4"}, &syscall.ProcAttr{
 		Dir:   spec.WorkingDir,
-		Env:   append(spec.Env[:len(spec.Env):len(spec.Env)], slotVariable+"="+spec.Marker, workerVariable+"="+id),
+		Env:   spec.environment(id),
 		Files: []uintptr{host.null.Fd(), p.outputTheirs.Fd(), p.outputTheirs.Fd(), p.requestsTheirs.Fd(), p.repliesTheirs.Fd()},
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
@@ -103,11 +103,25 @@ func launch(host *Host, spec *Spec, python string) (*Worker, error) {
 		p.closeOurs()
 		return nil, err
 	}
-	w := &Worker{
-		id: id, generation: generation, spec: spec, host: host, proc: proc,
-		requests: p.requests, replies: p.replies, gone: make(chan struct{}),
-		output: readOutput(id, p.output, host.output),
-	}
+	return newWorker(host, spec, proc, p, &Worker{id: id, generation: generation, mode: modeSpawn})
+}
+
+// environment is that of a process which bears the id.
+func (s *Spec) environment(id string) []string {
+	return append(s.Env[:len(s.Env):len(s.Env)], slotVariable+"="+s.Marker, workerVariable+"="+id)
+}
+
+// nextID numbers a worker's start.
+func (h *Host) nextID(spec *Spec) (id string, generation uint32) {
+	generation = h.nextGeneration()
+	return spec.Slot + "-" + strconv.FormatUint(uint64(generation), 10), generation
+}
+
+// newWorker completes w, which has its name and mode, for a process at the other end of the pipes.
+func newWorker(host *Host, spec *Spec, proc *process, p *pipes, w *Worker) (_ *Worker, err error) {
+	w.spec, w.host, w.proc = spec, host, proc
+	w.requests, w.replies, w.gone = p.requests, p.replies, make(chan struct{})
+	w.output = readOutput(w.id, p.output, host.output)
 	w.sent.file = w.requests
 	w.writer = frame.NewWriter(&w.sent)
 	w.reader = frame.NewReader(w.replies, spec.MaxPayload)

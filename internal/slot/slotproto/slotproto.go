@@ -51,7 +51,14 @@ type Worker struct {
 	WorkingDir string   `json:"workingDir,omitempty"`
 	Module     string   `json:"module"`
 	Env        []EnvVar `json:"env,omitempty"`
+	Preload    Preload  `json:"preload,omitempty"`
 }
+
+// Preload says how workers come to their imports; "": each imports the module itself.
+type Preload string
+
+// PreloadZygote has workers forked from a process that has imported the module.
+const PreloadZygote Preload = "Zygote"
 
 // EnvVar is a literal variable.
 type EnvVar struct {
@@ -79,6 +86,8 @@ type Status struct {
 	Capped     bool `json:"capped,omitempty"`
 
 	Boot *pool.BootFailure `json:"boot,omitempty"`
+	// ForkRefused tells why workers are started one by one although the configuration wants them forked; "": they aren't.
+	ForkRefused string `json:"forkRefused,omitempty"`
 
 	// Commands are the names that the revision's workers registered; none before the first worker is up.
 	// MoreCommands: there are others too, or they are too long to tell.

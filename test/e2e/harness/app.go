@@ -220,7 +220,9 @@ type Slot struct {
 	Queued   int    `json:"queued"`
 	Boot     string `json:"boot"` // why workers don't come up
 	Spawned  uint64 `json:"spawned"`
-	Crashed  uint64 `json:"crashed"`
+	// ForkRefused is why workers aren't forked although they should be.
+	ForkRefused string `json:"forkRefused"`
+	Crashed     uint64 `json:"crashed"`
 }
 
 // Serving is the number of workers that can take a request or are serving one.

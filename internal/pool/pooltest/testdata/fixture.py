@@ -12,20 +12,24 @@ import threading
 import time
 
 import poolworker
-from poolworker import command
+from poolworker import command, worker_start
 
 if "FIXTURE_CHILD" in os.environ:  # a child that outlives a careless kill
     with open(os.environ["FIXTURE_CHILD"], "w") as f:
         f.write(str(subprocess.Popen(["sleep", "600"]).pid))
 if "FIXTURE_IMPORT_SLEEP" in os.environ:
     time.sleep(float(os.environ["FIXTURE_IMPORT_SLEEP"]))
-if "FIXTURE_RENDEZVOUS" in os.environ:  # "folder:n": no import ends before n of them are under way
-    folder, _, n = os.environ["FIXTURE_RENDEZVOUS"].rpartition(":")
-    open(os.path.join(folder, str(os.getpid())), "w").close()
-    while len(os.listdir(folder)) < int(n):
-        time.sleep(0.01)
-if "FIXTURE_DIE_IDLE" in os.environ:
-    threading.Timer(float(os.environ["FIXTURE_DIE_IDLE"]), lambda: os._exit(9)).start()
+
+
+@worker_start
+def start():
+    if "FIXTURE_RENDEZVOUS" in os.environ:  # "folder:n": no start ends before n of them are under way
+        folder, _, n = os.environ["FIXTURE_RENDEZVOUS"].rpartition(":")
+        open(os.path.join(folder, str(os.getpid())), "w").close()
+        while len(os.listdir(folder)) < int(n):
+            time.sleep(0.01)
+    if "FIXTURE_DIE_IDLE" in os.environ:
+        threading.Timer(float(os.environ["FIXTURE_DIE_IDLE"]), lambda: os._exit(9)).start()
 
 
 kept: list[bytearray] = []
@@ -46,6 +50,14 @@ def reply_fd():
 @command
 def echo(value):
     return value
+
+
+IMPORTED_IN = os.getpid()
+
+
+@command
+def imported_in():
+    return IMPORTED_IN
 
 
 @command

@@ -1,0 +1,120 @@
+"""Hooks: functions of a user's module that run around its commands, in every worker in the same way.
+
+preload        once for each import of the module: in the zygote where there is one, else in each worker
+worker_start   in each worker, before its first request
+worker_stop    in each worker that ends in order
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from typing import Any, Callable, Dict, Final, List, TypeVar
+
+from poolworker import boot
+from poolworker.errors import summary
+
+Hook = TypeVar("Hook", bound=Callable[[], Any])
+Run = Callable[[Callable[[], Any]], Any]
+
+PRELOAD: Final = "preload"
+WORKER_START: Final = "worker_start"
+WORKER_STOP: Final = "worker_stop"
+
+
+class Hooks:
+    """The hooks of one process, in the order in which they were registered."""
+
+    def __init__(self) -> None:
+        self._hooks: Dict[str, Dict[str, Callable[[], Any]]] = {PRELOAD: {}, WORKER_START: {}, WORKER_STOP: {}}
+
+    def add(self, moment: str, function: Callable[[], Any]) -> None:
+        """Add a hook. The same function registered again (its module imported twice) replaces itself.
+
+        Raises TypeError for what can't be called without arguments, and for a preload that is async.
+        """
+        _check(moment, function)
+        self._hooks[moment][_location(function)] = function
+
+    def names(self, moment: str) -> List[str]:
+        """The names of a moment's hooks."""
+        return [_name(function) for function in self._hooks[moment].values()]
+
+    def begin(self, moment: str, module: str, run: Run) -> None:
+        """Run the hooks of preload or worker_start. Raises Failure(worker_boot_failed) for the first that fails."""
+        for function in self._hooks[moment].values():
+            try:
+                run(function)
+            except BaseException as error:  # noqa: BLE001 - also sys.exit(): the supervisor must hear of it
+                message = f"the {moment} hook {_name(function)} of {module} failed: {summary(error)}"
+                raise boot.boot_failure(module, message, error) from None
+
+    def stop(self, run: Run) -> None:
+        """Run the hooks of worker_stop, the last one first. One that fails is in the log and stops no other."""
+        for function in reversed(list(self._hooks[WORKER_STOP].values())):
+            try:
+                run(function)
+            except BaseException:  # noqa: BLE001 - the worker ends anyway
+                print(f"poolworker: the worker_stop hook {_name(function)} failed:", file=sys.stderr)
+                traceback.print_exc()
+
+
+hooks: Final = Hooks()
+"""Where the decorators put their functions."""
+
+
+def preload(function: Hook) -> Hook:
+    """Run function after the import of the module, before any worker serves.
+
+    With `worker.preload: Zygote` it runs once, in the process that all workers are forked from: load what they can
+    share (models, tables), and leave no thread, no child process and no open connection behind, because a fork would
+    share or lose them. Without, it runs in each worker, before worker_start.
+    """
+    hooks.add(PRELOAD, function)
+    return function
+
+
+def worker_start(function: Hook) -> Hook:
+    """Run function in each worker before its first request, forked or spawned. It may be async.
+
+    The place for connections, clients, threads, and random generators of the module's own. A worker whose hook raises
+    doesn't start.
+    """
+    hooks.add(WORKER_START, function)
+    return function
+
+
+def worker_stop(function: Hook) -> Hook:
+    """Run function in each worker that ends in order: at its retirement, at SIGTERM, after sys.exit(). It may be async.
+
+    Together with what `atexit` runs it has five seconds. A worker that is killed (a timeout, a crash) runs none.
+    """
+    hooks.add(WORKER_STOP, function)
+    return function
+
+
+def _check(moment: str, function: Callable[[], Any]) -> None:
+    if not callable(function):
+        raise TypeError(f"@{moment} needs a function, not {function!r}; it takes no arguments of its own")
+    if moment == PRELOAD and inspect.iscoroutinefunction(inspect.unwrap(function)):
+        raise TypeError(
+            f"@preload can't be async ({_location(function)}): its event loop would be shared by all workers; "
+            "use asyncio.run() inside, or @worker_start"
+        )
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise TypeError(f"@{moment} calls {_location(function)} without arguments: {error}") from None
+    except ValueError:  # some builtins have no signature
+        return
+
+
+def _name(function: Callable[[], Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _location(function: Callable[[], Any]) -> str:
+    inner = inspect.unwrap(function)
+    code = getattr(inner, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(inner)

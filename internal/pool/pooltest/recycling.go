@@ -101,7 +101,7 @@ var recycling = map[string]story{
 			s.await(command+": the worker recycled for its memory", func(st pool.Stats) bool {
 				return st.Exits["recycled"] == uint64(i+1) && st.Ready == 1
 			})
-			b.until(command+": its processes gone", func() bool { return !alive(pid) && len(children(b)) == 1 })
+			b.until(command+": its processes gone", func() bool { return !alive(pid) && len(b.workers()) == 1 })
 		}
 	},
 

@@ -73,6 +73,10 @@ type SlotRevision struct {
 	// image of the workers; empty: the operator's own worker image.
 	// +optional
 	Image string `json:"image,omitempty"`
+	// envFrom names the objects that its workers have variables from, for example "secret/llm-keys, configmap/settings";
+	// empty: none.
+	// +optional
+	EnvFrom string `json:"envFrom,omitempty"`
 	// proven: a worker of it has been ready in a pod. A stable revision that never was has nothing to keep, and is
 	// replaced without a canary.
 	// +optional
@@ -223,7 +227,8 @@ type PodsStatus struct {
 	Injected int32 `json:"injected"`
 	// acknowledged of these have the current configuration in force.
 	Acknowledged int32 `json:"acknowledged"`
-	// outdated of the injected have a slot with an older image than its revision wants.
+	// outdated of the injected have a slot with another image or envFrom than its revision wants, or other volumeMounts
+	// than the spec.
 	Outdated int32 `json:"outdated"`
 	// unreachable of the injected and running have no stream to the operator.
 	Unreachable int32 `json:"unreachable"`

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/revision"
 )
 
 // Names of the containers that injection adds, in the order in which they start.
@@ -51,7 +52,9 @@ type Input struct {
 	Pool *v1alpha1.WorkerPool
 	// Bootstrap is what the router starts from when no operator answers; its slots name the images.
 	Bootstrap *controlpb.Snapshot
-	Settings  Settings
+	// Workers are those of the bootstrap's revisions by slot, for what routers needn't know: where variables come from.
+	Workers  map[string]revision.Worker
+	Settings Settings
 }
 
 // Pod returns a copy of the pod with the sidecars, and warnings for whoever created it. An error is a refusal: its
@@ -68,6 +71,9 @@ func Pod(pod *corev1.Pod, in Input) (*corev1.Pod, []string, error) {
 		return out, nil, nil
 	}
 	if err := refuse(pod); err != nil {
+		return nil, nil, err
+	}
+	if err := refuseMissingVolumes(&pod.Spec, in.Pool); err != nil {
 		return nil, nil, err
 	}
 	bootstrap, err := bootstrapText(in)
@@ -117,22 +123,26 @@ func hasSidecars(spec *corev1.PodSpec) bool {
 	return true
 }
 
-// slotImage is what a slot's container runs. An idle slot runs the stable's image: most next revisions share it.
-func slotImage(name string, in Input) string {
-	images := map[string]string{}
+// madeFor names the slot whose revision a slot's container is made for: its own, and the stable's where it is idle. Most
+// next revisions get along with that.
+func madeFor(name string, in Input) string {
 	for _, s := range in.Bootstrap.GetSlots() {
-		if s.GetRevision() != nil {
-			images[s.GetName()] = s.GetRevision().GetImage()
+		if s.GetName() == name && s.GetRevision() != nil {
+			return name
 		}
 	}
-	image, busy := images[name]
-	if !busy {
-		image = images[in.Bootstrap.GetStable()]
+	return in.Bootstrap.GetStable()
+}
+
+// slotImage is what a slot's container runs.
+func slotImage(name string, in Input) string {
+	slot := madeFor(name, in)
+	for _, s := range in.Bootstrap.GetSlots() {
+		if image := s.GetRevision().GetImage(); s.GetName() == slot && image != "" {
+			return image
+		}
 	}
-	if image == "" {
-		return in.Settings.WorkerImage
-	}
-	return image
+	return in.Settings.WorkerImage
 }
 
 // SlotImages are the images by slot that ImagesAnnotation records.

@@ -59,7 +59,9 @@ func First(spec *v1alpha1.WorkerPoolSpec) Assignment {
 
 // Place is a revision in a slot.
 func Place(t revision.Text, slot string) v1alpha1.SlotRevision {
-	return v1alpha1.SlotRevision{Version: t.PoolVersion, Revision: t.Hash(), Slot: slot, Image: t.Worker.Image}
+	return v1alpha1.SlotRevision{
+		Version: t.PoolVersion, Revision: t.Hash(), Slot: slot, Image: t.Worker.Image, EnvFrom: t.Worker.Sources(),
+	}
 }
 
 // OtherSlot is the slot that isn't the given one.

@@ -18,7 +18,7 @@ func (r *round) replaceUnproven() (Decision, bool) {
 	r.applied = 0
 	d := r.decision(r.firstState(), StableSet)
 	if first.Canary != nil {
-		if outdated := r.withoutImage(); len(outdated) > 0 {
+		if outdated := r.unsuited(); len(outdated) > 0 {
 			d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
 		}
 	}
@@ -92,7 +92,7 @@ func (r *round) place() (Decision, bool) {
 	}
 	r.assignment.Canary = &r.wanted
 	d := r.decision(WaitingForWorkers, CanaryStarted)
-	if outdated := r.withoutImage(); len(outdated) > 0 {
+	if outdated := r.unsuited(); len(outdated) > 0 {
 		d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
 	}
 	return d, true
@@ -104,17 +104,17 @@ func (r *round) holdForPods() (Decision, bool) {
 	return r.decision(WaitingForPods, None), len(r.Pods) == 0
 }
 
-// holdForImages keeps a canary's slot idle while a live pod's slot has another image: its workers would run the
-// revision's module in an image that it wasn't made for.
-func (r *round) holdForImages() (Decision, bool) {
-	outdated := r.withoutImage()
+// holdForContainers keeps a canary's slot idle while a live pod's slot wasn't made for it: its workers would run the
+// revision's module in another image, with other variables, or without the files that it wants.
+func (r *round) holdForContainers() (Decision, bool) {
+	outdated := r.unsuited()
 	d := r.decision(PodsOutdated, None, outdated...)
 	d.Idle = r.weight == 0
 	return d, len(outdated) > 0
 }
 
-func (r *round) withoutImage() []string {
-	return r.podsWith(func(p *Pod) bool { return !p.HasImage(r.assignment.Canary) })
+func (r *round) unsuited() []string {
+	return r.podsWith(func(p *Pod) bool { return !p.Suits(r.assignment.Canary) })
 }
 
 // lower needs no one's consent.

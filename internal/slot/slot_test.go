@@ -290,6 +290,58 @@ func TestP8_BootFailureIsAStateOfTheSlot(t *testing.T) {
 	}
 }
 
+// A variable of the container, as a Secret's key becomes one, reaches the workers and nothing else, however they fail.
+func TestP54_TheContainersSecretsShowNowhere(t *testing.T) {
+	const secret = "sk-0123456789"
+	for name, change := range map[string]func(*slotproto.Config){
+		"workers that serve":        func(*slotproto.Config) {},
+		"from a zygote":             func(c *slotproto.Config) { c.Worker.Preload = slotproto.PreloadZygote },
+		"a module that fails":       func(c *slotproto.Config) { c.Worker.Module = "broken" },
+		"a module that isn't there": func(c *slotproto.Config) { c.Worker.Module = "nowhere" },
+		"no such interpreter":       func(c *slotproto.Config) { c.Worker.Python = "/nowhere/python" },
+		"a folder that isn't there": func(c *slotproto.Config) { c.Worker.WorkingDir = "/nowhere" },
+		"a zygote that fails": func(c *slotproto.Config) {
+			c.Worker.Module, c.Worker.Preload = "broken", slotproto.PreloadZygote
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var said bytes.Buffer // handlers write one after the other
+			r := newRig(t, func(o *slot.Options) {
+				o.Env = append(o.Env, "LLM_API_KEY="+secret)
+				o.Log = slog.New(slog.NewJSONHandler(&said, nil))
+			})
+			control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+			cfg := r.config(change)
+			if err := control.configure(cfg); err != nil {
+				t.Fatal(err)
+			}
+			st := control.await("serving or failing", func(s slotproto.Status) bool { return s.Boot != nil || s.Ready == 1 })
+			told, err := json.Marshal(st)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var failures []string
+			for _, command := range []string{"abort", "raise_error", "no such command"} {
+				if _, failure := data.call(command, args{}); failure != nil {
+					failures = append(failures, fmt.Sprintf("%+v", failure))
+				}
+			}
+			if st.Boot == nil {
+				text, failure := data.call("environment", args{})
+				if failure != nil || !strings.Contains(text, secret) {
+					t.Errorf("the worker hasn't the variable: %v", failure)
+				}
+			}
+			r.end()
+			for what, text := range map[string]string{"status": string(told), "errors": strings.Join(failures, "\n"), "log": said.String()} {
+				if text == "" || strings.Contains(text, secret) {
+					t.Errorf("the %s is empty, or shows the secret: %s", what, text)
+				}
+			}
+		})
+	}
+}
+
 func TestWorkerEnvironment(t *testing.T) {
 	folder := t.TempDir()
 	r := newRig(t, func(o *slot.Options) { o.Env = append(o.Env, "WORKERPOOL_TOKEN=private", "FROM_CONTAINER=1") })

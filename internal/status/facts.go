@@ -143,8 +143,16 @@ func (in *Input) blocked() bool {
 
 // placed returns the stable and, when it is started and not on its way out, the canary.
 func (in *Input) placed() []*v1alpha1.SlotRevision {
+	if c := in.Decision.Assignment.Canary; c != nil && (in.Decision.Idle || in.Decision.Blocked == c.Revision) {
+		return []*v1alpha1.SlotRevision{&in.Decision.Assignment.Stable}
+	}
+	return in.assigned()
+}
+
+// assigned returns the stable and, when there is one, the canary, started or not.
+func (in *Input) assigned() []*v1alpha1.SlotRevision {
 	a := &in.Decision.Assignment
-	if a.Canary == nil || in.Decision.Idle || in.Decision.Blocked == a.Canary.Revision {
+	if a.Canary == nil {
 		return []*v1alpha1.SlotRevision{&a.Stable}
 	}
 	return []*v1alpha1.SlotRevision{&a.Stable, a.Canary}

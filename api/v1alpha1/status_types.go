@@ -1,6 +1,9 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // WorkerPoolStatus is what the pool is.
 type WorkerPoolStatus struct {
@@ -273,6 +276,30 @@ type VersionStatus struct {
 	// p99 of the same.
 	// +optional
 	P99 *metav1.Duration `json:"p99,omitempty"`
+	// throughput is the rate of requests that workers served, per second.
+	// +optional
+	Throughput string `json:"throughput,omitempty"`
+	// utilization is the share of the workers' time that requests took which ended in that minute, in percent.
+	// +optional
+	Utilization string `json:"utilization,omitempty"`
+	// spawned workers since the slots started, over all pods that there are now.
+	// +optional
+	Spawned int64 `json:"spawned,omitempty"`
+	// destroyed of them have ended.
+	// +optional
+	Destroyed int64 `json:"destroyed,omitempty"`
+	// crashed of these ended without having been told to.
+	// +optional
+	Crashed int64 `json:"crashed,omitempty"`
+	// memory of the live workers together, with their part of what they share.
+	// +optional
+	Memory *resource.Quantity `json:"memory,omitempty"`
+	// cpu that the workers used, in cores.
+	// +optional
+	CPU *resource.Quantity `json:"cpu,omitempty"`
+	// openFDs are the open files of the live workers together.
+	// +optional
+	OpenFDs int64 `json:"openFDs,omitempty"`
 }
 
 // Conditions of a WorkerPool. Reconciling and Stalled are absent when they aren't true (kstatus).

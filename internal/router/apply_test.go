@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -175,6 +176,18 @@ func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	r.until(func() bool { return len(r.b.Configs()) == 1 })
 	if diff := cmp.Diff([]slotproto.Config{base}, r.b.Configs()); diff != "" {
 		t.Errorf("slot b, idle (-want +got)\n%s", diff)
+	}
+}
+
+// The operator is told of each revision's workers, which a slot tells apart from those that it had before.
+func TestReportsTellOfEachRevisionsWorkers(t *testing.T) {
+	r := newRig(t, snapshot(5000), nil)
+	r.until(func() bool { return ready(r.Router, snapshot(5000)) })
+	for i, revision := range []string{"r1", "r2"} {
+		want := []*controlpb.RevisionWorkers{{Revision: revision, Live: 4, Spawned: 4, CpuMs: 1500, MemoryBytes: 1 << 20, OpenFds: 8}}
+		if diff := cmp.Diff(want, r.Report().GetSlots()[i].GetRevisions(), protocmp.Transform()); diff != "" {
+			t.Errorf("slot %d (-want +got):\n%s", i, diff)
+		}
 	}
 }
 

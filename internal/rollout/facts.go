@@ -20,6 +20,9 @@ type Input struct {
 	Told *Told
 	// Pods are the live ones: injected for this pool, running, not terminating.
 	Pods []Pod
+	// Coming are injected and don't run yet. They hold nothing but a canary's start in a container that wasn't made for it:
+	// by the time they run, the others may be giving it traffic.
+	Coming []Pod
 
 	// Now is when this is.
 	Now time.Time

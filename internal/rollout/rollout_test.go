@@ -262,6 +262,21 @@ func TestDecide(t *testing.T) {
 			},
 			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"two"}}, "v1@a v2@b",
 		},
+		"a pod that is about to run with another image: the slot stays idle": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "10", "m")
+				in.Applied, in.Told.Weight = 0, 0
+				in.Coming = []rollout.Pod{{Name: "coming", Images: map[string][]string{"b": {"old"}}}}
+			},
+			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"coming"}}, "v1@a v2@b",
+		},
+		"a pod that is about to run as it should holds nothing": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "25", "m")
+				in.Coming = []rollout.Pod{{Name: "coming"}}
+			},
+			rollout.Decision{State: rollout.CanaryProgressing, Action: rollout.WeightChanged, Weight: 2500, Desired: 2500, Applied: 1000}, "v1@a v2@b",
+		},
 		"volumes that a pod hasn't, under way: it holds": {
 			func(in *rollout.Input) { in.Spec, in.Pods[1].OtherMounts = spec("v2", "25", "m"), true },
 			rollout.Decision{State: rollout.PodsOutdated, Weight: 1000, Desired: 2500, Applied: 1000, Blockers: []string{"two"}}, "v1@a v2@b",

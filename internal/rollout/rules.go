@@ -1,5 +1,7 @@
 package rollout
 
+import "slices"
+
 // replaceUnproven starts over when the stable has never had a worker anywhere (a module that doesn't import, an image
 // that doesn't exist): there is nothing in it to keep, and a canary beside it would be compared with a failure. While a
 // live pod isn't heard, its workers may well be serving.
@@ -104,7 +106,7 @@ func (r *round) holdForPods() (Decision, bool) {
 	return r.decision(WaitingForPods, None), len(r.Pods) == 0
 }
 
-// holdForContainers keeps a canary's slot idle while a live pod's slot wasn't made for it: its workers would run the
+// holdForContainers keeps a canary's slot idle while a pod's slot, running or about to, wasn't made for it: its workers would run the
 // revision's module in another image, with other variables, or without the files that it wants.
 func (r *round) holdForContainers() (Decision, bool) {
 	outdated := r.unsuited()
@@ -114,7 +116,13 @@ func (r *round) holdForContainers() (Decision, bool) {
 }
 
 func (r *round) unsuited() []string {
-	return r.podsWith(func(p *Pod) bool { return !p.Suits(r.assignment.Canary) })
+	var names []string
+	for _, p := range slices.Concat(r.Pods, r.Coming) {
+		if !p.Suits(r.assignment.Canary) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
 }
 
 // lower needs no one's consent.

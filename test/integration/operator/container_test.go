@@ -3,6 +3,7 @@
 package operator
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -12,6 +13,29 @@ import (
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
+
+// A pod that was made before the change and doesn't run yet would join with the canary in force.
+func TestAPodThatDoesNotRunYetWaitsToo(t *testing.T) {
+	startOperator(t)
+	w := newWorld(t)
+	pool := w.pool("main", nil)
+	running := newScript()
+	suits := map[string]string{v1alpha1.EnvFromAnnotation: `{"b":"secret/llm-keys"}`}
+	w.connect(w.pod("running", pool, func(p *corev1.Pod) { maps.Copy(p.Annotations, suits) }), running)
+	w.awaitReady("main", "Promoted")
+	coming := w.pod("coming", pool, nil)
+	coming.Status.Phase = corev1.PodPending
+	w.must(server.Client.Status().Update(testContext(t), coming))
+	w.change("main", func(s *v1alpha1.WorkerPoolSpec) {
+		s.Worker.EnvFrom = []v1alpha1.EnvFromSource{{SecretRef: &v1alpha1.EnvFromRef{Name: "llm-keys"}}}
+	})
+	w.awaitReady("main", "PodsOutdated")
+	if in := running.inForce(); in.GetCanary() != "" {
+		t.Errorf("the canary is in force: %v", in)
+	}
+	w.must(server.Client.Delete(testContext(t), coming, client.GracePeriodSeconds(0)))
+	w.awaitReady("main", "Promoted")
+}
 
 // What the kubelet gives to a container can't change while it lives: the canary's slot waits for new pods.
 func TestOtherVariablesAndVolumesWaitForNewPods(t *testing.T) {
@@ -56,11 +80,7 @@ func TestOtherVariablesAndVolumesWaitForNewPods(t *testing.T) {
 
 			disconnect()
 			w.must(server.Client.Delete(testContext(t), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "old"}}, client.GracePeriodSeconds(0)))
-			w.connect(w.pod("new", pool, func(p *corev1.Pod) {
-				for key, value := range tc.annotations {
-					p.Annotations[key] = value
-				}
-			}), newScript())
+			w.connect(w.pod("new", pool, func(p *corev1.Pod) { maps.Copy(p.Annotations, tc.annotations) }), newScript())
 			if got := w.awaitReady("main", "Promoted"); got.Status.Stable.Slot != "b" || got.Status.Stable.EnvFrom != tc.envFrom {
 				t.Errorf("stable %+v", got.Status.Stable)
 			}

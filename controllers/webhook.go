@@ -159,22 +159,25 @@ func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*c
 	}
 	built, err := snapshot.Build(in)
 	if err == nil {
-		return built, workersOf(in), nil
+		return built, workersOf(pool, in), nil
 	}
 	// The status may be ahead of the cache of revisions.
 	if in.Texts, err = i.texts(ctx, i.Live, pool, assignment); err != nil {
 		return nil, nil, err
 	}
 	built, err = snapshot.Build(in)
-	return built, workersOf(in), err
+	return built, workersOf(pool, in), err
 }
 
-// workersOf are the workers that a snapshot is made of, by slot.
-func workersOf(in snapshot.Input) map[string]revision.Worker {
+// workersOf are the workers that the slots of a pod are made for: those of its bootstrap, and in an idle slot what comes
+// next.
+func workersOf(pool *v1alpha1.WorkerPool, in snapshot.Input) map[string]revision.Worker {
 	workers := map[string]revision.Worker{}
 	for slot := range inject.SlotContainers {
 		if placed := in.Assignment.In(slot); placed != nil {
 			workers[slot] = in.Texts[placed.Revision].Worker
+		} else if next := rollout.Next(pool); next != nil {
+			workers[slot] = next.Worker
 		}
 	}
 	return workers

@@ -183,6 +183,44 @@ func TestBootstrapKnowsWhatServes(t *testing.T) {
 	}
 }
 
+// A pod that is made between a change of the spec and the leader's next visit is made for what comes, unless it won't.
+func TestAnIdleSlotIsMadeForWhatComesNext(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.WorkerPool)
+		want   string
+	}{
+		"another revision": {func(*v1alpha1.WorkerPool) {}, "team/worker:2 secret/llm-keys"},
+		"unchanged":        {func(p *v1alpha1.WorkerPool) { p.Spec.Worker.Image, p.Spec.Worker.EnvFrom = "team/worker:1", nil }, "team/worker:1 "},
+		"paused":           {func(p *v1alpha1.WorkerPool) { p.Spec.Paused = true }, "team/worker:1 "},
+		"held":             {func(p *v1alpha1.WorkerPool) { p.Status.Hold = &v1alpha1.HoldStatus{By: v1alpha1.HeldByToken} }, "team/worker:1 "},
+		"blocked":          {func(p *v1alpha1.WorkerPool) { p.Status.BlockedRevision = revision.Of(&p.Spec).Hash() }, "team/worker:1 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := poolNamed("summarizer")
+			pool.Spec.Worker.Image = "team/worker:1"
+			stable := revision.Of(&pool.Spec)
+			pool.Status.Stable = new(rollout.Place(stable, rollout.SlotB))
+			pool.Spec.Worker.Image = "team/worker:2"
+			pool.Spec.Worker.EnvFrom = []v1alpha1.EnvFromSource{{SecretRef: &v1alpha1.EnvFromRef{Name: "llm-keys"}}}
+			tc.change(pool)
+			_, workers, err := injectorOver(t, []client.Object{revision.Object(pool, stable, 1)}, nil).bootstrap(t.Context(), pool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made := workers["b"]
+			if w, differs := workers["a"]; differs {
+				made = w
+			}
+			if got := made.Image + " " + made.Sources(); got != tc.want {
+				t.Errorf("slot a is made for %q, want %q", got, tc.want)
+			}
+			if b := workers["b"]; b.Image != "team/worker:1" || b.Sources() != "" {
+				t.Errorf("slot b is made for %+v, want the stable", b)
+			}
+		})
+	}
+}
+
 // TestO17_NewPodsStartWithNoMoreThanTheSpecAllows: whoever takes weight away means the pods to come, too, whether or not
 // all others have acknowledged it.
 func TestO17_NewPodsStartWithNoMoreThanTheSpecAllows(t *testing.T) {

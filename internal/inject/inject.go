@@ -5,6 +5,7 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,9 +51,9 @@ type Settings struct {
 type Input struct {
 	// Pool that the pod's label names.
 	Pool *v1alpha1.WorkerPool
-	// Bootstrap is what the router starts from when no operator answers; its slots name the images.
+	// Bootstrap is what the router starts from when no operator answers.
 	Bootstrap *controlpb.Snapshot
-	// Workers are those of the bootstrap's revisions by slot, for what routers needn't know: where variables come from.
+	// Workers are, by slot, those that its container is made for; a slot that is absent gets the stable's.
 	Workers  map[string]revision.Worker
 	Settings Settings
 }
@@ -123,26 +124,18 @@ func hasSidecars(spec *corev1.PodSpec) bool {
 	return true
 }
 
-// madeFor names the slot whose revision a slot's container is made for: its own, and the stable's where it is idle. Most
-// next revisions get along with that.
-func madeFor(name string, in Input) string {
-	for _, s := range in.Bootstrap.GetSlots() {
-		if s.GetName() == name && s.GetRevision() != nil {
-			return name
-		}
+// slotWorker is what a slot's container is made for: where nothing is placed there, the stable. Most next revisions get
+// along with that.
+func slotWorker(name string, in Input) revision.Worker {
+	if w, placed := in.Workers[name]; placed {
+		return w
 	}
-	return in.Bootstrap.GetStable()
+	return in.Workers[in.Bootstrap.GetStable()]
 }
 
 // slotImage is what a slot's container runs.
 func slotImage(name string, in Input) string {
-	slot := madeFor(name, in)
-	for _, s := range in.Bootstrap.GetSlots() {
-		if image := s.GetRevision().GetImage(); s.GetName() == slot && image != "" {
-			return image
-		}
-	}
-	return in.Settings.WorkerImage
+	return cmp.Or(slotWorker(name, in).Image, in.Settings.WorkerImage)
 }
 
 // SlotImages are the images by slot that ImagesAnnotation records.

@@ -118,6 +118,7 @@ var goldenCases = map[string]struct {
 		}),
 		inputOf(workers(quantities("memory", "100Mi"), quantities("memory", "200Mi")), func(in *Input) {
 			in.Bootstrap.Canary = "b"
+			in.Workers = map[string]revision.Worker{"a": {Image: "team/worker:1"}, "b": {Image: "team/worker:2"}}
 			in.Bootstrap.Slots[0].Revision.Image = "team/worker:1"
 			in.Bootstrap.Slots[1].Revision = &controlpb.Revision{Hash: "9876543210", Version: "v2", Module: "summarizer.commands", Image: "team/worker:2"}
 		}),

@@ -14,7 +14,7 @@ import (
 // the supervisor; neither router nor operator ever sees one.
 func slotEnvFrom(name string, in Input) []corev1.EnvFromSource {
 	var sources []corev1.EnvFromSource
-	for _, s := range in.Workers[madeFor(name, in)].EnvFrom {
+	for _, s := range slotWorker(name, in).EnvFrom {
 		source := corev1.EnvFromSource{Prefix: s.Prefix}
 		if ref := s.ConfigMapRef; ref != nil {
 			source.ConfigMapRef = &corev1.ConfigMapEnvSource{LocalObjectReference: objectNamed(ref), Optional: optional(ref)}
@@ -42,7 +42,7 @@ func optional(ref *v1alpha1.EnvFromRef) *bool {
 func slotSources(in Input) map[string]string {
 	sources := map[string]string{}
 	for name := range SlotContainers {
-		if text := in.Workers[madeFor(name, in)].Sources(); text != "" {
+		if text := slotWorker(name, in).Sources(); text != "" {
 			sources[name] = text
 		}
 	}

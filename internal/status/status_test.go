@@ -192,26 +192,6 @@ func TestConditions(t *testing.T) {
 			},
 			says: []string{"1 of 1 pods", "kubectl rollout restart -n shop deployment/web"},
 		},
-		"other variables": {
-			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
-				p.EnvFrom = map[string]string{"a": "secret/old-keys"}
-			})},
-			want: map[string]string{
-				"Ready": "False PodsOutdated", "Available": "True StableServing", "Injected": "True AllInjected",
-				"ConfigSynced": "False PodsOutdated", "Promoted": "True Promoted", "Stalled": "True PodsOutdated",
-			},
-			says: []string{"1 of 1 pods have a slot with another worker.envFrom (one); run: kubectl rollout restart -n shop deployment/web"},
-		},
-		"other volumes and an older image": {
-			decision: promoted(), pods: []status.Pod{edit(pod("one", v1), func(p *status.Pod) {
-				p.Images, p.OtherMounts = map[string][]string{"a": {"shop/worker:2"}}, true
-			})},
-			want: map[string]string{
-				"Ready": "False PodsOutdated", "Available": "True StableServing", "Injected": "True AllInjected",
-				"ConfigSynced": "False PodsOutdated", "Promoted": "True Promoted", "Stalled": "True PodsOutdated",
-			},
-			says: []string{"with an older image or other worker.volumeMounts (one); run: kubectl rollout restart"},
-		},
 		"volumes without which the workers don't start": {
 			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
 				p.OtherMounts = true

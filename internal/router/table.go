@@ -164,7 +164,9 @@ func slotConfig(poolName string, slot *controlpb.Slot, l limits) slotproto.Confi
 	}
 	cfg.Revision, cfg.Version = rev.GetHash(), pool.Version(rev.GetVersion())
 	cfg.Size, cfg.Overflow = int(slot.GetSize()), int(slot.GetOverflow())
-	cfg.Worker = &slotproto.Worker{Python: rev.GetPython(), Module: rev.GetModule(), Preload: slotproto.Preload(rev.GetPreload())}
+	cfg.Worker = &slotproto.Worker{
+		Python: rev.GetPython(), WorkingDir: rev.GetWorkingDir(), Module: rev.GetModule(), Preload: slotproto.Preload(rev.GetPreload()),
+	}
 	for _, e := range rev.GetEnv() {
 		cfg.Worker.Env = append(cfg.Worker.Env, slotproto.EnvVar{Name: e.GetName(), Value: e.GetValue()})
 	}

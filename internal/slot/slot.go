@@ -40,7 +40,7 @@ type Slot struct {
 	config  slotproto.Config
 	current *engine // nil while idle
 	closed  bool
-	past    totals // of pools that have ended
+	past    tally // of pools that have ended
 	retired map[*engine]struct{}
 	drains  sync.WaitGroup // one for each of retired
 }
@@ -130,7 +130,7 @@ func (s *Slot) retire(ctx context.Context, e *engine) {
 		stats := e.pool.Stats()
 		s.mu.Lock()
 		delete(s.retired, e)
-		s.past.add(stats)
+		s.past.add(e.config.Revision, stats)
 		s.mu.Unlock()
 		s.changes.notify()
 		if err != nil {

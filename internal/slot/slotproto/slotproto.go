@@ -108,4 +108,20 @@ type Status struct {
 	CPU    float64 `json:"workersCPUSeconds"`
 
 	Workers []pool.WorkerStats `json:"workers,omitempty"`
+
+	// Revisions tell apart what is summed up above: by the revisions of pools that are there or ended lately.
+	Revisions []RevisionWorkers `json:"revisions,omitempty"`
+}
+
+// RevisionWorkers are the workers that a slot has had of one revision since it started. Live, Memory and FDs are of those
+// that it has now.
+type RevisionWorkers struct {
+	Revision  string  `json:"revision"`
+	Live      int     `json:"live"`
+	Spawned   uint64  `json:"spawned"`
+	Destroyed uint64  `json:"destroyed"`
+	Crashed   uint64  `json:"crashed"`
+	CPU       float64 `json:"cpuSeconds"`
+	Memory    uint64  `json:"memoryBytes"`
+	FDs       int     `json:"openFDs"`
 }

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
-from poolworker import boot, current, frames
+from poolworker import boot, codec, current, frames
 from poolworker.commands import Command, registry
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
@@ -123,7 +123,7 @@ class Worker:
         self._executor = executor
         hooks.begin(WORKER_START, module, executor.run)
         self._started = True
-        answer = {"worker": _identity, "mode": self._mode, "commands": sorted(commands)}
+        answer = {"worker": _identity, "mode": self._mode, "codec": codec.name, "commands": sorted(commands)}
         self._reply(frames.RESULT, init.id, _json(answer))
         return executor
 

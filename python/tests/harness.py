@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
-from poolworker import frames
+from poolworker import codecs, frames
 
 INSTALLED = str(Path(__file__).resolve().parent.parent)
 PATIENCE = 20.0  # seconds until a test says that the worker hangs
@@ -183,3 +183,12 @@ def wait_gone(pidfds: List[int], seconds: float) -> bool:
     """Report whether the processes behind all pidfds end within that time."""
     end = time.monotonic() + seconds
     return all(select.select([fd], [], [], max(0.0, end - time.monotonic()))[0] for fd in pidfds)
+
+
+def codec_names() -> List[str]:
+    """Name the codecs that this Python has, the one that is used where none is named first."""
+    names = []
+    for name in ("orjson", "msgspec", "json"):
+        with contextlib.suppress(ValueError):
+            names.append(codecs.load(name).name)
+    return names

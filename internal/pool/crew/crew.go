@@ -22,6 +22,7 @@ type Worker interface {
 	PID() int
 	Ready(ctx context.Context) error
 	Commands() []string // once it is ready
+	Codec() string      // once it is ready
 	RoundTrip(ctx context.Context, c worker.Call) worker.Outcome
 	Discard(r worker.Reason)
 	Kill(r worker.Reason)

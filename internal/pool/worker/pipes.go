@@ -5,8 +5,6 @@ import (
 	"io"
 	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // pipes are the three between supervisor and worker. Ours are non-blocking and close on exec; theirs are made
@@ -69,6 +67,7 @@ var errUnsolicited = errors.New("unread bytes in the reply pipe")
 type replyReader struct {
 	pipe syscall.RawConn
 	ask  func() error // done once, by the next Read; nil: nothing is asked
+	look bool         // whether there is something to read already before ask
 	step func(fd uintptr) bool
 
 	into []byte // of the current Read
@@ -83,8 +82,8 @@ func newReplyReader(f *os.File) (*replyReader, error) {
 	return r, err
 }
 
-// Read implements io.Reader. Its errors are those of os.File, those of ask, and errUnsolicited when there is something
-// to read before ask; then nothing is asked.
+// Read implements io.Reader. Its errors are those of os.File, those of ask, and errUnsolicited when it was to look and
+// there is something to read before ask; then nothing is asked.
 func (r *replyReader) Read(p []byte) (int, error) {
 	r.into, r.n, r.err = p, 0, nil
 	err := r.pipe.Read(r.step)
@@ -99,30 +98,46 @@ func (r *replyReader) Read(p []byte) (int, error) {
 func (r *replyReader) read(fd uintptr) (done bool) {
 	if ask := r.ask; ask != nil {
 		r.ask = nil
-		if hasUnread(fd) {
-			r.err = errUnsolicited
-		} else {
+		if r.look {
+			r.err = nothingIn(fd, r.into)
+		}
+		if r.err == nil {
 			r.err = ask()
 		}
 		return r.err != nil
 	}
-	for {
-		n, err := syscall.Read(int(fd), r.into)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			return false
-		case err == nil && n == 0:
-			err = io.EOF
-		}
-		r.n, r.err = max(n, 0), err
-		return true
+	n, err := read(fd, r.into)
+	if errors.Is(err, syscall.EAGAIN) {
+		return false
+	}
+	r.n, r.err = n, err
+	return true
+}
+
+// nothingIn returns errUnsolicited when a pipe has something to read, io.EOF when it has ended. It never blocks.
+func nothingIn(fd uintptr, scratch []byte) error {
+	switch _, err := read(fd, scratch); {
+	case err == nil:
+		return errUnsolicited
+	case errors.Is(err, syscall.EAGAIN):
+		return nil
+	default:
+		return err
 	}
 }
 
-// hasUnread reports whether a pipe has something to read, or can't be asked. It never blocks.
-func hasUnread(fd uintptr) bool {
-	n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
-	return err != nil || n > 0
+// read is one read of a non-blocking descriptor.
+func read(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
 }

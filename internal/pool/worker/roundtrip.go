@@ -21,6 +21,7 @@ type Call struct {
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
 
+	Start    time.Time // now; zero: the worker looks at the clock itself
 	Deadline time.Time // required: the worker is given up at it
 }
 
@@ -41,7 +42,10 @@ func (o *Outcome) Retriable() bool { return o.Err != nil && o.Discard != "" && !
 // RoundTrip sends one request and reads its reply, in the caller's own goroutine. It returns at the deadline or
 // soon after ctx ends, whatever the worker does.
 func (w *Worker) RoundTrip(ctx context.Context, c Call) Outcome {
-	start := time.Now()
+	start := c.Start
+	if start.IsZero() {
+		start = time.Now()
+	}
 	meta := c.frame()
 	w.request = frame.Frame{
 		Kind: frame.Request, Flags: meta.Flags(), Generation: w.generation, Budget: c.Deadline.Sub(start),
@@ -57,7 +61,8 @@ func (w *Worker) RoundTrip(ctx context.Context, c Call) Outcome {
 	if err := w.exchange(ctx, &c, start, &f); err != nil {
 		return w.failed(ctx, &c, start, err)
 	}
-	return w.reply(&f, time.Since(start))
+	w.answered = time.Now()
+	return w.reply(&f, w.answered.Sub(start))
 }
 
 // refuse ends calls that must not reach the worker.
@@ -84,7 +89,11 @@ func (w *Worker) maxPayload() int {
 	return frame.DefaultMaxPayload
 }
 
-// exchange writes the request and reads one frame. A worker that has written something unasked is sent nothing.
+// rest is how long a worker must have been idle for its pipe to be looked at before it is used. What one writes unasked
+// just after its reply, and behind the look at what the reader has buffered then, shows by its id instead of a reply.
+const rest = 100 * time.Microsecond
+
+// exchange writes the request and reads one frame. A worker that has written something while it was idle is sent nothing.
 func (w *Worker) exchange(ctx context.Context, c *Call, start time.Time, f *frame.Frame) error {
 	if w.reader.Buffered() > 0 {
 		return errUnsolicited
@@ -96,7 +105,7 @@ func (w *Worker) exchange(ctx context.Context, c *Call, start time.Time, f *fram
 	if err := w.watch.begin(ctx, c.Deadline, start); err != nil {
 		return err
 	}
-	w.replyReader.ask = w.ask
+	w.replyReader.ask, w.replyReader.look = w.ask, start.Sub(w.answered) > rest
 	err := w.reader.Read(f)
 	w.watch.done()
 	w.request.Payload = nil // the caller's

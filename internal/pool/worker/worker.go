@@ -68,6 +68,7 @@ type Worker struct {
 
 	// The question of the current round trip: ask writes what goes ahead and the request.
 	replyReader *replyReader
+	answered    time.Time // when the last reply was complete
 	ask         func() error
 	ahead       []*frame.Frame
 	request     frame.Frame

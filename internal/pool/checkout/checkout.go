@@ -81,7 +81,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 
 // wait returns a member that is the caller's until Checkin.
 func (p *Pool) wait(ctx context.Context, b pool.Budget, place *list.Element) (*crew.Member, *pool.Error) {
-	p.crew.Poke()
+	p.crew.Need()
 	if broken := p.crew.Broken(); broken != nil {
 		return p.giveUp(place, pool.NewBroken(p.name, broken))
 	}

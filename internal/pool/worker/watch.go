@@ -98,7 +98,7 @@ func (w *watch) look() {
 		return
 	}
 	now := time.Now()
-	if w.ctx.Err() != nil || !w.deadline.After(now) {
+	if !w.deadline.After(now) {
 		w.interrupt()
 		return
 	}

@@ -27,8 +27,8 @@ def load(module: str) -> Registry:
     """Import module and return the commands that it registered.
 
     Raises Failure(worker_boot_failed) when the import raises, when no command is there, when a command can't be served,
-    and when the environment asks for a codec that isn't there. The text depends on the failure alone (no pid, no address, no time), so that equal failures show
-    equal tracebacks.
+    and when the environment asks for a codec that isn't there. The text depends on the failure alone (no pid, no
+    address, no time), so that equal failures show equal tracebacks.
     """
     if codec.problem:
         raise boot_failure(module, f"the environment variable {VARIABLE}: {codec.problem}")

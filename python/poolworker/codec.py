@@ -10,7 +10,7 @@ from poolworker.errors import Failure, invalid_payload, kind
 problem = ""
 """Why the codec that the environment asks for can't be had; "": it can."""
 
-# Imported with this module, which is before the user's directories are on sys.path: a file of theirs can't take its place.
+# Imported here, before the user's directories are on sys.path: a file of theirs can't take its place.
 try:
     _codec = codecs.choose()
 except ValueError as error:

@@ -1,8 +1,8 @@
 """JSON codecs that give the same: the standard library's, and faster ones for all that they do exactly as it does.
 
-What another codec refuses, or would do otherwise, is left to the standard library, so that values, errors and their texts
-don't depend on what is installed. Only how a number with a fraction is written may differ (1e-05, 0.00001), not its
-value, and how deep documents may be nested: orjson decodes 1,024 levels, where Python's limit of recursion may be lower.
+What another codec refuses, or would do otherwise, is left to the standard library, so that values, errors and their
+texts don't depend on what is installed. Two things may differ: how a number with a fraction is written (1e-05, 0.00001),
+not its value; and how deep an argument may be nested, as Python's limit of recursion can be less than orjson's 1,024.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _orjson() -> Codec:
     loads, dumps, describe = orjson.loads, orjson.dumps, marshal.dumps
 
     def decode(payload: bytes) -> Any:
-        # Every 6th byte: of 19 digits in a row that is 3 in a row. Payloads without those, which are most, cost no more.
+        # Of 19 digits in a row every 6th byte is at least 3 in a row. Most payloads have none and cost no more.
         if b"000" not in payload[::6].translate(_AS_ZEROS) or not _has_long_integer(payload):
             try:
                 return loads(payload)
@@ -106,7 +106,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _msgspec() -> Codec:
-    """msgspec's decoder. Its encoder writes sets, bytes and much else that JSON doesn't have, and NaN as null."""
+    """Msgspec's decoder. Its encoder writes sets, bytes and much else that JSON doesn't have, and NaN as null."""
     import msgspec  # type: ignore[import-not-found, unused-ignore]
 
     read = msgspec.json.Decoder().decode
@@ -139,7 +139,9 @@ def load(name: str) -> Codec:
     if name == STANDARD.name:
         return STANDARD
     if name not in _FAST:
-        raise ValueError(f"there is no codec {name!r}; use {', '.join([*_FAST, STANDARD.name])}, or none for the fastest")
+        raise ValueError(
+            f"there is no codec {name!r}; use {', '.join([*_FAST, STANDARD.name])}, or none for the fastest"
+        )
     try:
         codec = _FAST[name]()
         if codec.decode(_SAMPLE) != _decode(_SAMPLE) or codec.encode(_decode(_SAMPLE)) != _SAMPLE:

@@ -128,16 +128,16 @@ class Worker:
 
     def _answer_all(self, executor: Executor) -> None:
         """Answer frames until the last. What a request costs beside its handler is spent here, and in Executor."""
-        signals, receive, write, own_generation = self._signals, self._channel.receive, self._channel.write, self._generation
-        while not signals.terminating:
+        receive, write = self._channel.receive, self._channel.write
+        while not self._signals.terminating:
             fields = receive()
             if fields is None:
                 return
             kind, generation, id, _budget, meta, payload, flags = fields
             if kind == frames.SHUTDOWN:
                 return
-            if generation != own_generation:
-                raise ProtocolError(f"a frame for generation {generation}, and this is {own_generation}")
+            if generation != self._generation:
+                raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
             if kind == frames.REQUEST:
                 kind, payload = _execute(executor, id, flags, meta, payload)
                 write(frames.encode_reply(kind, generation, id, payload))

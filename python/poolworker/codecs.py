@@ -1,8 +1,8 @@
 """JSON codecs that give the same: the standard library's, and faster ones for all that they do exactly as it does.
 
 What another codec refuses, or would do otherwise, is left to the standard library, so that values, errors and their
-texts don't depend on what is installed. Two things may differ: how a number with a fraction is written (1e-05, 0.00001),
-not its value; and how deep an argument may be nested, as Python's limit of recursion can be less than orjson's 1,024.
+texts don't depend on what is installed. Two things may differ: how a number with a fraction is written (1e-05 or
+0.00001), not its value; and how deep an argument may be nested: Python's limit can be less than orjson's 1,024 levels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any, Callable, Dict, Final, NamedTuple
 
-VARIABLE: Final = "WORKERPOOL_CODEC"
+VARIABLE: Final = "POOLWORKER_CODEC"
 """Environment variable that names a codec; unset or empty: the fastest that can be imported."""
 
 

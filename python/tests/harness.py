@@ -70,8 +70,11 @@ class Worker:
         for fd in (from_us[0], to_us[1], stderr_write):
             os.close(fd)
         assert self.process.stdin is not None
-        self.process.stdin.write(b"no business of the worker's\n")
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it may have let go of it already
+            self.process.stdin.write(b"no business of the worker's\n")
+            self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.read_fd, self.write_fd = to_us[0], from_us[1]
         self.channel = frames.Channel(self.read_fd, self.write_fd)
         self.next_id = 0

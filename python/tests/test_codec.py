@@ -230,7 +230,7 @@ def test_without_a_name_the_fastest_is_used(start: Any) -> None:
 def test_a_codec_that_is_not_there_is_refused(start: Any) -> None:
     answer = start(env={codecs.VARIABLE: "simplejson"}).init("user_module")
     assert answer.type == "system_error/worker_boot_failed"
-    assert "WORKERPOOL_CODEC: there is no codec 'simplejson'; use orjson, msgspec, json" in answer.message
+    assert "POOLWORKER_CODEC: there is no codec 'simplejson'; use orjson, msgspec, json" in answer.message
 
 
 SHADOWS = {

@@ -43,7 +43,7 @@ func startOpaqueV2(ctx context.Context, s Setup) (rig, error) {
 
 // startStandardV2 is V2 where Python has nothing but its standard library.
 func startStandardV2(ctx context.Context, s Setup) (rig, error) {
-	return startCheckout(ctx, s, "bench_handlers", "WORKERPOOL_CODEC=json")
+	return startCheckout(ctx, s, "bench_handlers", "POOLWORKER_CODEC=json")
 }
 
 func startCheckout(ctx context.Context, s Setup, module string, env ...string) (rig, error) {

@@ -22,7 +22,7 @@ type watch struct {
 	timer     *time.Timer     // calls look; nil before the first operation
 	fires     time.Time       // when the timer does; zero: it doesn't
 	operation uint64          // number of the current one
-	ctx       context.Context // its; nil: there is none
+	ctx       context.Context //nolint:containedctx // of the current operation, for as long as it lasts; nil: there is none
 	since     time.Time
 	deadline  time.Time
 	unwatch   func() bool // ends the watching of ctx; nil: it isn't watched

@@ -48,15 +48,13 @@ func (w *Worker) RoundTrip(ctx context.Context, c Call) Outcome {
 	}
 	meta := c.frame()
 	w.request = frame.Frame{
-		Kind: frame.Request, Flags: meta.Flags(), Generation: w.generation, Budget: c.Deadline.Sub(start),
-		Meta: meta.Meta(), Payload: c.Payload,
+		Kind: frame.Request, Flags: meta.Flags(), Generation: w.generation, Budget: c.Deadline.Sub(start), Meta: meta.Meta(),
 	}
 	if out := w.refuse(ctx, &c, start); out != nil {
 		return *out
 	}
 	w.sent.n = 0
 	w.sequence++
-	w.request.ID = w.sequence
 	var f frame.Frame
 	if err := w.exchange(ctx, &c, start, &f); err != nil {
 		return w.failed(ctx, &c, start, err)
@@ -98,17 +96,18 @@ func (w *Worker) exchange(ctx context.Context, c *Call, start time.Time, f *fram
 	if w.reader.Buffered() > 0 {
 		return errUnsolicited
 	}
-	w.ahead = nil
-	if c.Program != nil {
-		w.ahead = w.introduce(c.Program)
-	}
 	if err := w.watch.begin(ctx, c.Deadline, start); err != nil {
 		return err
 	}
+	if c.Program != nil {
+		w.ahead = w.introduce(c.Program)
+	}
+	w.request.ID, w.request.Payload = w.sequence, c.Payload
 	w.replyReader.ask, w.replyReader.look = w.ask, start.Sub(w.answered) > rest
 	err := w.reader.Read(f)
 	w.watch.done()
-	w.request.Payload = nil // the caller's
+	w.replyReader.ask = nil
+	w.ahead, w.request.Payload = nil, nil // an idle worker holds no memory of its callers'
 	return err
 }
 

@@ -11,7 +11,7 @@ from poolworker import boot, codec, current, frames
 from poolworker.commands import Command, registry
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
-from poolworker.frames import Channel, Frame, ProtocolError
+from poolworker.frames import Channel, Fields, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
 
@@ -98,7 +98,8 @@ class Worker:
         except Failure as failure:
             self._reply(frames.ERROR, init.id, failure.encode())
             return TERMINATED if self._signals.terminating else EXIT_BOOT_FAILED
-        self._answer_all(executor)
+        while not self._signals.terminating and self._answer(self._channel.receive(), executor):
+            pass
         return TERMINATED if self._signals.terminating else 0
 
     def close(self) -> None:
@@ -126,36 +127,29 @@ class Worker:
         self._reply(frames.RESULT, init.id, _json(answer))
         return executor
 
-    def _answer_all(self, executor: Executor) -> None:
-        """Answer frames until the last. What a request costs beside its handler is spent here, and in Executor."""
-        receive, write = self._channel.receive, self._channel.write
-        while not self._signals.terminating:
-            fields = receive()
-            if fields is None:
-                return
-            kind, generation, id, _budget, meta, payload, flags = fields
-            if kind == frames.SHUTDOWN:
-                return
-            if generation != self._generation:
-                raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
-            if kind == frames.REQUEST:
-                kind, payload = _execute(executor, id, flags, meta, payload)
-                write(frames.encode_reply(kind, generation, id, payload))
-            else:
-                self._take(executor, Frame(*fields))
-
-    def _take(self, executor: Executor, frame: Frame) -> None:
-        """Do as a frame says that isn't a Request."""
-        if frame.flags:
-            raise ProtocolError(f"flags {frame.flags:#04x} in a frame of kind {frame.kind}")
-        if frame.kind == frames.PROGRAM:
-            executor.programs.keep(frame.meta, frame.payload)
-        elif frame.kind == frames.FORGET:
-            executor.programs.drop(frame.meta)
-        elif frame.kind == frames.PING:
-            self._reply(frames.PONG, frame.id, b"")
+    def _answer(self, frame: Optional[Fields], executor: Executor) -> bool:
+        """Answer one frame; False at the end. What a request costs beside its handler is spent here and in Executor."""
+        if frame is None:
+            return False
+        kind, generation, id, _budget, meta, payload, flags = frame
+        if kind == frames.SHUTDOWN:
+            return False
+        if generation != self._generation:
+            raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
+        if kind == frames.REQUEST:
+            kind, payload = _execute(executor, id, flags, meta, payload)
+            self._channel.write(frames.encode_reply(kind, generation, id, payload))
+        elif flags:
+            raise ProtocolError(f"flags {flags:#04x} in a frame of kind {kind}")
+        elif kind == frames.PROGRAM:
+            executor.programs.keep(meta, payload)
+        elif kind == frames.FORGET:
+            executor.programs.drop(meta)
+        elif kind == frames.PING:
+            self._reply(frames.PONG, id, b"")
         else:
-            raise ProtocolError(f"a frame of kind {frame.kind}, which a worker doesn't take")
+            raise ProtocolError(f"a frame of kind {kind}, which a worker doesn't take")
+        return True
 
     def _reply(self, kind: int, id: int, payload: bytes) -> None:
         self._channel.write(frames.encode_reply(kind, self._generation, id, payload))

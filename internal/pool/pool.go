@@ -125,7 +125,8 @@ type Stats struct {
 type WorkerStats struct {
 	ID       string `json:"id"`
 	PID      int    `json:"pid"`
-	State    string `json:"state"` // Starting, Ready, Busy
+	State    string `json:"state"`           // Starting, Ready, Busy
+	Codec    string `json:"codec,omitempty"` // of its JSON: json, orjson or msgspec; "" while it starts
 	Overflow bool   `json:"overflow,omitempty"`
 	Requests uint64 `json:"requests"`
 	RSS      uint64 `json:"rssBytes,omitempty"` // of the process itself, now

@@ -16,15 +16,15 @@ class Context(NamedTuple):
     """Id of the program that is executed; "" for a plain command."""
 
 
-_current = Context()
+_session = _program = b""
 
 
 def context() -> Context:
     """Return what is known of the request that is served now; outside of a worker that is Context()."""
-    return _current
+    return Context(_session.decode("utf-8", "replace") or ANONYMOUS, _program.decode("utf-8", "replace"))
 
 
-def enter(session: str, program: str) -> None:
-    """Begin a request. A worker serves one at a time."""
-    global _current
-    _current = Context(session or ANONYMOUS, program)
+def enter(session: bytes, program: bytes) -> None:
+    """Begin a request, with the ids as they came: most handlers never ask. A worker serves one at a time."""
+    global _session, _program
+    _session, _program = session, program

@@ -7,11 +7,11 @@ import os
 import sys
 from typing import Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
-from poolworker import boot, current, frames
+from poolworker import boot, codec, current, frames
 from poolworker.commands import Command, registry
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
-from poolworker.frames import Channel, Frame, ProtocolError
+from poolworker.frames import Channel, Fields, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
 
@@ -98,7 +98,7 @@ class Worker:
         except Failure as failure:
             self._reply(frames.ERROR, init.id, failure.encode())
             return TERMINATED if self._signals.terminating else EXIT_BOOT_FAILED
-        while not self._signals.terminating and self._answer(self._channel.read(), executor):
+        while not self._signals.terminating and self._answer(self._channel.receive(), executor):
             pass
         return TERMINATED if self._signals.terminating else 0
 
@@ -123,32 +123,36 @@ class Worker:
         self._executor = executor
         hooks.begin(WORKER_START, module, executor.run)
         self._started = True
-        answer = {"worker": _identity, "mode": self._mode, "commands": sorted(commands)}
+        answer = {"worker": _identity, "mode": self._mode, "codec": codec.name, "commands": sorted(commands)}
         self._reply(frames.RESULT, init.id, _json(answer))
         return executor
 
-    def _answer(self, frame: Optional[Frame], executor: Executor) -> bool:
-        """Answer one frame; False at the end."""
-        if frame is None or frame.kind == frames.SHUTDOWN:
+    def _answer(self, frame: Optional[Fields], executor: Executor) -> bool:
+        """Answer one frame; False at the end. What a request costs beside its handler is spent here and in Executor."""
+        if frame is None:
             return False
-        if frame.generation != self._generation:
-            raise ProtocolError(f"a frame for generation {frame.generation}, and this is {self._generation}")
-        if frame.kind == frames.REQUEST:
-            self._reply(*_execute(frame, executor))
-        elif frame.flags:
-            raise ProtocolError(f"flags {frame.flags:#04x} in a frame of kind {frame.kind}")
-        elif frame.kind == frames.PROGRAM:
-            executor.programs.keep(frame.meta, frame.payload)
-        elif frame.kind == frames.FORGET:
-            executor.programs.drop(frame.meta)
-        elif frame.kind == frames.PING:
-            self._reply(frames.PONG, frame.id, b"")
+        kind, generation, id, _budget, meta, payload, flags = frame
+        if kind == frames.SHUTDOWN:
+            return False
+        if generation != self._generation:
+            raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
+        if kind == frames.REQUEST:
+            kind, payload = _execute(executor, id, flags, meta, payload)
+            self._channel.write(frames.encode_reply(kind, generation, id, payload))
+        elif flags:
+            raise ProtocolError(f"flags {flags:#04x} in a frame of kind {kind}")
+        elif kind == frames.PROGRAM:
+            executor.programs.keep(meta, payload)
+        elif kind == frames.FORGET:
+            executor.programs.drop(meta)
+        elif kind == frames.PING:
+            self._reply(frames.PONG, id, b"")
         else:
-            raise ProtocolError(f"a frame of kind {frame.kind}, which a worker doesn't take")
+            raise ProtocolError(f"a frame of kind {kind}, which a worker doesn't take")
         return True
 
     def _reply(self, kind: int, id: int, payload: bytes) -> None:
-        self._channel.write(frames.encode(kind, self._generation, id, payload))
+        self._channel.write(frames.encode_reply(kind, self._generation, id, payload))
 
 
 def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
@@ -159,18 +163,18 @@ def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
     return commands
 
 
-def _execute(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
-    """Run a Request; returns kind, id and payload of its answer."""
-    call = frames.call_of(request)
-    if call.hash is not None and not executor.programs.holds(call.hash):
-        raise ProtocolError(f"a request of program {call.hash[:64]!r}, which isn't held")
-    current.enter(call.session, call.program)
+def _execute(executor: Executor, id: int, flags: int, meta: bytes, payload: bytes) -> Tuple[int, bytes]:
+    """Run a Request; returns kind and payload of its answer."""
+    command, hash, session, program = frames.call_of(flags, meta) if flags else (meta, None, b"", b"")
+    if hash is not None and not executor.programs.holds(hash):
+        raise ProtocolError(f"a request of program {hash[:64]!r}, which isn't held")
+    current.enter(session, program)
     try:
-        if request.id == 0:
+        if id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
-        return frames.RESULT, request.id, executor.execute(call.command, request.payload, call.hash)
+        return frames.RESULT, executor.execute(command, payload, hash)
     except Failure as failure:
-        return frames.ERROR, request.id, failure.encode()
+        return frames.ERROR, failure.encode()
 
 
 def _settings(payload: bytes) -> Dict[str, Any]:

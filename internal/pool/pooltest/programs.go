@@ -97,6 +97,13 @@ var programs = map[string]story{
 			return st.Ready == 1 && strings.Contains(strings.Join(st.Commands, " "), " echo ")
 		})
 	},
+
+	"TestCodecIsReported": func(b *bench) {
+		s := b.ready()
+		if codec := s.Stats().Workers[0].Codec; codec != s.must("codec", nil) {
+			b.Errorf("the worker's codec shows as %q, and it is %v", codec, s.must("codec", nil))
+		}
+	},
 }
 
 func program(hash, body string) *pool.Program { return &pool.Program{Hash: hash, Body: []byte(body)} }

@@ -42,6 +42,7 @@ type initPayload struct {
 type initReply struct {
 	Worker   string   `json:"worker"`
 	Mode     string   `json:"mode"`
+	Codec    string   `json:"codec"`
 	Commands []string `json:"commands"`
 }
 
@@ -71,12 +72,12 @@ func (w *Worker) Ready(ctx context.Context) error {
 
 // handshake runs Hello, Init, Result within the init timeout.
 func (w *Worker) handshake(ctx context.Context) error {
-	deadline := time.Now().Add(w.spec.initTimeout())
-	if err := w.setDeadlines(deadline); err != nil {
+	start := time.Now()
+	deadline := start.Add(w.spec.initTimeout())
+	if err := w.watch.begin(ctx, deadline, start); err != nil {
 		return err
 	}
-	release := w.interruptible(ctx)
-	defer release()
+	defer w.watch.done()
 	if err := w.readHello(); err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (w *Worker) readInitReply() error {
 		if err := json.Unmarshal(f.Payload, &r); err != nil || r.Worker != w.id || r.Mode != w.mode {
 			return &BootError{Message: "the worker didn't echo its id and mode, so it isn't admitted"}
 		}
-		w.commands = r.Commands
+		w.commands, w.codec = r.Commands, r.Codec
 		return nil
 	case frame.Error:
 		return bootErrorFrom(f.Payload)

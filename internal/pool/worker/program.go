@@ -25,14 +25,13 @@ func (w *Worker) introduce(p *pool.Program) []*frame.Frame {
 	return append(ahead, &frame.Frame{Kind: frame.Program, Generation: w.generation, Meta: []byte(p.Hash), Payload: p.Body})
 }
 
-// tooLarge reports whether a part of the call is over what its frame may hold.
-func (c *Call) tooLarge(maxPayload int) bool {
+// tooLarge reports whether a part of the call, whose request is prepared, is over what its frame may hold.
+func (w *Worker) tooLarge(c *Call) bool {
 	body := 0
 	if c.Program != nil {
 		body = len(c.Program.Body)
 	}
-	meta := c.frame()
-	return len(c.Payload) > maxPayload || body > maxPayload || len(meta.Meta()) > frame.MaxMeta
+	return max(len(c.Payload), body) > w.maxPayload() || len(w.request.Meta) > frame.MaxMeta
 }
 
 // frame is what goes into the meta of the call's request.

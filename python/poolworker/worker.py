@@ -164,7 +164,7 @@ def _execute(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
     call = frames.call_of(request)
     if call.hash is not None and not executor.programs.holds(call.hash):
         raise ProtocolError(f"a request of program {call.hash[:64]!r}, which isn't held")
-    current.enter(call.session, call.program)
+    current.enter(call.session, call.program, request.budget)
     try:
         if request.id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")

@@ -241,3 +241,8 @@ def blame(kind, text):
 @command
 def context():
     return list(poolworker.context())
+
+
+@command
+def remaining():
+    return poolworker.deadline()

@@ -43,7 +43,11 @@ class Executor:
         if program is not None:
             arguments = {**self.programs.inputs(program), **arguments}
         command.check(arguments)
-        result = codec.encode_result(command.name, self._call(command, arguments))
+        return self.encode(command, self._call(command, arguments))
+
+    def encode(self, command: Command, value: Any) -> bytes:
+        """Encode a handler's result. Raises Failure."""
+        result = codec.encode_result(command.name, value)
         if len(result) > self._max_result:
             raise Failure(
                 "communication_error",
@@ -54,6 +58,14 @@ class Executor:
                 limit=self._max_result,
             )
         return result
+
+    def failure(self, error: BaseException) -> Failure:
+        """Return what a handler's exception is to its caller."""
+        if isinstance(error, CallerError):
+            return caller_error(error)
+        if isinstance(error, UpstreamError):
+            return upstream_error(error, self._package)
+        return python_error(error, self._package)
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Run a hook, an async one on the loop of async handlers. What it raises goes through."""
@@ -79,12 +91,8 @@ class Executor:
                 signals.interruptible = False
         except SystemExit:  # the handler ends the process, with its own exit code
             raise
-        except CallerError as error:
-            raise caller_error(error) from None
-        except UpstreamError as error:
-            raise upstream_error(error, self._package) from None
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt, CancelledError
-            raise python_error(error, self._package) from None
+            raise self.failure(error) from None
         return result
 
     def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

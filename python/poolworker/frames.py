@@ -24,6 +24,7 @@ PONG: Final = 4
 REQUEST: Final = 5
 RESULT: Final = 6
 ERROR: Final = 7
+CANCEL: Final = 8
 SHUTDOWN: Final = 9
 PROGRAM: Final = 12
 FORGET: Final = 13
@@ -111,6 +112,15 @@ class Channel:
             if fd >= 0:
                 os.close(fd)
         self._read_fd = self._write_fd = -1
+
+    def fileno(self) -> int:
+        """Return the descriptor that read reads from."""
+        return self._read_fd
+
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes beyond the last frame have been read already: the next read may return at once."""
+        return bool(self._unread)
 
     def write(self, data: bytes) -> None:
         """Write an encoded frame: one system call unless the pipe takes it in parts."""

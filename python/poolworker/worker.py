@@ -1,11 +1,11 @@
-"""The worker's loop: Hello, Init, then one request at a time until the end of input."""
+"""The worker's loop: Hello, Init, then requests until the end of input: one at a time, unless Init says otherwise."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, Final, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
 from poolworker import boot, current, frames
 from poolworker.commands import Command, registry
@@ -15,12 +15,19 @@ from poolworker.frames import Channel, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
 
+if TYPE_CHECKING:
+    from poolworker.concurrent import Multiplexer
+
 PROTOCOL: Final = 1
 EXIT_BOOT_FAILED: Final = 3
 EXIT_PROTOCOL: Final = 4
 
 SPAWN: Final = "spawn"
 FORK: Final = "fork"
+
+_SETTINGS: Final = {
+    "worker": str, "mode": str, "module": str, "sysPath": list, "maxPayload": int, "concurrency": int,
+}  # fmt: skip
 
 Load = Callable[[Dict[str, Any]], Mapping[str, Command]]
 
@@ -79,6 +86,7 @@ class Worker:
         self._load = load
         self._signals = Signals()
         self._executor: Optional[Executor] = None
+        self._multiplexed: Optional[Multiplexer] = None  # serves instead of the loop for one request at a time
         self._generation = 0
         self._started = False
 
@@ -98,6 +106,9 @@ class Worker:
         except Failure as failure:
             self._reply(frames.ERROR, init.id, failure.encode())
             return TERMINATED if self._signals.terminating else EXIT_BOOT_FAILED
+        if self._multiplexed is not None:
+            executor.run(self._multiplexed.serve)
+            return TERMINATED if self._signals.terminating else 0
         while not self._signals.terminating and self._answer(self._channel.read(), executor):
             pass
         return TERMINATED if self._signals.terminating else 0
@@ -119,12 +130,24 @@ class Worker:
         self._channel.max_payload = settings["maxPayload"]
         module = settings["module"]
         commands = self._load(settings)
-        executor = Executor(commands, module.partition(".")[0], settings["maxPayload"], self._signals)
-        self._executor = executor
+        executor = self._executor = self._make_executor(commands, module.partition(".")[0], settings)
         hooks.begin(WORKER_START, module, executor.run)
         self._started = True
         answer = {"worker": _identity, "mode": self._mode, "commands": sorted(commands)}
+        if self._multiplexed is not None:
+            answer["concurrency"] = settings["concurrency"]
         self._reply(frames.RESULT, init.id, _json(answer))
+        return executor
+
+    def _make_executor(self, commands: Mapping[str, Command], package: str, settings: Dict[str, Any]) -> Executor:
+        if settings["concurrency"] == 1:
+            return Executor(commands, package, settings["maxPayload"], self._signals)
+        from poolworker.concurrent import ConcurrentExecutor, Multiplexer  # asyncio and threads, for those who need it
+
+        executor = ConcurrentExecutor(commands, package, settings["maxPayload"], self._signals, settings["concurrency"])
+        self._multiplexed = Multiplexer(
+            self._channel, self._generation, executor, self._reply, lambda frame: self._answer(frame, executor)
+        )
         return executor
 
     def _answer(self, frame: Optional[Frame], executor: Executor) -> bool:
@@ -181,9 +204,12 @@ def _settings(payload: bytes) -> Dict[str, Any]:
         raise boot.boot_failure("", f"Init isn't a JSON object of settings: {error}") from None
     settings["sysPath"] = settings.get("sysPath") or []
     settings["maxPayload"] = settings.get("maxPayload") or frames.DEFAULT_MAX_PAYLOAD
-    for key, kind in (("worker", str), ("mode", str), ("module", str), ("sysPath", list), ("maxPayload", int)):
+    settings["concurrency"] = settings.get("concurrency") or 1
+    for key, kind in _SETTINGS.items():
         if type(settings.get(key)) is not kind or not (settings[key] or kind is list):
             raise boot.boot_failure("", f'Init must have "{key}" as a {kind.__name__}')
+    if settings["concurrency"] < 1:
+        raise boot.boot_failure("", f"Init has a concurrency of {settings['concurrency']}, which is below 1")
     return settings
 
 

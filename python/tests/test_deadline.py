@@ -49,8 +49,6 @@ def test_p110_the_time_is_over_at_zero_and_no_request_inherits_it(serve: Serve) 
     assert worker.call("remaining").result is None, "a request without a budget"
 
 
-
-
 def test_p110_outside_of_a_worker_there_is_no_limit() -> None:
     assert poolworker.deadline() is None
     begun = time.monotonic()

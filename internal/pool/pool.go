@@ -46,14 +46,20 @@ type Limits struct {
 	Size       int // workers kept
 	Overflow   int // extra workers under load (V2 only; V1 reports it as inactive)
 	QueueLimit int // requests that may wait; size + overflow + queueLimit + 1 is refused at once
-	Checkout   time.Duration
-	Operation  time.Duration
-	Drain      time.Duration
-	Recycle    Recycle
+	// Concurrency is how many requests one worker serves at the same time (V2 only; under V1, where it is inactive, as
+	// many may be inside as under V2). 0: 1. It belongs to the workers: on a live pool it must stay what it was.
+	Concurrency int
+	Checkout    time.Duration
+	Operation   time.Duration
+	Drain       time.Duration
+	Recycle     Recycle
 	// Lazy: a worker is started when a request waits and no other is about to take it, never before; one that has
 	// ended isn't replaced until then.
 	Lazy bool
 }
+
+// Places are how many requests can have a worker, when there are as many as size and overflow allow.
+func (l Limits) Places() int { return (l.Size + l.Overflow) * max(1, l.Concurrency) }
 
 // Recycle says when a worker is replaced although nothing is wrong with it. No operation fails for it: a busy worker
 // ends after its operation. Each is an upper bound; workers that start together don't go together, as each goes up to

@@ -15,6 +15,7 @@ type Member struct {
 	worn      atomic.Bool  // it is to be recycled as soon as others can do without it
 	idleSince time.Time    // guarded by the Line's owner
 	failures  int          // in a row; whoever has it checked out
+	shared    atomic.Int32 // failures in a row of a member that several callers have checked out
 
 	// Guarded by the crew's lock.
 	worker    Worker // nil until its process is started

@@ -35,6 +35,12 @@ func (c *Call) tooLarge(maxPayload int) bool {
 	return len(c.Payload) > maxPayload || body > maxPayload || len(meta.Meta()) > frame.MaxMeta
 }
 
+func (w *Worker) tooLargeError(c *Call) *pool.Error {
+	return pool.NewError(pool.RequestError, pool.FrameTooLarge,
+		"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
+		c.size(), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)
+}
+
 // frame is what goes into the meta of the call's request.
 func (c *Call) frame() frame.Call {
 	f := frame.Call{Command: c.Command, Session: c.Session, Program: c.ProgramID}

@@ -32,6 +32,10 @@ type Outcome struct {
 	// Discard is why the worker can't be used again; empty: it can. A worker is reusable only after a complete
 	// frame with the request's id and the worker's generation, with nothing more behind it.
 	Discard Reason
+	// Held, if it isn't nil, means that the caller has its outcome and the worker isn't done with the call yet. The call
+	// keeps its place in the worker until done is called, once, with what is to be discarded then. Only a Shared worker
+	// holds calls.
+	Held func(done func(Reason))
 }
 
 // Retriable reports whether another worker may run the same request: this one failed before any byte of it had
@@ -68,9 +72,7 @@ func (w *Worker) refuse(ctx context.Context, c *Call, now time.Time) *Outcome {
 	case !c.Deadline.After(now):
 		return &Outcome{Err: pool.NewDeadlineExceeded(w.spec.Pool)}
 	case c.tooLarge(w.maxPayload()):
-		return &Outcome{Err: pool.NewError(pool.RequestError, pool.FrameTooLarge,
-			"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
-			c.size(), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
+		return &Outcome{Err: w.tooLargeError(c)}
 	case w.exited():
 		return &Outcome{Err: w.exitError(c.Command, 0), Discard: ReasonExited}
 	case w.hasUnread():

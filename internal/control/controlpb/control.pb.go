@@ -727,7 +727,8 @@ type Revision struct {
 	Python        string                 `protobuf:"bytes,4,opt,name=python,proto3" json:"python,omitempty"`
 	Module        string                 `protobuf:"bytes,5,opt,name=module,proto3" json:"module,omitempty"`
 	Env           []*EnvVar              `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty"`
-	Preload       string                 `protobuf:"bytes,9,opt,name=preload,proto3" json:"preload,omitempty"` // Zygote; empty: none
+	Concurrency   uint32                 `protobuf:"varint,8,opt,name=concurrency,proto3" json:"concurrency,omitempty"` // requests that one worker serves at the same time; 0: 1
+	Preload       string                 `protobuf:"bytes,9,opt,name=preload,proto3" json:"preload,omitempty"`          // Zygote; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -802,6 +803,13 @@ func (x *Revision) GetEnv() []*EnvVar {
 		return x.Env
 	}
 	return nil
+}
+
+func (x *Revision) GetConcurrency() uint32 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
 }
 
 func (x *Revision) GetPreload() string {
@@ -1774,14 +1782,15 @@ const file_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\brevision\x18\x02 \x01(\v2\x1f.workerpool.control.v1.RevisionR\brevision\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\rR\x04size\x12\x1a\n" +
-	"\boverflow\x18\x04 \x01(\rR\boverflow\"\xc9\x01\n" +
+	"\boverflow\x18\x04 \x01(\rR\boverflow\"\xeb\x01\n" +
 	"\bRevision\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
 	"\x05image\x18\x03 \x01(\tR\x05image\x12\x16\n" +
 	"\x06python\x18\x04 \x01(\tR\x06python\x12\x16\n" +
 	"\x06module\x18\x05 \x01(\tR\x06module\x12/\n" +
-	"\x03env\x18\x06 \x03(\v2\x1d.workerpool.control.v1.EnvVarR\x03env\x12\x18\n" +
+	"\x03env\x18\x06 \x03(\v2\x1d.workerpool.control.v1.EnvVarR\x03env\x12 \n" +
+	"\vconcurrency\x18\b \x01(\rR\vconcurrency\x12\x18\n" +
 	"\apreload\x18\t \x01(\tR\apreload\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +

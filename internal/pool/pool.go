@@ -26,6 +26,9 @@ type Request struct {
 	Program *Program // whose body's members stand where the payload has none; nil: a plain command
 	// Session and ProgramID are what the handler is told of the request, ids; "": anonymous, and a plain command.
 	Session, ProgramID string
+	// Batch: the payload is {"inputs": [..]}, arguments of many calls, which one worker makes one after the other; the
+	// reply's is {"outputs": [..]}, in their order, each {"result": ..} or {"error": ..} of the call's own.
+	Batch bool
 	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
 	// timeouts from now.
 	Deadline time.Time

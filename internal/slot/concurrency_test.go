@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dspex/workerpool-operator/internal/frame"
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
@@ -72,5 +73,22 @@ func TestNegativeConcurrencyIsRefused(t *testing.T) {
 	wants(t, err, pool.InvalidPayload)
 	if !strings.Contains(err.Message, "worker.concurrency") {
 		t.Errorf("message %q doesn't name it", err.Message)
+	}
+}
+
+func TestP112_BatchThroughASlot(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	data.id++
+	data.send(frame.Frame{
+		Kind: frame.Request, Flags: frame.FlagBatch, ID: data.id, Meta: []byte("echo"),
+		Payload: []byte(`{"inputs":[{"value":"a"},{"value":"b"}]}`),
+	})
+	if got, err := data.reply(data.id); err != nil || got != `{"outputs":[{"result":"a"},{"result":"b"}]}` {
+		t.Errorf("got %s, %v", got, err)
 	}
 }

@@ -13,9 +13,9 @@ import inspect
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import CoroutineType
-from typing import Any, Callable, Dict, Final, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Final, List, Mapping, NamedTuple, Optional, Tuple
 
-from poolworker import codec, current, frames
+from poolworker import batch, codec, current, frames
 from poolworker.commands import Command
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
@@ -28,10 +28,12 @@ Other = Callable[[Optional[Frame]], bool]
 
 
 class Prepared(NamedTuple):
-    """A call whose arguments are known to fit."""
+    """A call whose arguments are known to fit; or a batch, whose inputs are looked at one by one."""
 
     command: Command
     arguments: Dict[str, Any]
+    inputs: Optional[List[Any]] = None  # of a batch
+    fixed: Callable[[], Dict[str, Any]] = dict  # what stands in each of those that has none of that name
 
 
 class ConcurrentExecutor(Executor):
@@ -58,13 +60,34 @@ class ConcurrentExecutor(Executor):
         command.check(arguments)
         return Prepared(command, arguments)
 
+    def prepare_batch(self, name: bytes, payload: bytes, program: Optional[bytes]) -> Prepared:
+        """Find the command and decode a batch's inputs. Raises Failure."""
+        command = self._commands.get(name)
+        if command is None:
+            raise self._unknown(name)
+        fixed = dict if program is None else self.programs.source(program)
+        return Prepared(command, {}, batch.inputs_of(payload), fixed)
+
     def is_async(self, command: Command) -> bool:
         """Whether its handler runs on the loop, and so can be cancelled."""
         return command.name.encode() in self._on_loop
 
     async def call(self, prepared: Prepared) -> bytes:
         """Run the handler to its end. Raises Failure, CancelledError, or the SystemExit that the handler raised."""
-        command, arguments = prepared
+        command, arguments, inputs, fixed = prepared
+        if inputs is None:
+            return await self._call_one(command, arguments)
+        outputs = []
+        for value in inputs:
+            try:
+                own = batch.arguments_of(value, fixed())
+                command.check(own)
+                outputs.append(batch.succeeded(await self._call_one(command, own)))
+            except Failure as failure:
+                outputs.append(batch.failed(failure))
+        return self.bounded(command, batch.encode(outputs))
+
+    async def _call_one(self, command: Command, arguments: Dict[str, Any]) -> bytes:
         try:
             if self.is_async(command):
                 result = await command.function(**arguments)
@@ -187,7 +210,9 @@ class Multiplexer:
         try:
             if request.id == 0:
                 raise invalid_payload("the request has no id; give it one that isn't 0")
-            prepared = self._executor.prepare(call.command, request.payload, call.hash)
+            batched = request.flags & frames.FLAG_BATCH
+            prepare = self._executor.prepare_batch if batched else self._executor.prepare
+            prepared = prepare(call.command, request.payload, call.hash)
         except Failure as failure:
             self._reply(frames.ERROR, request.id, failure.encode())
             return

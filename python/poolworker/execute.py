@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, Mapping, Optional
 
-from poolworker import codec
+from poolworker import batch, codec
 from poolworker.commands import Command
 from poolworker.errors import CallerError, Failure, UpstreamError, caller_error, python_error, upstream_error
 from poolworker.process import Signals
@@ -45,9 +45,33 @@ class Executor:
         command.check(arguments)
         return self.encode(command, self._call(command, arguments))
 
+    def execute_batch(self, name: bytes, payload: bytes, program: Optional[bytes] = None) -> bytes:
+        """Run the command once for each of the payload's inputs, in order. Raises Failure for the batch as a whole.
+
+        An interrupt ends the batch: whoever sent it waits for none of what is left.
+        """
+        command = self._commands.get(name)
+        if command is None:
+            raise self._unknown(name)
+        outputs = []
+        self._signals.interrupted = False
+        for value in batch.inputs_of(payload):
+            if self._signals.interrupted:
+                raise self.failure(KeyboardInterrupt())
+            try:
+                arguments = batch.arguments_of(value, {} if program is None else self.programs.inputs(program))
+                command.check(arguments)
+                outputs.append(batch.succeeded(self.encode(command, self._call(command, arguments))))
+            except Failure as failure:
+                outputs.append(batch.failed(failure))
+        return self.bounded(command, batch.encode(outputs))
+
     def encode(self, command: Command, value: Any) -> bytes:
         """Encode a handler's result. Raises Failure."""
-        result = codec.encode_result(command.name, value)
+        return self.bounded(command, codec.encode_result(command.name, value))
+
+    def bounded(self, command: Command, result: bytes) -> bytes:
+        """Return an encoded result. Raises Failure when it is over the limit."""
         if len(result) > self._max_result:
             raise Failure(
                 "communication_error",

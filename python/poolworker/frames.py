@@ -3,7 +3,7 @@
 offset  size  field        all integers big-endian
 0       4     length       bytes that follow this field: 24 + meta + payload
 4       1     kind
-5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT or 0; any other is refused
+5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT, FLAG_BATCH or 0; any other is refused
 6       2     meta length
 8       4     generation   of the worker
 12      8     id           of the request; a reply bears its request's
@@ -33,7 +33,9 @@ FLAG_PROGRAM: Final = 1 << 1
 """In a Request: its meta holds the hash of a Program that came before."""
 FLAG_CONTEXT: Final = 1 << 2
 """In a Request: its meta holds the ids of session and program."""
-_KNOWN_FLAGS: Final = FLAG_PROGRAM | FLAG_CONTEXT
+FLAG_BATCH: Final = 1 << 3
+"""In a Request: its payload has the arguments of many calls."""
+_KNOWN_FLAGS: Final = FLAG_PROGRAM | FLAG_CONTEXT | FLAG_BATCH
 
 HEADER: Final = struct.Struct(">IBBHIQQ")
 HEADER_SIZE: Final = HEADER.size

@@ -191,7 +191,8 @@ def _execute(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
     try:
         if request.id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
-        return frames.RESULT, request.id, executor.execute(call.command, request.payload, call.hash)
+        execute = executor.execute_batch if request.flags & frames.FLAG_BATCH else executor.execute
+        return frames.RESULT, request.id, execute(call.command, request.payload, call.hash)
     except Failure as failure:
         return frames.ERROR, request.id, failure.encode()
 

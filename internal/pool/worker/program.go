@@ -43,7 +43,7 @@ func (w *Worker) tooLargeError(c *Call) *pool.Error {
 
 // frame is what goes into the meta of the call's request.
 func (c *Call) frame() frame.Call {
-	f := frame.Call{Command: c.Command, Session: c.Session, Program: c.ProgramID}
+	f := frame.Call{Command: c.Command, Session: c.Session, Program: c.ProgramID, Batch: c.Batch}
 	if c.Program != nil {
 		f.Hash = c.Program.Hash
 	}

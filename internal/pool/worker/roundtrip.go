@@ -20,6 +20,7 @@ type Call struct {
 	Program *pool.Program // nil: a plain command
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
+	Batch              bool // see pool.Request
 
 	Deadline time.Time // required: the worker is given up at it
 }

@@ -80,6 +80,15 @@ var requests = []Pool{
 		},
 	},
 	{
+		Fault: "a batch's outputs change places", Version: pool.V1, Test: "TestP112_BatchAnswersInOrder", Says: "output 0 is",
+		make: func() fault {
+			return answering(func(r pool.Reply, err error) (pool.Reply, error) {
+				r.Payload = bytes.ReplaceAll(r.Payload, []byte(`"result":1}`), []byte(`"result":4}`))
+				return r, err
+			})
+		},
+	},
+	{
 		Fault: "an expired request is executed", Version: pool.V1, Test: "TestP26_PastDeadlineIsNotExecuted",
 		Says: "succeeded; want timeout_error/deadline_exceeded",
 		make: func() fault {

@@ -225,7 +225,7 @@ func TestP107_GivingUpLeavesNoHalfFrame(t *testing.T) {
 	read := make(chan struct{})
 	var got []frame.Frame
 	done := make(chan struct{})
-	s := sharedScript(t, func(requests *frame.Reader, replies *os.File) {
+	s := sharedScript(t, func(requests *frame.Reader, _ *os.File) {
 		defer close(done)
 		<-read // the pipe is full before
 		got = next(requests, 400)

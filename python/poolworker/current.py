@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import time
-from typing import Final, NamedTuple, Optional
+from typing import Final, NamedTuple, Optional, Tuple
 
 ANONYMOUS: Final = "anonymous"
 
@@ -18,21 +18,16 @@ class Context(NamedTuple):
     """Id of the program that is executed; "" for a plain command."""
 
 
-class _Served(NamedTuple):
-    context: Context
-    until: Optional[float]  # on the monotonic clock; None: no limit
-
-
-_nothing: Final = _Served(Context(), None)
-_current = _nothing
-# Of one task or thread each, where a worker serves several requests at once; None: it serves one at a time, and all
-# that runs in the process, also a thread of the handler's, belongs to that one.
-_own: Optional[contextvars.ContextVar[_Served]] = None
+_current = Context()
+_until: Optional[float] = None  # on the monotonic clock; None: no limit
+# Both, of one task or thread each, where a worker serves several requests at once. None: it serves one at a time, and
+# all that runs in the process, also a thread of the handler's, belongs to that one.
+_own: Optional[contextvars.ContextVar[Tuple[Context, Optional[float]]]] = None
 
 
 def context() -> Context:
     """Return what is known of the request that is served now; outside of a worker that is Context()."""
-    return _served().context
+    return _current if _own is None else _own.get()[0]
 
 
 def deadline() -> Optional[float]:
@@ -41,12 +36,8 @@ def deadline() -> Optional[float]:
     None: there is no limit, as outside of a worker. At the end the request is given up, whatever the handler does, so
     a client's timeout is best a little less: `client.get(url, timeout=deadline())` fails at the same moment.
     """
-    until = _served().until
+    until = _until if _own is None else _own.get()[1]
     return None if until is None else max(0.0, until - time.monotonic())
-
-
-def _served() -> _Served:
-    return _current if _own is None else _own.get()
 
 
 def enter(session: str, program: str, budget: int) -> None:
@@ -54,16 +45,16 @@ def enter(session: str, program: str, budget: int) -> None:
 
     It is the process's own, or after separate the current context's.
     """
-    global _current
+    global _current, _until
+    context = Context(session or ANONYMOUS, program)
     until = time.monotonic() + budget / 1e6 if budget else None
-    served = _Served(Context(session or ANONYMOUS, program), until)
     if _own is None:
-        _current = served
+        _current, _until = context, until
     else:
-        _own.set(served)
+        _own.set((context, until))
 
 
 def separate() -> None:
     """Keep the requests of different tasks and threads apart from now on."""
     global _own
-    _own = contextvars.ContextVar("poolworker request", default=_nothing)
+    _own = contextvars.ContextVar("poolworker request", default=(Context(), None))

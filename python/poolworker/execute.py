@@ -43,7 +43,10 @@ class Executor:
         if program is not None:
             arguments = {**self.programs.inputs(program), **arguments}
         command.check(arguments)
-        return self.encode(command, self._call(command, arguments))
+        result = codec.encode_result(command.name, self._call(command, arguments))
+        if len(result) > self._max_result:
+            raise self._too_large(command, len(result))
+        return result
 
     def execute_batch(self, name: bytes, payload: bytes, program: Optional[bytes] = None) -> bytes:
         """Run the command once for each of the payload's inputs, in order. Raises Failure for the batch as a whole.
@@ -73,15 +76,18 @@ class Executor:
     def bounded(self, command: Command, result: bytes) -> bytes:
         """Return an encoded result. Raises Failure when it is over the limit."""
         if len(result) > self._max_result:
-            raise Failure(
-                "communication_error",
-                "frame_too_large",
-                f"the result of {command.name} has {len(result)} bytes, at most {self._max_result} are allowed; "
-                "return less, or a reference to it",
-                size=len(result),
-                limit=self._max_result,
-            )
+            raise self._too_large(command, len(result))
         return result
+
+    def _too_large(self, command: Command, size: int) -> Failure:
+        return Failure(
+            "communication_error",
+            "frame_too_large",
+            f"the result of {command.name} has {size} bytes, at most {self._max_result} are allowed; "
+            "return less, or a reference to it",
+            size=size,
+            limit=self._max_result,
+        )
 
     def failure(self, error: BaseException) -> Failure:
         """Return what a handler's exception is to its caller."""

@@ -22,6 +22,7 @@ const (
 // WorkerPoolSpec is what the pool is to become.
 //
 // +kubebuilder:validation:XValidation:rule="self.size + (has(self.overflow) ? self.overflow : 0) <= 256",fieldPath=".overflow",message="size and overflow are more than 256 workers per pod together; lower one of them"
+// +kubebuilder:validation:XValidation:rule="(self.size + (has(self.overflow) ? self.overflow : 0)) * (has(self.worker.concurrency) ? self.worker.concurrency : 1) <= 1000",fieldPath=".worker.concurrency",message="size and overflow, times worker.concurrency, are more than 1000 requests per pod at the same time; lower one of them"
 type WorkerPoolSpec struct {
 	// poolVersion is the desired implementation: v1 (serialised) or v2 (concurrent checkout). Changing it
 	// migrates live, without restarting a container.
@@ -138,6 +139,14 @@ type Worker struct {
 	// log says why. None, the default: every worker imports the module itself.
 	// +optional
 	Preload Preload `json:"preload,omitempty"`
+
+	// concurrency is how many requests one worker serves at the same time, 1 by default; for handlers that wait for
+	// others, such as a language model. Async handlers run on one event loop, all others in threads, which a timeout
+	// can't interrupt. Inactive under v1, which runs one operation at a time.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=64
+	Concurrency int32 `json:"concurrency,omitempty"`
 
 	// resources of one worker. A slot's container gets the supervisor's and (size + overflow) times these;
 	// absent: no requests and no limits for the slots.

@@ -1,6 +1,7 @@
 // Package revision names what makes a worker. A revision is the hash of a pool's version and its worker's image,
-// interpreter, folder, module, environment and preload; whatever changes on live workers (sizes, limits, weights, resources)
-// isn't in it, nor is what volumes the slots see. Its text outlives the spec that it came from, because the stable revision must be known after the spec moved on.
+// interpreter, folder, module, environment, preload and concurrency; whatever changes on live workers (sizes, limits,
+// weights, resources) isn't in it, nor is what volumes the slots see. Its text outlives the spec that it came from, because
+// the stable revision must be known after the spec moved on.
 package revision
 
 import (
@@ -38,6 +39,8 @@ type Worker struct {
 	EnvFrom []v1alpha1.EnvFromSource `json:"envFrom,omitempty"`
 	// Preload is absent for None, the default.
 	Preload v1alpha1.Preload `json:"preload,omitempty"`
+	// Concurrency is absent for 1, the default.
+	Concurrency int32 `json:"concurrency,omitempty"`
 }
 
 // Of returns the text of a spec. Env is ordered by name: its names are unique, so its order means nothing. That of
@@ -49,9 +52,17 @@ func Of(spec *v1alpha1.WorkerPoolSpec) Text {
 	return Text{
 		PoolVersion: spec.PoolVersion,
 		Worker: Worker{
-			Image: w.Image, Python: w.Python, WorkingDir: w.WorkingDir, Module: w.Module, Env: env, EnvFrom: w.EnvFrom, Preload: preload(w),
+			Image: w.Image, Python: w.Python, WorkingDir: w.WorkingDir, Module: w.Module, Env: env, EnvFrom: w.EnvFrom,
+			Preload: preload(w), Concurrency: concurrency(w),
 		},
 	}
+}
+
+func concurrency(w *v1alpha1.Worker) int32 {
+	if w.Concurrency <= 1 {
+		return 0
+	}
+	return w.Concurrency
 }
 
 func preload(w *v1alpha1.Worker) v1alpha1.Preload {
@@ -100,7 +111,7 @@ func (t Text) On(version v1alpha1.PoolVersion) Text {
 func (t Text) Canonical() []byte {
 	var fields map[string]any
 	if err := json.Unmarshal(compact(t), &fields); err != nil {
-		panic(fmt.Sprintf("revision: a text doesn't survive JSON: %v", err)) // strings only: can't happen
+		panic(fmt.Sprintf("revision: a text doesn't survive JSON: %v", err)) // strings and a number only: can't happen
 	}
 	return compact(fields)
 }

@@ -58,6 +58,11 @@ func TestHashesNeverChange(t *testing.T) {
 			`{"poolVersion":"v2","worker":{"envFrom":[{"secretRef":{"name":"llm-keys"}},{"configMapRef":{"name":"settings","optional":true},"prefix":"APP_"}],"module":"summarizer.commands","workingDir":"/app"}}`,
 			"423df54f79",
 		},
+		"a concurrency": {
+			spec(func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Concurrency = 8 }),
+			`{"poolVersion":"v2","worker":{"concurrency":8,"module":"summarizer.commands"}}`,
+			"517584f870",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := revision.Of(tc.spec)
@@ -86,6 +91,8 @@ func TestWhatIsInARevision(t *testing.T) {
 		"start":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Start = v1alpha1.StartLazy }, true},
 		"no preload":  {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadNone }, true},
 		"preload":     {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadZygote }, false},
+		"one request": {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Concurrency = 1 }, true},
+		"concurrency": {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Concurrency = 2 }, false},
 		"version":     {func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = v1alpha1.PoolV1 }, false},
 		"image":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Image = "x" }, false},
 		"python":      {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Python = "x" }, false},

@@ -155,7 +155,7 @@ func TestO18_PromotionUnderTraffic(t *testing.T) {
 func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) {
 		s.Slots[0].Overflow, s.Slots[0].Revision.Python = 2, "python3"
-		s.Slots[0].Revision.Preload, s.Slots[0].Revision.WorkingDir = "Zygote", "src"
+		s.Slots[0].Revision.Preload, s.Slots[0].Revision.WorkingDir, s.Slots[0].Revision.Concurrency = "Zygote", "src", 8
 		s.Slots[1].Revision, s.Canary = nil, ""
 		s.Limits.Lazy = true
 		s.Limits.Recycle = &controlpb.Recycle{MaxRequests: 1 << 40, MaxAgeMs: 60_000, MaxIdleMs: 30_000, MaxMemoryBytes: 1 << 30}
@@ -168,7 +168,7 @@ func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	want.Revision, want.Version, want.Size, want.Overflow = "r1", pool.V1, 4, 2
 	want.Worker = &slotproto.Worker{
 		Python: "python3", WorkingDir: "src", Module: "summarizer.commands", Env: []slotproto.EnvVar{{Name: "API_KEY", Value: secret}},
-		Preload: slotproto.PreloadZygote,
+		Preload: slotproto.PreloadZygote, Concurrency: 8,
 	}
 	if diff := cmp.Diff([]slotproto.Config{want}, r.a.Configs()); diff != "" {
 		t.Errorf("slot a (-want +got)\n%s", diff)

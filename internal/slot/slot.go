@@ -117,6 +117,9 @@ func (s *Slot) Configure(ctx context.Context, cfg slotproto.Config) *pool.Error 
 		s.retire(ctx, old)
 	}
 	s.opt.Log.Info("slot configured", "pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version, "size", cfg.Size)
+	for _, sentence := range inactive(cfg) {
+		s.opt.Log.Warn(sentence, "pool", cfg.Pool, "revision", cfg.Revision)
+	}
 	s.changes.notify()
 	return nil
 }

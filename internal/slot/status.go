@@ -33,7 +33,7 @@ func (s *Slot) Status() slotproto.Status {
 		status.Revision, status.Version = config.Revision, config.Version
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
-		status.Unstarted = stats.Unstarted
+		status.Unstarted, status.Inactive = stats.Unstarted, inactive(config)
 		status.Boot, status.Workers, status.PoolCrashed = stats.Boot, stats.Workers, stats.Crashed
 		status.Commands, status.MoreCommands = told(stats.Commands)
 		if current.zygote != nil {

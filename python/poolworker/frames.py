@@ -3,7 +3,7 @@
 offset  size  field        all integers big-endian
 0       4     length       bytes that follow this field: 24 + meta + payload
 4       1     kind
-5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT or 0; any other is refused
+5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT, FLAG_BATCH or 0; any other is refused
 6       2     meta length
 8       4     generation   of the worker
 12      8     id           of the request; a reply bears its request's
@@ -24,6 +24,7 @@ PONG: Final = 4
 REQUEST: Final = 5
 RESULT: Final = 6
 ERROR: Final = 7
+CANCEL: Final = 8
 SHUTDOWN: Final = 9
 PROGRAM: Final = 12
 FORGET: Final = 13
@@ -32,7 +33,9 @@ FLAG_PROGRAM: Final = 1 << 1
 """In a Request: its meta holds the hash of a Program that came before."""
 FLAG_CONTEXT: Final = 1 << 2
 """In a Request: its meta holds the ids of session and program."""
-_UNKNOWN_FLAGS: Final = ~(FLAG_PROGRAM | FLAG_CONTEXT)
+FLAG_BATCH: Final = 1 << 3
+"""In a Request: its payload has the arguments of many calls."""
+_UNKNOWN_FLAGS: Final = ~(FLAG_PROGRAM | FLAG_CONTEXT | FLAG_BATCH)
 
 HEADER: Final = struct.Struct(">IBBHIQQ")
 HEADER_SIZE: Final = HEADER.size
@@ -120,6 +123,15 @@ class Channel:
             if fd >= 0:
                 os.close(fd)
         self._read_fd = self._write_fd = -1
+
+    def fileno(self) -> int:
+        """Return the descriptor that read reads from."""
+        return self._read_fd
+
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes beyond the last frame have been read already: the next read may return at once."""
+        return bool(self._unread)
 
     def write(self, data: bytes) -> None:
         """Write an encoded frame: one system call unless the pipe takes it in parts."""

@@ -1,11 +1,11 @@
-"""The worker's loop: Hello, Init, then one request at a time until the end of input."""
+"""The worker's loop: Hello, Init, then requests until the end of input: one at a time, unless Init says otherwise."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, Final, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
 from poolworker import boot, codec, current, frames
 from poolworker.commands import Command, registry
@@ -15,12 +15,19 @@ from poolworker.frames import Channel, Fields, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
 
+if TYPE_CHECKING:
+    from poolworker.concurrent import Multiplexer
+
 PROTOCOL: Final = 1
 EXIT_BOOT_FAILED: Final = 3
 EXIT_PROTOCOL: Final = 4
 
 SPAWN: Final = "spawn"
 FORK: Final = "fork"
+
+_SETTINGS: Final = {
+    "worker": str, "mode": str, "module": str, "sysPath": list, "maxPayload": int, "concurrency": int,
+}  # fmt: skip
 
 Load = Callable[[Dict[str, Any]], Mapping[str, Command]]
 
@@ -79,6 +86,7 @@ class Worker:
         self._load = load
         self._signals = Signals()
         self._executor: Optional[Executor] = None
+        self._multiplexed: Optional[Multiplexer] = None  # serves instead of the loop for one request at a time
         self._generation = 0
         self._started = False
 
@@ -98,6 +106,9 @@ class Worker:
         except Failure as failure:
             self._reply(frames.ERROR, init.id, failure.encode())
             return TERMINATED if self._signals.terminating else EXIT_BOOT_FAILED
+        if self._multiplexed is not None:
+            executor.run(self._multiplexed.serve)
+            return TERMINATED if self._signals.terminating else 0
         while not self._signals.terminating and self._answer(self._channel.receive(), executor):
             pass
         return TERMINATED if self._signals.terminating else 0
@@ -119,25 +130,37 @@ class Worker:
         self._channel.max_payload = settings["maxPayload"]
         module = settings["module"]
         commands = self._load(settings)
-        executor = Executor(commands, module.partition(".")[0], settings["maxPayload"], self._signals)
-        self._executor = executor
+        executor = self._executor = self._make_executor(commands, module.partition(".")[0], settings)
         hooks.begin(WORKER_START, module, executor.run)
         self._started = True
         answer = {"worker": _identity, "mode": self._mode, "codec": codec.name, "commands": sorted(commands)}
+        if self._multiplexed is not None:
+            answer["concurrency"] = settings["concurrency"]
         self._reply(frames.RESULT, init.id, _json(answer))
+        return executor
+
+    def _make_executor(self, commands: Mapping[str, Command], package: str, settings: Dict[str, Any]) -> Executor:
+        if settings["concurrency"] == 1:
+            return Executor(commands, package, settings["maxPayload"], self._signals)
+        from poolworker.concurrent import ConcurrentExecutor, Multiplexer  # asyncio and threads, for those who need it
+
+        executor = ConcurrentExecutor(commands, package, settings["maxPayload"], self._signals, settings["concurrency"])
+        self._multiplexed = Multiplexer(
+            self._channel, self._generation, executor, self._reply, lambda frame: self._answer(frame, executor)
+        )
         return executor
 
     def _answer(self, frame: Optional[Fields], executor: Executor) -> bool:
         """Answer one frame; False at the end. What a request costs beside its handler is spent here and in Executor."""
         if frame is None:
             return False
-        kind, generation, id, _budget, meta, payload, flags = frame
+        kind, generation, id, budget, meta, payload, flags = frame
         if kind == frames.SHUTDOWN:
             return False
         if generation != self._generation:
             raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
         if kind == frames.REQUEST:
-            kind, payload = _execute(executor, id, flags, meta, payload)
+            kind, payload = _execute(executor, id, flags, meta, payload, budget)
             self._channel.write(frames.encode_reply(kind, generation, id, payload))
         elif flags:
             raise ProtocolError(f"flags {flags:#04x} in a frame of kind {kind}")
@@ -163,16 +186,17 @@ def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
     return commands
 
 
-def _execute(executor: Executor, id: int, flags: int, meta: bytes, payload: bytes) -> Tuple[int, bytes]:
+def _execute(executor: Executor, id: int, flags: int, meta: bytes, payload: bytes, budget: int) -> Tuple[int, bytes]:
     """Run a Request; returns kind and payload of its answer."""
     command, hash, session, program = frames.call_of(flags, meta) if flags else (meta, None, b"", b"")
     if hash is not None and not executor.programs.holds(hash):
         raise ProtocolError(f"a request of program {hash[:64]!r}, which isn't held")
-    current.enter(session, program)
+    current.enter(session, program, budget)
     try:
         if id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
-        return frames.RESULT, executor.execute(command, payload, hash)
+        execute = executor.execute_batch if flags & frames.FLAG_BATCH else executor.execute
+        return frames.RESULT, execute(command, payload, hash)
     except Failure as failure:
         return frames.ERROR, failure.encode()
 
@@ -185,9 +209,12 @@ def _settings(payload: bytes) -> Dict[str, Any]:
         raise boot.boot_failure("", f"Init isn't a JSON object of settings: {error}") from None
     settings["sysPath"] = settings.get("sysPath") or []
     settings["maxPayload"] = settings.get("maxPayload") or frames.DEFAULT_MAX_PAYLOAD
-    for key, kind in (("worker", str), ("mode", str), ("module", str), ("sysPath", list), ("maxPayload", int)):
+    settings["concurrency"] = settings.get("concurrency") or 1
+    for key, kind in _SETTINGS.items():
         if type(settings.get(key)) is not kind or not (settings[key] or kind is list):
             raise boot.boot_failure("", f'Init must have "{key}" as a {kind.__name__}')
+    if settings["concurrency"] < 1:
+        raise boot.boot_failure("", f"Init has a concurrency of {settings['concurrency']}, which is below 1")
     return settings
 
 

@@ -99,11 +99,17 @@ class Worker:
         return self.channel.read()
 
     def send(
-        self, kind: int, payload: bytes = b"", meta: bytes = b"", generation: int = GENERATION, flags: int = 0
+        self,
+        kind: int,
+        payload: bytes = b"",
+        meta: bytes = b"",
+        generation: int = GENERATION,
+        flags: int = 0,
+        budget: int = 0,
     ) -> int:
         """Send a frame with a fresh id, which is returned."""
         self.next_id += 1
-        self.channel.write(frames.encode(kind, generation, self.next_id, payload, meta, flags=flags))
+        self.channel.write(frames.encode(kind, generation, self.next_id, payload, meta, budget, flags))
         return self.next_id
 
     def reply(self, id: int) -> Reply:

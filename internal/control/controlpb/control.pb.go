@@ -728,6 +728,7 @@ type Revision struct {
 	Module        string                 `protobuf:"bytes,5,opt,name=module,proto3" json:"module,omitempty"`
 	Env           []*EnvVar              `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty"`
 	WorkingDir    string                 `protobuf:"bytes,7,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"` // absolute, or from the image's WORKDIR; empty: that
+	Concurrency   uint32                 `protobuf:"varint,8,opt,name=concurrency,proto3" json:"concurrency,omitempty"`                // requests that one worker serves at the same time; 0: 1
 	Preload       string                 `protobuf:"bytes,9,opt,name=preload,proto3" json:"preload,omitempty"`                         // Zygote; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -810,6 +811,13 @@ func (x *Revision) GetWorkingDir() string {
 		return x.WorkingDir
 	}
 	return ""
+}
+
+func (x *Revision) GetConcurrency() uint32 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
 }
 
 func (x *Revision) GetPreload() string {
@@ -1892,7 +1900,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\brevision\x18\x02 \x01(\v2\x1f.workerpool.control.v1.RevisionR\brevision\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\rR\x04size\x12\x1a\n" +
-	"\boverflow\x18\x04 \x01(\rR\boverflow\"\xea\x01\n" +
+	"\boverflow\x18\x04 \x01(\rR\boverflow\"\x8c\x02\n" +
 	"\bRevision\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1901,7 +1909,8 @@ const file_control_proto_rawDesc = "" +
 	"\x06module\x18\x05 \x01(\tR\x06module\x12/\n" +
 	"\x03env\x18\x06 \x03(\v2\x1d.workerpool.control.v1.EnvVarR\x03env\x12\x1f\n" +
 	"\vworking_dir\x18\a \x01(\tR\n" +
-	"workingDir\x12\x18\n" +
+	"workingDir\x12 \n" +
+	"\vconcurrency\x18\b \x01(\rR\vconcurrency\x12\x18\n" +
 	"\apreload\x18\t \x01(\tR\apreload\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +

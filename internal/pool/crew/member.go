@@ -16,6 +16,7 @@ type Member struct {
 	idleSince time.Time    // guarded by the Line's owner
 	freeSince time.Time    // whoever has it checked out
 	failures  int          // in a row; whoever has it checked out
+	shared    atomic.Int32 // failures in a row of a member that several callers have checked out
 
 	// Guarded by the crew's lock.
 	worker    Worker // nil until its process is started

@@ -37,6 +37,8 @@ type initPayload struct {
 	Module     string   `json:"module"`
 	SysPath    []string `json:"sysPath"`
 	MaxPayload int      `json:"maxPayload"`
+	// Concurrency is absent where the worker serves one request at a time.
+	Concurrency int `json:"concurrency,omitempty"`
 }
 
 type initReply struct {
@@ -44,6 +46,8 @@ type initReply struct {
 	Mode     string   `json:"mode"`
 	Codec    string   `json:"codec"`
 	Commands []string `json:"commands"`
+	// Concurrency that it was told, if it was.
+	Concurrency int `json:"concurrency"`
 }
 
 // How a worker's process was made.
@@ -94,6 +98,14 @@ func (s *Spec) initTimeout() time.Duration {
 	return DefaultInitTimeout
 }
 
+// concurrency as it is on the wire: absent where it is 1.
+func (s *Spec) concurrency() int {
+	if s.Concurrency == 1 {
+		return 0
+	}
+	return s.Concurrency
+}
+
 func (w *Worker) readHello() error {
 	var f frame.Frame
 	if err := w.reader.Read(&f); err != nil {
@@ -120,6 +132,7 @@ func (w *Worker) sendInit() error {
 	}
 	payload, err := json.Marshal(initPayload{
 		Worker: w.id, Mode: w.mode, Module: w.spec.Module, SysPath: []string{w.spec.WorkingDir}, MaxPayload: limit,
+		Concurrency: w.spec.concurrency(),
 	})
 	if err != nil {
 		return err
@@ -142,6 +155,9 @@ func (w *Worker) readInitReply() error {
 		var r initReply
 		if err := json.Unmarshal(f.Payload, &r); err != nil || r.Worker != w.id || r.Mode != w.mode {
 			return &BootError{Message: "the worker didn't echo its id and mode, so it isn't admitted"}
+		}
+		if r.Concurrency != w.spec.concurrency() {
+			return &BootError{Message: "the worker didn't echo its concurrency, so it isn't admitted; install poolworker and poold from one image"}
 		}
 		w.commands, w.codec = r.Commands, r.Codec
 		return nil

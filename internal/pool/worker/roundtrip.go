@@ -20,6 +20,7 @@ type Call struct {
 	Program *pool.Program // nil: a plain command
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
+	Batch              bool // see pool.Request
 
 	Start    time.Time // now; zero: the worker looks at the clock itself
 	Deadline time.Time // required: the worker is given up at it
@@ -33,6 +34,10 @@ type Outcome struct {
 	// Discard is why the worker can't be used again; empty: it can. A worker is reusable only after a complete
 	// frame with the request's id and the worker's generation, with nothing more behind it.
 	Discard Reason
+	// Held, if it isn't nil, means that the caller has its outcome and the worker isn't done with the call yet. The call
+	// keeps its place in the worker until done is called, once, with what is to be discarded then. Only a Shared worker
+	// holds calls.
+	Held func(done func(Reason))
 }
 
 // Retriable reports whether another worker may run the same request: this one failed before any byte of it had
@@ -70,10 +75,8 @@ func (w *Worker) refuse(ctx context.Context, c *Call, now time.Time) *Outcome {
 		return &Outcome{Err: w.name(pool.NewCancelled(w.spec.Pool))}
 	case !c.Deadline.After(now):
 		return &Outcome{Err: pool.NewDeadlineExceeded(w.spec.Pool)}
-	case w.tooLarge(c):
-		return &Outcome{Err: pool.NewError(pool.RequestError, pool.FrameTooLarge,
-			"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
-			c.size(), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
+	case c.tooLarge(w.maxPayload(), w.request.Meta):
+		return &Outcome{Err: w.tooLargeError(c)}
 	case w.exited():
 		return &Outcome{Err: w.exitError(c.Command, 0), Discard: ReasonExited}
 	}

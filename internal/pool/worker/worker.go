@@ -30,6 +30,8 @@ type Spec struct {
 	Module     string   // the user's
 	Env        []string // NAME=value, whole
 	MaxPayload int      // bytes; 0: frame.DefaultMaxPayload
+	// Concurrency is how many calls one worker serves at the same time; above 1 it is to be made Shared. 0: 1.
+	Concurrency int
 
 	InitTimeout time.Duration // from start to ready, imports included; 0: 2 minutes
 	Grace       time.Duration // from a polite end to SIGTERM; 0: 5 s

@@ -52,6 +52,8 @@ type Worker struct {
 	Module     string   `json:"module"`
 	Env        []EnvVar `json:"env,omitempty"`
 	Preload    Preload  `json:"preload,omitempty"`
+	// Concurrency is how many requests one worker serves at the same time (V2 only). 0: 1.
+	Concurrency int `json:"concurrency,omitempty"`
 }
 
 // Preload says how workers come to their imports; "": each imports the module itself.
@@ -88,6 +90,8 @@ type Status struct {
 	Boot *pool.BootFailure `json:"boot,omitempty"`
 	// ForkRefused tells why workers are started one by one although the configuration wants them forked; "": they aren't.
 	ForkRefused string `json:"forkRefused,omitempty"`
+	// Inactive tells of what the configuration has and this version of the pool doesn't do, one sentence each.
+	Inactive []string `json:"inactive,omitempty"`
 
 	// Commands are the names that the revision's workers registered; none before the first worker is up.
 	// MoreCommands: there are others too, or they are too long to tell.

@@ -109,15 +109,21 @@ func TestO9_TheAPIServerRefuses(t *testing.T) {
 		changes object
 		want    []string // all of them are in the message
 	}{
-		"unknown version":              {object{"poolVersion": "v3"}, []string{"spec.poolVersion", `"v3"`, `"v1", "v2"`}},
-		"no version":                   {object{"poolVersion": nil}, []string{"spec.poolVersion", "Required"}},
-		"size 0":                       {object{"size": int64(0)}, []string{"spec.size", "0", "greater than or equal to 1"}},
-		"negative size":                {object{"size": int64(-1)}, []string{"spec.size", "-1", "greater than or equal to 1"}},
-		"size too large":               {object{"size": int64(257)}, []string{"spec.size", "257", "less than or equal to 256"}},
-		"size as text":                 {object{"size": "4"}, []string{"spec.size", "string", "integer"}},
-		"no size":                      {object{"size": nil}, []string{"spec.size", "Required"}},
-		"negative overflow":            {object{"overflow": int64(-1)}, []string{"spec.overflow", "-1", "greater than or equal to 0"}},
-		"size and overflow together":   {object{"size": int64(200), "overflow": int64(57)}, []string{"spec.overflow", "more than 256 workers", "lower one"}},
+		"unknown version":            {object{"poolVersion": "v3"}, []string{"spec.poolVersion", `"v3"`, `"v1", "v2"`}},
+		"no version":                 {object{"poolVersion": nil}, []string{"spec.poolVersion", "Required"}},
+		"size 0":                     {object{"size": int64(0)}, []string{"spec.size", "0", "greater than or equal to 1"}},
+		"negative size":              {object{"size": int64(-1)}, []string{"spec.size", "-1", "greater than or equal to 1"}},
+		"size too large":             {object{"size": int64(257)}, []string{"spec.size", "257", "less than or equal to 256"}},
+		"size as text":               {object{"size": "4"}, []string{"spec.size", "string", "integer"}},
+		"no size":                    {object{"size": nil}, []string{"spec.size", "Required"}},
+		"negative overflow":          {object{"overflow": int64(-1)}, []string{"spec.overflow", "-1", "greater than or equal to 0"}},
+		"size and overflow together": {object{"size": int64(200), "overflow": int64(57)}, []string{"spec.overflow", "more than 256 workers", "lower one"}},
+		"concurrency 0":              {worker("concurrency", int64(0)), []string{"spec.worker.concurrency", "0", "greater than or equal to 1"}},
+		"concurrency too large":      {worker("concurrency", int64(65)), []string{"spec.worker.concurrency", "65", "less than or equal to 64"}},
+		"too many requests at a time": {
+			object{"size": int64(16), "overflow": int64(1), "worker": object{"module": "m", "concurrency": int64(60)}},
+			[]string{"spec.worker.concurrency", "more than 1000 requests", "lower one"},
+		},
 		"weight over 100":              {weight(int64(101)), []string{"spec.canary.weight", "101", "for example 10 or 0.25%"}},
 		"negative weight":              {weight(int64(-1)), []string{"spec.canary.weight", "-1", "for example"}},
 		"weight as text over 100":      {weight("100.01%"), []string{"spec.canary.weight", "\"100.01%\"", "for example"}},
@@ -246,9 +252,12 @@ func TestO10_UnknownFieldsAreRefused(t *testing.T) {
 func TestTheAPIServerAccepts(t *testing.T) {
 	namespace := server.Namespace(t, nil)
 	for name, changes := range map[string]object{
-		"smallest":               nil,
-		"v1":                     {"poolVersion": "v1"},
-		"largest":                {"size": int64(200), "overflow": int64(56)},
+		"smallest": nil,
+		"v1":       {"poolVersion": "v1"},
+		"largest":  {"size": int64(200), "overflow": int64(56)},
+		"as many requests as there can be": {
+			"size": int64(20), "overflow": int64(5), "worker": object{"module": "m", "concurrency": int64(40)},
+		},
 		"weight 0":               weight(int64(0)),
 		"weight 100":             weight(int64(100)),
 		"weight as text":         weight("10"),

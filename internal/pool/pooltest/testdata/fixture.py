@@ -246,3 +246,8 @@ def context():
 @command(name="codec")
 def codec_in_use():
     return poolworker.codec.name
+
+
+@command
+def remaining():
+    return poolworker.deadline()

@@ -154,7 +154,7 @@ func missing() []goal {
 		{name: "pool.batch_over_mp_map_rps.200B", what: "batch call / multiprocessing.Pool.map, 200 B", unit: "×", atLeast: 1.3, missing: "the batch call"},
 		{name: "pool.batch_over_mp_map_rps.4KB", what: "batch call / multiprocessing.Pool.map, 4 KB", unit: "×", atLeast: 1.3, missing: "the batch call"},
 		{name: "pool.shared_memory_over_pipe.256KB", what: "opaque echo of 256 KB, shared memory against pipe", unit: "×", atLeast: 5, missing: "payloads in shared memory"},
-		{name: "pool.fork_ready.100MB", what: "worker with a 100 MB heap: from fork to ready", unit: "ms", atMost: 10, missing: "the zygote"},
-		{name: "pool.fork_uss.100MB", what: "its private memory", unit: "MB", atMost: 3, missing: "the zygote"},
+		{name: "pool.fork_ready.100MB", what: "worker with a 100 MB heap: from fork to ready", unit: "ms", atMost: 10, missing: "the measurement; workers fork from a zygote with worker.preload"},
+		{name: "pool.fork_uss.100MB", what: "its private memory", unit: "MB", atMost: 3, missing: "the measurement; workers fork from a zygote with worker.preload"},
 	}
 }

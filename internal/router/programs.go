@@ -110,13 +110,19 @@ type programList struct {
 	Next     string          `json:"next,omitempty"` // the "after" of the following page; absent: there is none
 }
 
-// listPrograms answers GET /v1/programs.
-func (r *Router) listPrograms(x *exchange) error {
+// programsOf returns the store, and the session whose programs a request without a session in its body speaks of.
+func (r *Router) programsOf(x *exchange) (*store.Store, string, error) {
 	records, err := r.records.use()
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	session, err := x.session("")
+	return records, session, err
+}
+
+// listPrograms answers GET /v1/programs.
+func (r *Router) listPrograms(x *exchange) error {
+	records, session, err := r.programsOf(x)
 	if err != nil {
 		return err
 	}
@@ -140,11 +146,7 @@ func (r *Router) listPrograms(x *exchange) error {
 
 // getProgram answers GET /v1/programs/{id}.
 func (r *Router) getProgram(x *exchange) error {
-	records, err := r.records.use()
-	if err != nil {
-		return err
-	}
-	session, err := x.session("")
+	records, session, err := r.programsOf(x)
 	if err != nil {
 		return err
 	}
@@ -158,11 +160,7 @@ func (r *Router) getProgram(x *exchange) error {
 
 // deleteProgram answers DELETE /v1/programs/{id}.
 func (r *Router) deleteProgram(x *exchange) error {
-	records, err := r.records.use()
-	if err != nil {
-		return err
-	}
-	session, err := x.session("")
+	records, session, err := r.programsOf(x)
 	if err != nil {
 		return err
 	}
@@ -175,11 +173,7 @@ func (r *Router) deleteProgram(x *exchange) error {
 
 // executeProgram answers POST /v1/programs/{id}/execute as a command would be: the body is the call's own inputs.
 func (r *Router) executeProgram(x *exchange) error {
-	records, err := r.records.use()
-	if err != nil {
-		return err
-	}
-	session, err := x.session("")
+	records, session, err := r.programsOf(x)
 	if err != nil {
 		return err
 	}

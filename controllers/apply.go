@@ -32,8 +32,11 @@ func (r *WorkerPoolReconciler) decide(_ context.Context, p *pass) error {
 		Findings: p.findings,
 	}
 	for i := range p.pods {
-		if p.pods[i].Live {
-			in.Pods = append(in.Pods, p.pods[i].Pod)
+		switch pod := &p.pods[i]; {
+		case pod.Live:
+			in.Pods = append(in.Pods, pod.Pod)
+		case pod.Injected:
+			in.Coming = append(in.Coming, pod.Pod)
 		}
 	}
 	p.decision = rollout.Decide(in)

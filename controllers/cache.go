@@ -40,7 +40,9 @@ func stripPod(object any) (any, error) {
 		return object, nil
 	}
 	annotations := map[string]string{}
-	for _, name := range []string{v1alpha1.InjectedAnnotation, v1alpha1.ImagesAnnotation} {
+	for _, name := range []string{
+		v1alpha1.InjectedAnnotation, v1alpha1.ImagesAnnotation, v1alpha1.EnvFromAnnotation, v1alpha1.MountsAnnotation,
+	} {
 		if value, ok := pod.Annotations[name]; ok {
 			annotations[name] = value
 		}

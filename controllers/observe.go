@@ -17,6 +17,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/control"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/inject"
 	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 	"github.com/dspex/workerpool-operator/internal/status"
@@ -115,7 +116,8 @@ func (r *WorkerPoolReconciler) observePods(ctx context.Context, p *pass) error {
 		p.reporting[pod.UID] = view.Pods[pod.UID].Reporting
 		if counts(pod) {
 			facts := p.podFacts(pod, view.Pods[pod.UID])
-			facts.Images = r.imagesOf(pod, p)
+			facts.Images, facts.EnvFrom = r.imagesOf(pod, p), envFromOf(pod)
+			facts.OtherMounts = facts.Injected && pod.Annotations[v1alpha1.MountsAnnotation] != inject.Mounts(p.pool)
 			p.pods = append(p.pods, facts)
 		}
 	}
@@ -222,3 +224,20 @@ func (r *WorkerPoolReconciler) imagesOf(pod *corev1.Pod, p *pass) map[string][]s
 	}
 	return out
 }
+
+// envFromOf tells what each slot of a pod has variables from. A pod that doesn't say has none; what can't be read is taken
+// as good for nothing, as a restart of the pod puts it right.
+func envFromOf(pod *corev1.Pod) map[string]string {
+	text, says := pod.Annotations[v1alpha1.EnvFromAnnotation]
+	if !says {
+		return nil
+	}
+	var sources map[string]string
+	if json.Unmarshal([]byte(text), &sources) != nil {
+		return map[string]string{rollout.SlotA: unreadable, rollout.SlotB: unreadable}
+	}
+	return sources
+}
+
+// unreadable equals no revision's sources.
+const unreadable = "?"

@@ -3,6 +3,7 @@ package controllers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/control"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/revision"
+	"github.com/dspex/workerpool-operator/internal/rollout"
 	"github.com/dspex/workerpool-operator/internal/status"
 )
 
@@ -40,6 +42,67 @@ func TestWhatASlotsImageIsGoodFor(t *testing.T) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.ImagesAnnotation: tc.annotation}}}
 			if diff := cmp.Diff(tc.want, r.imagesOf(pod, p)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestWhatASlotHasVariablesFrom: a pod from before there was such a field has none.
+func TestWhatASlotHasVariablesFrom(t *testing.T) {
+	for name, tc := range map[string]struct {
+		annotations map[string]string
+		want        map[string]bool // by slot: it suits a revision with secret/llm-keys; absent: one without any
+	}{
+		"not said":     {nil, nil},
+		"both slots":   {map[string]string{v1alpha1.EnvFromAnnotation: `{"a":"secret/llm-keys","b":"secret/llm-keys"}`}, map[string]bool{"a": true, "b": true}},
+		"one slot":     {map[string]string{v1alpha1.EnvFromAnnotation: `{"b":"secret/llm-keys"}`}, map[string]bool{"b": true}},
+		"not readable": {map[string]string{v1alpha1.EnvFromAnnotation: `{`}, map[string]bool{"a": false, "b": false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := rollout.Pod{EnvFrom: envFromOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: tc.annotations}})}
+			for _, slot := range []string{"a", "b"} {
+				with, said := tc.want[slot]
+				got := [2]bool{
+					pod.HasEnvFrom(&v1alpha1.SlotRevision{Slot: slot, EnvFrom: "secret/llm-keys"}),
+					pod.HasEnvFrom(&v1alpha1.SlotRevision{Slot: slot}),
+				}
+				if want := [2]bool{with, !said}; got != want {
+					t.Errorf("slot %s suits a revision with the Secret and one without: %v, want %v", slot, got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestWhichVolumesAPodHas: they are compared with the spec's, as they are in no revision.
+func TestWhichVolumesAPodHas(t *testing.T) {
+	wants := &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "main", UID: "pool"}}
+	wants.Spec.Worker.VolumeMounts = []v1alpha1.VolumeMount{{Name: "models", MountPath: "/models"}}
+	without := wants.DeepCopy()
+	without.Spec.Worker.VolumeMounts = nil
+	for name, tc := range map[string]struct {
+		pool        *v1alpha1.WorkerPool
+		annotations map[string]string
+		other       bool
+	}{
+		"none wanted, none there": {without, nil, false},
+		"wanted and there":        {wants, map[string]string{v1alpha1.MountsAnnotation: `[{"name":"models","mountPath":"/models"}]`}, false},
+		"not there":               {wants, nil, true},
+		"there, not wanted":       {without, map[string]string{v1alpha1.MountsAnnotation: `[{"name":"models","mountPath":"/models"}]`}, true},
+		"elsewhere":               {wants, map[string]string{v1alpha1.MountsAnnotation: `[{"name":"models","mountPath":"/m"}]`}, true},
+		"a pod without sidecars":  {wants, map[string]string{v1alpha1.InjectedAnnotation: ""}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := memberPod("u", "pool")
+			maps.Copy(pod.Annotations, tc.annotations)
+			fleet := control.NewFleet(time.Now, control.NewMetrics(prometheus.NewRegistry()), func(types.NamespacedName) {})
+			r := &WorkerPoolReconciler{Client: fakeClient(t, pod), Fleet: fleet}
+			p := &pass{key: client.ObjectKeyFromObject(tc.pool), pool: tc.pool}
+			if err := r.observePods(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if len(p.pods) != 1 || p.pods[0].OtherMounts != tc.other {
+				t.Errorf("%+v; want one pod with other mounts %v", p.pods, tc.other)
 			}
 		})
 	}
@@ -176,10 +239,13 @@ func TestAPoolMadeAnewHasNothingOfItsNamesake(t *testing.T) {
 func TestTheCacheKeepsLittleOfAPod(t *testing.T) {
 	pod := memberPod("u", "pool")
 	pod.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "long"
+	made := map[string]string{v1alpha1.ImagesAnnotation: "i", v1alpha1.EnvFromAnnotation: "e", v1alpha1.MountsAnnotation: "m"}
+	maps.Copy(pod.Annotations, made)
 	pod.Spec.Containers = []corev1.Container{{Name: "app"}}
 	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: "Ready"}}}
 	got, err := stripPod(pod)
 	want := memberPod("u", "pool")
+	maps.Copy(want.Annotations, made)
 	want.Status.Phase = corev1.PodRunning
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)

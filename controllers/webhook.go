@@ -91,11 +91,11 @@ func (i *Injector) inject(ctx context.Context, pod *corev1.Pod, key types.Namesp
 	if err != nil {
 		return nil, nil, err
 	}
-	bootstrap, err := i.bootstrap(ctx, pool)
+	bootstrap, workers, err := i.bootstrap(ctx, pool)
 	if err != nil {
 		return nil, nil, err
 	}
-	patched, warnings, err := inject.Pod(pod, inject.Input{Pool: pool, Bootstrap: bootstrap, Settings: i.Settings})
+	patched, warnings, err := inject.Pod(pod, inject.Input{Pool: pool, Bootstrap: bootstrap, Workers: workers, Settings: i.Settings})
 	if err != nil {
 		return nil, nil, &refusal{err.Error()}
 	}
@@ -146,11 +146,12 @@ func (i *Injector) poolNames(ctx context.Context, namespace string) (string, err
 
 // bootstrap is what the pod starts from when no operator answers: the pool's present assignment, with the weight that
 // all live pods have acknowledged, or less where the spec allows less. Epoch 0 lets any leader's snapshot supersede it.
-func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*controlpb.Snapshot, error) {
+// Beside it are the workers of its slots.
+func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*controlpb.Snapshot, map[string]revision.Worker, error) {
 	assignment := rollout.Current(pool)
 	texts, err := i.texts(ctx, i.Cached, pool, assignment)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	in := snapshot.Input{
 		Spec: &pool.Spec, Assignment: assignment, Texts: texts,
@@ -158,13 +159,28 @@ func (i *Injector) bootstrap(ctx context.Context, pool *v1alpha1.WorkerPool) (*c
 	}
 	built, err := snapshot.Build(in)
 	if err == nil {
-		return built, nil
+		return built, workersOf(pool, in), nil
 	}
 	// The status may be ahead of the cache of revisions.
 	if in.Texts, err = i.texts(ctx, i.Live, pool, assignment); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return snapshot.Build(in)
+	built, err = snapshot.Build(in)
+	return built, workersOf(pool, in), err
+}
+
+// workersOf are the workers that the slots of a pod are made for: those of its bootstrap, and in an idle slot what comes
+// next.
+func workersOf(pool *v1alpha1.WorkerPool, in snapshot.Input) map[string]revision.Worker {
+	workers := map[string]revision.Worker{}
+	for slot := range inject.SlotContainers {
+		if placed := in.Assignment.In(slot); placed != nil {
+			workers[slot] = in.Texts[placed.Revision].Worker
+		} else if next := rollout.Next(pool); next != nil {
+			workers[slot] = next.Worker
+		}
+	}
+	return workers
 }
 
 // texts are the stored revisions of the pool, and those of its spec, which may not be stored yet.

@@ -148,6 +148,7 @@ func TestBootstrapKnowsWhatServes(t *testing.T) {
 	old := revision.Of(&pool.Spec).On(v1alpha1.PoolV1)
 	old.Worker.Module = "summarizer.old"
 	pool.Spec.Canary = &v1alpha1.Canary{Weight: new(intstr.FromInt32(50))}
+	pool.Spec.Worker.EnvFrom = []v1alpha1.EnvFromSource{{SecretRef: &v1alpha1.EnvFromRef{Name: "llm-keys"}}}
 	canary := rollout.Place(revision.Of(&pool.Spec), rollout.SlotA)
 	pool.Status = v1alpha1.WorkerPoolStatus{
 		Stable: new(rollout.Place(old, rollout.SlotB)),
@@ -161,9 +162,12 @@ func TestBootstrapKnowsWhatServes(t *testing.T) {
 		"the cache lacks the revision yet": {[]client.Object{pool}, []client.Object{pool, stored}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := injectorOver(t, tc.cached, tc.live).bootstrap(t.Context(), pool)
+			got, workers, err := injectorOver(t, tc.cached, tc.live).bootstrap(t.Context(), pool)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if a, b := workers["a"].Sources(), workers["b"].Sources(); a != "secret/llm-keys" || b != "" {
+				t.Errorf("workers have variables from %q in slot a and %q in slot b, want secret/llm-keys and nothing", a, b)
 			}
 			modules := map[string]string{}
 			for _, s := range got.GetSlots() {
@@ -174,6 +178,44 @@ func TestBootstrapKnowsWhatServes(t *testing.T) {
 			}
 			if got.GetCanaryWeight() != 25 || got.GetEpoch() != 0 || got.GetSequence() != 0 {
 				t.Errorf("weight %d, epoch %d, sequence %d; want 25 hundredths and no epoch", got.GetCanaryWeight(), got.GetEpoch(), got.GetSequence())
+			}
+		})
+	}
+}
+
+// A pod that is made between a change of the spec and the leader's next visit is made for what comes, unless it won't.
+func TestAnIdleSlotIsMadeForWhatComesNext(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.WorkerPool)
+		want   string
+	}{
+		"another revision": {func(*v1alpha1.WorkerPool) {}, "team/worker:2 secret/llm-keys"},
+		"unchanged":        {func(p *v1alpha1.WorkerPool) { p.Spec.Worker.Image, p.Spec.Worker.EnvFrom = "team/worker:1", nil }, "team/worker:1 "},
+		"paused":           {func(p *v1alpha1.WorkerPool) { p.Spec.Paused = true }, "team/worker:1 "},
+		"held":             {func(p *v1alpha1.WorkerPool) { p.Status.Hold = &v1alpha1.HoldStatus{By: v1alpha1.HeldByToken} }, "team/worker:1 "},
+		"blocked":          {func(p *v1alpha1.WorkerPool) { p.Status.BlockedRevision = revision.Of(&p.Spec).Hash() }, "team/worker:1 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := poolNamed("summarizer")
+			pool.Spec.Worker.Image = "team/worker:1"
+			stable := revision.Of(&pool.Spec)
+			pool.Status.Stable = new(rollout.Place(stable, rollout.SlotB))
+			pool.Spec.Worker.Image = "team/worker:2"
+			pool.Spec.Worker.EnvFrom = []v1alpha1.EnvFromSource{{SecretRef: &v1alpha1.EnvFromRef{Name: "llm-keys"}}}
+			tc.change(pool)
+			_, workers, err := injectorOver(t, []client.Object{revision.Object(pool, stable, 1)}, nil).bootstrap(t.Context(), pool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made := workers["b"]
+			if w, differs := workers["a"]; differs {
+				made = w
+			}
+			if got := made.Image + " " + made.Sources(); got != tc.want {
+				t.Errorf("slot a is made for %q, want %q", got, tc.want)
+			}
+			if b := workers["b"]; b.Image != "team/worker:1" || b.Sources() != "" {
+				t.Errorf("slot b is made for %+v, want the stable", b)
 			}
 		})
 	}
@@ -205,7 +247,7 @@ func TestO17_NewPodsStartWithNoMoreThanTheSpecAllows(t *testing.T) {
 				Weight: v1alpha1.WeightStatus{Applied: "50"},
 			}
 			tc.spec(&pool.Spec)
-			got, err := injectorOver(t, []client.Object{revision.Object(pool, old, 1), revision.Object(pool, present, 2)}, nil).bootstrap(t.Context(), pool)
+			got, _, err := injectorOver(t, []client.Object{revision.Object(pool, old, 1), revision.Object(pool, present, 2)}, nil).bootstrap(t.Context(), pool)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -226,7 +268,7 @@ func TestO37_O38_NewPodsOfARollback(t *testing.T) {
 		Stable: new(rollout.Place(stable, rollout.SlotA)), Canary: new(rollout.Place(present, rollout.SlotB)),
 		Weight: v1alpha1.WeightStatus{Applied: "50"}, Handled: v1alpha1.HandledTokens{Retry: "again"}, BlockedRevision: present.Hash(),
 	}
-	got, err := injectorOver(t, []client.Object{revision.Object(pool, stable, 1), revision.Object(pool, present, 2)}, nil).bootstrap(t.Context(), pool)
+	got, _, err := injectorOver(t, []client.Object{revision.Object(pool, stable, 1), revision.Object(pool, present, 2)}, nil).bootstrap(t.Context(), pool)
 	if err != nil || got.GetCanaryWeight() != 0 || got.GetTrip().GetToken() != "again" {
 		t.Errorf("weight %d, token %q, %v; want 0 although pods have acknowledged 50", got.GetCanaryWeight(), got.GetTrip().GetToken(), err)
 	}
@@ -251,7 +293,7 @@ func TestANewPodOfARollbackIgnoresTheSpecsWeight(t *testing.T) {
 func TestBootstrapOfAMissingRevision(t *testing.T) {
 	pool := poolNamed("summarizer")
 	pool.Status.Stable = &v1alpha1.SlotRevision{Version: v1alpha1.PoolV1, Revision: "0123456789", Slot: "a"}
-	_, err := injectorOver(t, nil, nil).bootstrap(t.Context(), pool)
+	_, _, err := injectorOver(t, nil, nil).bootstrap(t.Context(), pool)
 	if err == nil || !strings.Contains(err.Error(), "0123456789") {
 		t.Errorf("got %v, want an error that names the revision", err)
 	}

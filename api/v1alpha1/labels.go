@@ -9,6 +9,11 @@ const (
 	InjectedAnnotation = "pool.dspex.dev/injected-pool-uid"
 	// ImagesAnnotation on a pod holds the images of its slots at injection, as JSON {"a": image, "b": image}.
 	ImagesAnnotation = "pool.dspex.dev/slot-images"
+	// EnvFromAnnotation on a pod names the objects that its slots have variables from since injection, as JSON
+	// {"a": "secret/llm-keys", "b": …}; absent: none.
+	EnvFromAnnotation = "pool.dspex.dev/slot-env-from"
+	// MountsAnnotation on a pod holds the worker.volumeMounts that its slots have since injection, as JSON; absent: none.
+	MountsAnnotation = "pool.dspex.dev/slot-volume-mounts"
 	// LeaderLabel is "true" on the operator pod that leads; the control Service selects it.
 	LeaderLabel = "pool.dspex.dev/leader"
 	// ManagedByLabel marks the objects that the operator writes, so that it can watch only these.

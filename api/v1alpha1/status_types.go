@@ -1,6 +1,9 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // WorkerPoolStatus is what the pool is.
 type WorkerPoolStatus struct {
@@ -73,6 +76,10 @@ type SlotRevision struct {
 	// image of the workers; empty: the operator's own worker image.
 	// +optional
 	Image string `json:"image,omitempty"`
+	// envFrom names the objects that its workers have variables from, for example "secret/llm-keys, configmap/settings";
+	// empty: none.
+	// +optional
+	EnvFrom string `json:"envFrom,omitempty"`
 	// proven: a worker of it has been ready in a pod. A stable revision that never was has nothing to keep, and is
 	// replaced without a canary.
 	// +optional
@@ -223,7 +230,8 @@ type PodsStatus struct {
 	Injected int32 `json:"injected"`
 	// acknowledged of these have the current configuration in force.
 	Acknowledged int32 `json:"acknowledged"`
-	// outdated of the injected have a slot with an older image than its revision wants.
+	// outdated of the injected have a slot with another image or envFrom than its revision wants, or other volumeMounts
+	// than the spec.
 	Outdated int32 `json:"outdated"`
 	// unreachable of the injected and running have no stream to the operator.
 	Unreachable int32 `json:"unreachable"`
@@ -268,6 +276,30 @@ type VersionStatus struct {
 	// p99 of the same.
 	// +optional
 	P99 *metav1.Duration `json:"p99,omitempty"`
+	// throughput is the rate of requests that workers served, per second.
+	// +optional
+	Throughput string `json:"throughput,omitempty"`
+	// utilization is the share of the workers' time that requests took which ended in that minute, in percent.
+	// +optional
+	Utilization string `json:"utilization,omitempty"`
+	// spawned workers since the slots started, over all pods that there are now.
+	// +optional
+	Spawned int64 `json:"spawned,omitempty"`
+	// destroyed of them have ended.
+	// +optional
+	Destroyed int64 `json:"destroyed,omitempty"`
+	// crashed of these ended without having been told to.
+	// +optional
+	Crashed int64 `json:"crashed,omitempty"`
+	// memory of the live workers together, with their part of what they share.
+	// +optional
+	Memory *resource.Quantity `json:"memory,omitempty"`
+	// cpu that the workers used, in cores.
+	// +optional
+	CPU *resource.Quantity `json:"cpu,omitempty"`
+	// openFDs are the open files of the live workers together.
+	// +optional
+	OpenFDs int64 `json:"openFDs,omitempty"`
 }
 
 // Conditions of a WorkerPool. Reconciling and Stalled are absent when they aren't true (kstatus).

@@ -22,6 +22,7 @@ const (
 // WorkerPoolSpec is what the pool is to become.
 //
 // +kubebuilder:validation:XValidation:rule="self.size + (has(self.overflow) ? self.overflow : 0) <= 256",fieldPath=".overflow",message="size and overflow are more than 256 workers per pod together; lower one of them"
+// +kubebuilder:validation:XValidation:rule="(self.size + (has(self.overflow) ? self.overflow : 0)) * (has(self.worker.concurrency) ? self.worker.concurrency : 1) <= 1000",fieldPath=".worker.concurrency",message="size and overflow, times worker.concurrency, are more than 1000 requests per pod at the same time; lower one of them"
 type WorkerPoolSpec struct {
 	// poolVersion is the desired implementation: v1 (serialised) or v2 (concurrent checkout). Changing it
 	// migrates live, without restarting a container.
@@ -78,7 +79,8 @@ type WorkerPoolSpec struct {
 	Paused bool `json:"paused,omitempty"`
 }
 
-// Worker says how a worker process is made. Everything but resources, start and recycle is part of the revision.
+// Worker says how a worker process is made. Everything but volumeMounts, resources, start and recycle is part of the
+// revision.
 type Worker struct {
 	// image holds Python (3.9 or later) and the user's packages. Default: the operator's own worker image.
 	// +optional
@@ -93,7 +95,14 @@ type Worker struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[^[:cntrl:]]*$')",message="python has control characters; write a path in the image or a name on its PATH, for example python3.12"
 	Python string `json:"python,omitempty"`
 
-	// module is the Python module with the commands, importable from the image's WORKDIR or packages.
+	// workingDir is the workers' current folder, and the first that modules are imported from: a path in the image,
+	// absolute or from its WORKDIR. Default: the image's WORKDIR.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^[:cntrl:]]*$')",message="workingDir has control characters; write a path in the image, for example /app"
+	WorkingDir string `json:"workingDir,omitempty"`
+
+	// module is the Python module with the commands, importable from workingDir or the image's packages.
 	// +required
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$')",message="module is no dotted Python module name (letters, digits, underscores); write for example summarizer.commands"
@@ -108,12 +117,36 @@ type Worker struct {
 	// +kubebuilder:validation:XValidation:rule="self.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() <= 16384",message="env has more than 16384 characters of names and values together; put the rest into the image or a mounted file"
 	Env []EnvVar `json:"env,omitempty"`
 
+	// envFrom are Secrets and ConfigMaps of the pods' namespace whose keys are variables of the worker processes: the
+	// kubelet reads them when a slot's container starts, the operator never does. Of two with the same key the later one
+	// holds, and env before both; keys that begin with WORKERPOOL_ are left out. A change waits for new pods.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	EnvFrom []EnvFromSource `json:"envFrom,omitempty"`
+
+	// volumeMounts mount volumes of the pod in both slots, so that workers see them. They aren't part of the revision. A
+	// change waits for new pods.
+	// +optional
+	// +listType=map
+	// +listMapKey=mountPath
+	// +kubebuilder:validation:MaxItems=16
+	VolumeMounts []VolumeMount `json:"volumeMounts,omitempty"`
+
 	// preload says how workers come to their imports. Zygote: each slot has one process that imports the module, and
 	// forks every worker from it, which starts in milliseconds and shares its memory. What a fork would share or lose
 	// (threads, child processes, open connections of the import) makes the slot start its workers without it, and its
 	// log says why. None, the default: every worker imports the module itself.
 	// +optional
 	Preload Preload `json:"preload,omitempty"`
+
+	// concurrency is how many requests one worker serves at the same time, 1 by default; for handlers that wait for
+	// others, such as a language model. Async handlers run on one event loop, all others in threads, which a timeout
+	// can't interrupt. Inactive under v1, which runs one operation at a time.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=64
+	Concurrency int32 `json:"concurrency,omitempty"`
 
 	// resources of one worker. A slot's container gets the supervisor's and (size + overflow) times these;
 	// absent: no requests and no limits for the slots.

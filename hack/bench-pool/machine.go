@@ -17,6 +17,7 @@ type machine struct {
 	Kernel string
 	Go     string
 	Python string
+	Codec  string // of the workers' JSON
 	Load   string // average of the minute before the run: of a machine that had nothing else to do it is below 1
 	Date   time.Time
 	Took   time.Duration
@@ -24,8 +25,8 @@ type machine struct {
 
 // String is a line of facts.
 func (m machine) String() string {
-	return fmt.Sprintf("%s: %d cores (%s), Linux %s, Python %s, %s; load before the run %s; the run took %s.",
-		m.Date.Format(time.DateOnly), m.Cores, m.CPU, m.Kernel, m.Python, m.Go, m.Load, m.Took.Round(time.Second))
+	return fmt.Sprintf("%s: %d cores (%s), Linux %s, Python %s, workers with %s, %s; load before the run %s; the run took %s.",
+		m.Date.Format(time.DateOnly), m.Cores, m.CPU, m.Kernel, m.Python, m.Codec, m.Go, m.Load, m.Took.Round(time.Second))
 }
 
 func describe(cores []int) machine {

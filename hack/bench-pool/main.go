@@ -86,7 +86,7 @@ func measure(ctx context.Context, args []string) error {
 	if err := r.install(ctx); err != nil {
 		return err
 	}
-	machine.Python = r.pythonVersion()
+	machine.Python, machine.Codec = r.pythonVersion(), r.codec()
 	for _, phase := range table.Phases() {
 		if err := r.phase(ctx, phase); err != nil {
 			return err

@@ -54,7 +54,7 @@ func TestPhase(t *testing.T) {
 	small := table.Workload{Command: "echo", Size: "200 B", Callers: 2, Workers: 2}
 	phase := table.Phase{
 		Title:       "test",
-		Contestants: []string{table.V1, table.V2, table.V2Opaque, table.Executor, table.MPApply, table.MPMap, table.MPPipe, table.Loky, table.Gunicorn},
+		Contestants: []string{table.V1, table.V2, table.V2Opaque, table.V2JSON, table.Executor, table.MPApply, table.MPMap, table.MPPipe, table.Loky, table.Gunicorn},
 	}
 	for _, command := range []string{"echo", "sleep", "burn"} {
 		w := small

@@ -48,7 +48,8 @@ same handlers, payloads (JSON; opaque rows: bytes) and number of worker processe
 them: goroutines for the pool and, over a unix socket, for the web servers; threads of one Python program for Python's
 pools. %d rounds (at most 3 with 4 MB) of %s for each figure (%s with handlers that wait or compute), by turns; figures
 are medians, × the median of the ratios within a round. Absolute figures differ between machines and moments, ratios much less. RoadRunner
-and NimblePool are measured outside the project. V1 serves one request at a time by design.
+and NimblePool are measured outside the project. V1 serves one request at a time by design. Python's pools pickle their
+values; servers and the row that says so read and write JSON with the standard library, V1 and V2 with the codec named above.
 
 `, m, s.rounds, s.length, 4*s.length)
 }

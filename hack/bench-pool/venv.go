@@ -33,25 +33,46 @@ func (b *bench) install(ctx context.Context) error {
 			return fmt.Errorf("making a virtual environment in %s: %w\n%s", b.venv, err, out)
 		}
 	}
+	if why := b.installOnce(ctx, "codec", []string{"orjson"}); why != "" {
+		fmt.Printf("the workers have the standard library's json: %s\n", why)
+	}
 	for _, p := range packages {
 		if !b.takesPart(p.contestant) {
 			continue
 		}
-		done := filepath.Join(b.venv, "installed-"+p.contestant)
-		if b.isFresh(done) {
-			continue
-		}
-		fmt.Printf("installing %s\n", strings.Join(p.names, ", "))
-		if why := b.pip(ctx, p.names); why != "" {
+		if why := b.installOnce(ctx, p.contestant, p.names); why != "" {
 			b.absent[p.contestant] = "it can't be installed here: " + why
 			fmt.Printf("%s: %s\n", p.contestant, why)
-			continue
-		}
-		if err := os.WriteFile(done, nil, 0o644); err != nil {
-			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// installOnce installs packages that aren't there yet, and returns why they can't be had; "": they are there.
+func (b *bench) installOnce(ctx context.Context, what string, names []string) (why string) {
+	done := filepath.Join(b.venv, "installed-"+what)
+	if b.isFresh(done) {
+		return ""
+	}
+	fmt.Printf("installing %s\n", strings.Join(names, ", "))
+	if why := b.pip(ctx, names); why != "" {
+		return why
+	}
+	if err := os.WriteFile(done, nil, 0o644); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// codec is what the workers use.
+func (b *bench) codec() string {
+	python := exec.Command(filepath.Join(b.venv, "bin", "python"), "-B", "-c", "from poolworker import codec; print(codec.name)")
+	python.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(b.root, "python"))
+	out, err := python.Output()
+	if err != nil {
+		return "an unknown codec"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func (b *bench) requirements() string {

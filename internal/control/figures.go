@@ -33,6 +33,7 @@ type cell struct {
 	counts  analysis.Counts
 	latency *histogram.Histogram // nil: no traffic
 	service serviceTime
+	cpu     time.Duration
 }
 
 // serviceTime sums up how long workers were busy with requests.
@@ -178,13 +179,14 @@ func (f *figures) view(now time.Time) map[string]Figures {
 			}
 			sum.Counts = sum.Add(c.counts)
 			service = service.add(c.service)
+			sum.CPU += c.cpu
 			latency.Add(c.latency)
 		}
 		if sum.Requests == 0 {
 			continue
 		}
 		sum.P50, sum.P95, sum.P99 = latency.Quantile(0.5), latency.Quantile(0.95), latency.Quantile(0.99)
-		sum.Service = service.mean()
+		sum.Service, sum.Busy = service.mean(), service.sum
 		out[revision] = sum
 	}
 	return out

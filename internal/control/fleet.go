@@ -130,7 +130,7 @@ func (f *Fleet) View(pool types.NamespacedName) PoolView {
 	if !ok {
 		return PoolView{}
 	}
-	v := PoolView{Pods: make(map[types.UID]PodView, len(p.pods)), Figures: p.figures.view(f.clock())}
+	v := PoolView{Pods: make(map[types.UID]PodView, len(p.pods)), Figures: p.staffed(p.figures.view(f.clock()))}
 	for uid, pod := range p.pods {
 		v.Pods[uid] = pod.view(p.snapshot)
 	}

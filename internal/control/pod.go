@@ -61,9 +61,10 @@ type refusal struct {
 // slotState is the last report of a slot, cut to its bounds, and since when it has been short of workers. Up in the
 // view: it once had all the workers of this revision and number, those of a lazy pool that it would start counted in.
 type slotState struct {
-	view  SlotView
-	busy  int
-	short time.Time // since when it lacks some; zero: it doesn't
+	view    SlotView
+	busy    int
+	workers map[string]workers // by revision
+	short   time.Time          // since when it lacks some; zero: it doesn't
 }
 
 // connect makes a stream the pod's only one and says at once what there is to send. It refuses a pod of another pool
@@ -191,7 +192,7 @@ func (f *Fleet) report(m Member, l *link, r *controlpb.Report) {
 		tripped := pod.trips(r.GetTrip())
 		first := pod.reportedUnder != orderOf(r)
 		pod.reportedUnder = orderOf(r)
-		return pod.observe(r.GetSlots(), now) || moved || tripped || returned || first
+		return pod.observe(p.figures, r.GetSlots(), now) || moved || tripped || returned || first
 	})
 }
 
@@ -220,7 +221,7 @@ func (f *Fleet) update(m Member, l *link, change func(*poolState, *podState) boo
 
 // observe takes the slots' states over and tells whether one changed in a way that matters. A pod has slots a and b;
 // what a router says of others isn't kept.
-func (p *podState) observe(reports []*controlpb.SlotState, now time.Time) bool {
+func (p *podState) observe(f figures, reports []*controlpb.SlotState, now time.Time) bool {
 	matters := false
 	for _, r := range reports[:min(len(reports), maxSlots)] {
 		name := r.GetName()
@@ -232,6 +233,9 @@ func (p *podState) observe(reports []*controlpb.SlotState, now time.Time) bool {
 		if old == nil || old.view != next.view {
 			matters = true
 		}
+		if old != nil {
+			f.spend(old.workers, next.workers, now)
+		}
 		p.slots[name] = next
 	}
 	return matters
@@ -239,7 +243,7 @@ func (p *podState) observe(reports []*controlpb.SlotState, now time.Time) bool {
 
 // next is a slot's state after a report.
 func (s *slotState) next(r *controlpb.SlotState, now time.Time) *slotState {
-	n := &slotState{view: slotView(r), busy: int(r.GetBusy())}
+	n := &slotState{view: slotView(r), busy: int(r.GetBusy()), workers: workersOf(r.GetRevisions())}
 	same := s != nil && s.view.Revision == n.view.Revision && s.view.Desired == n.view.Desired
 	enough := n.view.Reachable && n.view.Desired > 0 && n.view.Serving+int(r.GetUnstarted()) >= n.view.Desired
 	switch {

@@ -86,6 +86,12 @@ type Figures struct {
 	analysis.Counts
 	P50, P95, P99 time.Duration // latency as the application sees it
 	Service       time.Duration // mean time that a request kept a worker busy; 0: none did
+	Busy          time.Duration // that requests kept workers busy, all together
+	CPU           time.Duration // that workers used
+	// Workers of all pods' slots: Live ones now, and those that have been since the slots started.
+	Live                        int
+	Spawned, Destroyed, Crashed uint64
+	Memory, OpenFDs             uint64 // of the live ones
 }
 
 // bounded cuts a text to n bytes, at a character's edge.

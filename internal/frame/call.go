@@ -9,6 +9,7 @@ type Call struct {
 	Hash    string // of the Program whose arguments are merged with the payload's; "": a plain command
 	Session string // id; "": anonymous
 	Program string // id; "": a plain command
+	Batch   bool   // of many inputs; it is in the flags alone
 }
 
 // Flags returns those of a Request with this meta.
@@ -18,6 +19,9 @@ func (c *Call) Flags() (flags uint8) {
 	}
 	if c.Session != "" || c.Program != "" {
 		flags |= FlagContext
+	}
+	if c.Batch {
+		flags |= FlagBatch
 	}
 	return flags
 }
@@ -46,7 +50,7 @@ func (f *Frame) Call() (c Call) {
 	if f.Flags&FlagProgram != 0 {
 		rest, c.Hash = cutLast(rest)
 	}
-	c.Command = string(rest)
+	c.Command, c.Batch = string(rest), f.Flags&FlagBatch != 0
 	return c
 }
 

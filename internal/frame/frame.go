@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       FlagSent, FlagProgram, FlagContext or 0; a receiver refuses flags it doesn't know
+//	5       1     flags       FlagSent, FlagProgram, FlagContext, FlagBatch or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -53,7 +53,10 @@ const (
 	FlagContext uint8 = 1 << 2 // the ids of session and program
 )
 
-const knownFlags = FlagSent | FlagProgram | FlagContext
+// FlagBatch in a Request: its payload has the arguments of many calls, which the worker makes one after the other.
+const FlagBatch uint8 = 1 << 3
+
+const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28

@@ -37,18 +37,29 @@ func equip(c *corev1.Container) {
 	}
 }
 
-// annotate marks the pod with its pool and with what its slots run.
+// annotate marks the pod with its pool and with what its slots were made with.
 func annotate(pod *corev1.Pod, in Input) {
 	if pod.Annotations == nil {
 		pod.Annotations = map[string]string{}
 	}
-	images, err := json.Marshal(SlotImages(in))
-	if err != nil {
-		panic(fmt.Sprintf("inject: %v", err)) // a map of strings: can't happen
-	}
 	pod.Annotations[v1alpha1.InjectedAnnotation] = string(in.Pool.UID)
-	pod.Annotations[v1alpha1.ImagesAnnotation] = string(images)
+	pod.Annotations[v1alpha1.ImagesAnnotation] = compact(SlotImages(in))
+	if sources := slotSources(in); len(sources) > 0 {
+		pod.Annotations[v1alpha1.EnvFromAnnotation] = compact(sources)
+	}
+	if mounts := Mounts(in.Pool); mounts != "" {
+		pod.Annotations[v1alpha1.MountsAnnotation] = mounts
+	}
 	pod.Annotations[autoscalerAnnotation] = mergeLists(pod.Annotations[autoscalerAnnotation], localVolumes())
+}
+
+// compact is JSON.
+func compact(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("inject: %v", err)) // strings only: can't happen
+	}
+	return string(text)
 }
 
 // mergeLists appends the names that a comma-separated list lacks.

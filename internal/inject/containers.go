@@ -51,17 +51,18 @@ func slot(name string, in Input, sizes resources, user slotUser) corev1.Containe
 			"--python-dir", binDir + "/python",
 			"--max-workers", strconv.Itoa(sizes.maxWorkers),
 		},
+		EnvFrom:                  slotEnvFrom(name, in),
 		RestartPolicy:            new(corev1.ContainerRestartPolicyAlways),
 		SecurityContext:          user.context(),
 		Resources:                sizes.slot,
 		StartupProbe:             probe(poold, "pool", slotSocket),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-		VolumeMounts: []corev1.VolumeMount{
+		VolumeMounts: append([]corev1.VolumeMount{
 			{Name: binVolume, MountPath: binDir, ReadOnly: true},
 			{Name: slotsVolume, MountPath: slotDir, SubPath: name},
 			{Name: tmpVolume, MountPath: tmpDir, SubPath: name},
 			noToken(),
-		},
+		}, workerMounts(in.Pool)...),
 	}
 }
 

@@ -5,6 +5,7 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/revision"
 )
 
 // Names of the containers that injection adds, in the order in which they start.
@@ -49,9 +51,11 @@ type Settings struct {
 type Input struct {
 	// Pool that the pod's label names.
 	Pool *v1alpha1.WorkerPool
-	// Bootstrap is what the router starts from when no operator answers; its slots name the images.
+	// Bootstrap is what the router starts from when no operator answers.
 	Bootstrap *controlpb.Snapshot
-	Settings  Settings
+	// Workers are, by slot, those that its container is made for; a slot that is absent gets the stable's.
+	Workers  map[string]revision.Worker
+	Settings Settings
 }
 
 // Pod returns a copy of the pod with the sidecars, and warnings for whoever created it. An error is a refusal: its
@@ -68,6 +72,9 @@ func Pod(pod *corev1.Pod, in Input) (*corev1.Pod, []string, error) {
 		return out, nil, nil
 	}
 	if err := refuse(pod); err != nil {
+		return nil, nil, err
+	}
+	if err := refuseMissingVolumes(&pod.Spec, in.Pool); err != nil {
 		return nil, nil, err
 	}
 	bootstrap, err := bootstrapText(in)
@@ -117,22 +124,18 @@ func hasSidecars(spec *corev1.PodSpec) bool {
 	return true
 }
 
-// slotImage is what a slot's container runs. An idle slot runs the stable's image: most next revisions share it.
+// slotWorker is what a slot's container is made for: where nothing is placed there, the stable. Most next revisions get
+// along with that.
+func slotWorker(name string, in Input) revision.Worker {
+	if w, placed := in.Workers[name]; placed {
+		return w
+	}
+	return in.Workers[in.Bootstrap.GetStable()]
+}
+
+// slotImage is what a slot's container runs.
 func slotImage(name string, in Input) string {
-	images := map[string]string{}
-	for _, s := range in.Bootstrap.GetSlots() {
-		if s.GetRevision() != nil {
-			images[s.GetName()] = s.GetRevision().GetImage()
-		}
-	}
-	image, busy := images[name]
-	if !busy {
-		image = images[in.Bootstrap.GetStable()]
-	}
-	if image == "" {
-		return in.Settings.WorkerImage
-	}
-	return image
+	return cmp.Or(slotWorker(name, in).Image, in.Settings.WorkerImage)
 }
 
 // SlotImages are the images by slot that ImagesAnnotation records.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/revision"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -78,6 +79,16 @@ func workers(requests, limits corev1.ResourceList) func(*Input) {
 	}
 }
 
+func volumesNamed(names ...string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		for _, name := range names {
+			pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
+				Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
+			})
+		}
+	}
+}
+
 // everyContainer gets the same resources.
 func everyContainer(requests, limits corev1.ResourceList) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
@@ -107,8 +118,27 @@ var goldenCases = map[string]struct {
 		}),
 		inputOf(workers(quantities("memory", "100Mi"), quantities("memory", "200Mi")), func(in *Input) {
 			in.Bootstrap.Canary = "b"
+			in.Workers = map[string]revision.Worker{"a": {Image: "team/worker:1"}, "b": {Image: "team/worker:2"}}
 			in.Bootstrap.Slots[0].Revision.Image = "team/worker:1"
 			in.Bootstrap.Slots[1].Revision = &controlpb.Revision{Hash: "9876543210", Version: "v2", Module: "summarizer.commands", Image: "team/worker:2"}
+		}),
+	},
+	"canary-from-other-secrets": {
+		podOf(volumesNamed("models", "scratch")),
+		inputOf(func(in *Input) {
+			in.Bootstrap.Canary = "b"
+			in.Bootstrap.Slots[1].Revision = &controlpb.Revision{Hash: "9876543210", Version: "v2", Module: "summarizer.commands"}
+			in.Workers = map[string]revision.Worker{
+				"a": {EnvFrom: []v1alpha1.EnvFromSource{{SecretRef: &v1alpha1.EnvFromRef{Name: "llm-keys"}}}},
+				"b": {EnvFrom: []v1alpha1.EnvFromSource{
+					{SecretRef: &v1alpha1.EnvFromRef{Name: "llm-keys-2"}},
+					{Prefix: "APP_", ConfigMapRef: &v1alpha1.EnvFromRef{Name: "settings", Optional: true}},
+				}},
+			}
+			in.Pool.Spec.Worker.VolumeMounts = []v1alpha1.VolumeMount{
+				{Name: "models", MountPath: "/models", SubPath: "small", ReadOnly: true},
+				{Name: "scratch", MountPath: "/data"},
+			}
 		}),
 	},
 	"host-network": {podOf(func(pod *corev1.Pod) { pod.Spec.HostNetwork = true }), inputOf()},

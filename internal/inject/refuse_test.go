@@ -56,6 +56,19 @@ func TestPodRefusals(t *testing.T) {
 			pod:  func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"kubernetes.io/os": "windows"} },
 			want: []string{"Windows"},
 		},
+		"a volume that workers want, of no pod that has any": {
+			in: func(in *Input) {
+				in.Pool.Spec.Worker.VolumeMounts = []v1alpha1.VolumeMount{{Name: "models", MountPath: "/models"}}
+			},
+			want: []string{"spec.worker.volumeMounts", `"summarizer"`, `"models" at /models`, "there is: none", "pod template's volumes"},
+		},
+		"a volume that workers want, by another name": {
+			pod: volumesNamed("model", "scratch"),
+			in: func(in *Input) {
+				in.Pool.Spec.Worker.VolumeMounts = []v1alpha1.VolumeMount{{Name: "scratch", MountPath: "/s"}, {Name: "models", MountPath: "/models"}}
+			},
+			want: []string{`"models"`, "there is: model, scratch"},
+		},
 		"bootstrap too large": {
 			in: func(in *Input) {
 				in.Bootstrap.Slots[0].Revision.Env = []*controlpb.EnvVar{{Name: "X", Value: strings.Repeat("x", bootstrapLimit)}}

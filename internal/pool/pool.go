@@ -26,6 +26,9 @@ type Request struct {
 	Program *Program // whose body's members stand where the payload has none; nil: a plain command
 	// Session and ProgramID are what the handler is told of the request, ids; "": anonymous, and a plain command.
 	Session, ProgramID string
+	// Batch: the payload is {"inputs": [..]}, arguments of many calls, which one worker makes one after the other; the
+	// reply's is {"outputs": [..]}, in their order, each {"result": ..} or {"error": ..} of the call's own.
+	Batch bool
 	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
 	// timeouts from now.
 	Deadline time.Time
@@ -46,14 +49,20 @@ type Limits struct {
 	Size       int // workers kept
 	Overflow   int // extra workers under load (V2 only; V1 reports it as inactive)
 	QueueLimit int // requests that may wait; size + overflow + queueLimit + 1 is refused at once
-	Checkout   time.Duration
-	Operation  time.Duration
-	Drain      time.Duration
-	Recycle    Recycle
+	// Concurrency is how many requests one worker serves at the same time (V2 only; under V1, where it is inactive, as
+	// many may be inside as under V2). 0: 1. It belongs to the workers: on a live pool it must stay what it was.
+	Concurrency int
+	Checkout    time.Duration
+	Operation   time.Duration
+	Drain       time.Duration
+	Recycle     Recycle
 	// Lazy: a worker is started when a request waits and no other is about to take it, never before; one that has
 	// ended isn't replaced until then.
 	Lazy bool
 }
+
+// Places are how many requests can have a worker, when there are as many as size and overflow allow.
+func (l Limits) Places() int { return (l.Size + l.Overflow) * max(1, l.Concurrency) }
 
 // Recycle says when a worker is replaced although nothing is wrong with it. No operation fails for it: a busy worker
 // ends after its operation. Each is an upper bound; workers that start together don't go together, as each goes up to
@@ -125,7 +134,8 @@ type Stats struct {
 type WorkerStats struct {
 	ID       string `json:"id"`
 	PID      int    `json:"pid"`
-	State    string `json:"state"` // Starting, Ready, Busy
+	State    string `json:"state"`           // Starting, Ready, Busy
+	Codec    string `json:"codec,omitempty"` // of its JSON: json, orjson or msgspec; "" while it starts
 	Overflow bool   `json:"overflow,omitempty"`
 	Requests uint64 `json:"requests"`
 	RSS      uint64 `json:"rssBytes,omitempty"` // of the process itself, now

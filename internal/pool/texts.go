@@ -44,6 +44,16 @@ func NewCommandTimeout(pool, worker, command string, after time.Duration) *Error
 	return e
 }
 
+// NewTaskTimeout ends an operation that took all the time it had, in a worker that serves others beside it.
+func NewTaskTimeout(pool, worker, command string, after time.Duration) *Error {
+	after = after.Round(time.Millisecond)
+	e := NewError(TimeoutError, CommandTimeout,
+		"command %s of pool %s hadn't finished after %s, so it is cancelled; make it faster or raise spec.timeouts.operation",
+		command, pool, Millis(after))
+	e.Context = map[string]any{"pool": pool, "worker": worker, "command": command, "after_ms": after.Milliseconds()}
+	return e
+}
+
 // NewCancelled ends a request whose caller gave up.
 func NewCancelled(pool string) *Error {
 	e := NewError(RequestError, Cancelled, "the caller of pool %s gave up before the reply", pool)

@@ -47,6 +47,22 @@ func TestHashesNeverChange(t *testing.T) {
 			`{"poolVersion":"v2","worker":{"module":"summarizer.commands","preload":"Zygote"}}`,
 			"cb1fe7f452",
 		},
+		"a folder, and variables from objects": {
+			spec(func(s *v1alpha1.WorkerPoolSpec) {
+				s.Worker.WorkingDir = "/app"
+				s.Worker.EnvFrom = []v1alpha1.EnvFromSource{
+					{SecretRef: &v1alpha1.EnvFromRef{Name: "llm-keys"}},
+					{Prefix: "APP_", ConfigMapRef: &v1alpha1.EnvFromRef{Name: "settings", Optional: true}},
+				}
+			}),
+			`{"poolVersion":"v2","worker":{"envFrom":[{"secretRef":{"name":"llm-keys"}},{"configMapRef":{"name":"settings","optional":true},"prefix":"APP_"}],"module":"summarizer.commands","workingDir":"/app"}}`,
+			"423df54f79",
+		},
+		"a concurrency": {
+			spec(func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Concurrency = 8 }),
+			`{"poolVersion":"v2","worker":{"concurrency":8,"module":"summarizer.commands"}}`,
+			"517584f870",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := revision.Of(tc.spec)
@@ -75,11 +91,20 @@ func TestWhatIsInARevision(t *testing.T) {
 		"start":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Start = v1alpha1.StartLazy }, true},
 		"no preload":  {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadNone }, true},
 		"preload":     {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadZygote }, false},
+		"one request": {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Concurrency = 1 }, true},
+		"concurrency": {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Concurrency = 2 }, false},
 		"version":     {func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion = v1alpha1.PoolV1 }, false},
 		"image":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Image = "x" }, false},
 		"python":      {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Python = "x" }, false},
 		"module":      {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Module = "x" }, false},
-		"env":         {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Env = []v1alpha1.EnvVar{{Name: "A"}} }, false},
+		"folder":      {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.WorkingDir = "/x" }, false},
+		"volume mounts": {func(s *v1alpha1.WorkerPoolSpec) {
+			s.Worker.VolumeMounts = []v1alpha1.VolumeMount{{Name: "x", MountPath: "/x"}}
+		}, true},
+		"env from": {func(s *v1alpha1.WorkerPoolSpec) {
+			s.Worker.EnvFrom = []v1alpha1.EnvFromSource{{SecretRef: &v1alpha1.EnvFromRef{Name: "x"}}}
+		}, false},
+		"env": {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Env = []v1alpha1.EnvVar{{Name: "A"}} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if same := revision.Of(spec(tc.change)).Hash() == base; same != tc.same {
@@ -102,6 +127,24 @@ func TestOrderOfEnvMeansNothing(t *testing.T) {
 			t.Fatalf("%s and %s", one.Canonical(), other.Canonical())
 		}
 	})
+}
+
+func TestSourcesTellEveryDifferenceOfAContainer(t *testing.T) {
+	key, settings := v1alpha1.EnvFromRef{Name: "llm-keys"}, v1alpha1.EnvFromRef{Name: "settings", Optional: true}
+	for want, sources := range map[string][]v1alpha1.EnvFromSource{
+		"":                                     nil,
+		"secret/llm-keys":                      {{SecretRef: &key}},
+		"configmap/llm-keys":                   {{ConfigMapRef: &key}},
+		"LLM_=secret/llm-keys":                 {{Prefix: "LLM_", SecretRef: &key}},
+		"configmap/settings?":                  {{ConfigMapRef: &settings}},
+		"secret/llm-keys, configmap/settings?": {{SecretRef: &key}, {ConfigMapRef: &settings}},
+		"configmap/settings?, secret/llm-keys": {{ConfigMapRef: &settings}, {SecretRef: &key}},
+	} {
+		worker := revision.Worker{EnvFrom: sources}
+		if got := worker.Sources(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }
 
 func TestParseReadsWhatCanonicalWrote(t *testing.T) {

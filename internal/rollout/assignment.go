@@ -43,6 +43,19 @@ func CurrentWeight(pool *v1alpha1.WorkerPool) Weight {
 	return min(applied, target(&pool.Spec, s.Stable.Version, &progress))
 }
 
+// Next is the revision that a pool's idle slot gets at the next visit; nil: none, or there is no idle slot. A pod that is
+// made between a change of the spec and that visit is made for it, and needn't be made once more.
+func Next(pool *v1alpha1.WorkerPool) *revision.Text {
+	s := &pool.Status
+	wanted := revision.Of(&pool.Spec)
+	idle := s.Stable != nil && s.Canary == nil
+	held := pool.Spec.Paused || s.Hold != nil || s.BlockedRevision == wanted.Hash()
+	if !idle || held || wanted.Hash() == s.Stable.Revision {
+		return nil
+	}
+	return &wanted
+}
+
 // First is the assignment of a pool that has never served. A canary of v2 needs something to be compared with, so
 // its stable is the same worker on v1; everything else starts as the stable. A spec that is paused starts no canary.
 func First(spec *v1alpha1.WorkerPoolSpec) Assignment {
@@ -59,7 +72,9 @@ func First(spec *v1alpha1.WorkerPoolSpec) Assignment {
 
 // Place is a revision in a slot.
 func Place(t revision.Text, slot string) v1alpha1.SlotRevision {
-	return v1alpha1.SlotRevision{Version: t.PoolVersion, Revision: t.Hash(), Slot: slot, Image: t.Worker.Image}
+	return v1alpha1.SlotRevision{
+		Version: t.PoolVersion, Revision: t.Hash(), Slot: slot, Image: t.Worker.Image, EnvFrom: t.Worker.Sources(),
+	}
 }
 
 // OtherSlot is the slot that isn't the given one.

@@ -20,6 +20,9 @@ type Input struct {
 	Told *Told
 	// Pods are the live ones: injected for this pool, running, not terminating.
 	Pods []Pod
+	// Coming are injected and don't run yet. They hold nothing but a canary's start in a container that wasn't made for it:
+	// by the time they run, the others may be giving it traffic.
+	Coming []Pod
 
 	// Now is when this is.
 	Now time.Time
@@ -56,6 +59,10 @@ type Pod struct {
 	// Images are, by slot, the revisions' images that its container is good for; "" is the operator's own worker
 	// image. A slot that is absent is taken to be good for all.
 	Images map[string][]string
+	// EnvFrom is, by slot, what its container has variables from since its injection, as SlotRevision's; absent: nothing.
+	EnvFrom map[string]string
+	// OtherMounts: its slots have other volumes than the spec wants.
+	OtherMounts bool
 }
 
 // Slot is what a slot reported.
@@ -89,15 +96,26 @@ func (p *Pod) FailsToBoot(placed *v1alpha1.SlotRevision) bool {
 	return s.Revision == placed.Revision && s.BootFailing
 }
 
-// HasImage tells whether the pod's slot can run what is placed in it.
+// Suits tells whether the pod's slot was made for what is placed in it. What its container has can't change while the
+// pod lives.
+func (p *Pod) Suits(placed *v1alpha1.SlotRevision) bool {
+	return p.HasImage(placed) && p.HasEnvFrom(placed) && !p.OtherMounts
+}
+
+// HasEnvFrom tells whether the pod's slot has the variables that the revision wants, and no others.
+func (p *Pod) HasEnvFrom(placed *v1alpha1.SlotRevision) bool {
+	return p.EnvFrom[placed.Slot] == placed.EnvFrom
+}
+
+// HasImage tells whether the pod's slot has the image of what is placed in it.
 func (p *Pod) HasImage(placed *v1alpha1.SlotRevision) bool {
 	images, known := p.Images[placed.Slot]
 	return !known || slices.Contains(images, placed.Image)
 }
 
-// Outdated tells whether one of the pod's slots has another image than its revision wants.
+// Outdated tells whether one of the pod's slots wasn't made for its revision.
 func (a Assignment) Outdated(p *Pod) bool {
-	return !p.HasImage(&a.Stable) || (a.Canary != nil && !p.HasImage(a.Canary))
+	return !p.Suits(&a.Stable) || (a.Canary != nil && !p.Suits(a.Canary))
 }
 
 // podsWith returns the names of the pods for which a fact holds.

@@ -51,7 +51,7 @@ func everyPodReady(in rollout.Input) bool {
 		if p.Stale && !byHand {
 			return false
 		}
-		if !p.Connected || !p.Acknowledged || !p.Runs(in.Canary) || p.FailsToBoot(in.Canary) || !p.HasImage(in.Canary) {
+		if !p.Connected || !p.Acknowledged || !p.Runs(in.Canary) || p.FailsToBoot(in.Canary) || !p.Suits(in.Canary) {
 			return false
 		}
 	}
@@ -109,6 +109,10 @@ func drawInput(t *rapid.T) rollout.Input {
 		if rapid.Bool().Draw(t, "outdated") {
 			p.Images = map[string][]string{"b": {"old"}}
 		}
+		if rapid.IntRange(0, 3).Draw(t, "other variables") == 0 {
+			p.EnvFrom = map[string]string{"b": "secret/old"}
+		}
+		p.OtherMounts = rapid.IntRange(0, 3).Draw(t, "other mounts") == 0
 		in.Pods = append(in.Pods, p)
 	}
 	return in

@@ -56,7 +56,7 @@ func Decide(in Input) Decision {
 		(*round).holdForPolicy,
 		(*round).holdForPods,
 		(*round).holdForTrips,
-		(*round).holdForImages,
+		(*round).holdForContainers,
 		(*round).holdForBoot,
 		(*round).holdForAcknowledgement,
 		(*round).holdForWorkers,

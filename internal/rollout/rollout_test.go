@@ -21,6 +21,12 @@ func spec(version v1alpha1.PoolVersion, weight string, module string) *v1alpha1.
 	return s
 }
 
+// from adds a Secret to what the workers have variables from.
+func from(s *v1alpha1.WorkerPoolSpec, secret string) *v1alpha1.WorkerPoolSpec {
+	s.Worker.EnvFrom = append(s.Worker.EnvFrom, v1alpha1.EnvFromSource{SecretRef: &v1alpha1.EnvFromRef{Name: secret}})
+	return s
+}
+
 func placed(version v1alpha1.PoolVersion, module, slot string) v1alpha1.SlotRevision {
 	return rollout.Place(revision.Of(spec(version, "", module)), slot)
 }
@@ -229,6 +235,52 @@ func TestDecide(t *testing.T) {
 			},
 			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"two"}}, "v1@a v2@b",
 		},
+		"other variables than a pod's: the slot stays idle": {
+			func(in *rollout.Input) {
+				in.Spec = from(spec("v2", "10", "m"), "llm-keys")
+				in.Canary = new(rollout.Place(revision.Of(in.Spec), "b"))
+				in.Told.Assignment.Canary = in.Canary
+				in.Applied, in.Told.Weight = 0, 0
+				in.Pods[0].EnvFrom = map[string]string{"b": "secret/llm-keys"}
+				in.Pods[1].EnvFrom = map[string]string{"a": "secret/llm-keys", "b": "secret/old-keys"}
+			},
+			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"two"}}, "v1@a v2@b",
+		},
+		"variables that the revision doesn't want: the slot stays idle": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "10", "m")
+				in.Applied, in.Told.Weight = 0, 0
+				in.Pods[0].EnvFrom = map[string]string{"b": "secret/llm-keys"}
+			},
+			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"one"}}, "v1@a v2@b",
+		},
+		"volumes that a pod hasn't: the slot stays idle": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "10", "m")
+				in.Applied, in.Told.Weight = 0, 0
+				in.Pods[1].OtherMounts = true
+			},
+			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"two"}}, "v1@a v2@b",
+		},
+		"a pod that is about to run with another image: the slot stays idle": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "10", "m")
+				in.Applied, in.Told.Weight = 0, 0
+				in.Coming = []rollout.Pod{{Name: "coming", Images: map[string][]string{"b": {"old"}}}}
+			},
+			rollout.Decision{State: rollout.PodsOutdated, Idle: true, Desired: 1000, Blockers: []string{"coming"}}, "v1@a v2@b",
+		},
+		"a pod that is about to run as it should holds nothing": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "25", "m")
+				in.Coming = []rollout.Pod{{Name: "coming"}}
+			},
+			rollout.Decision{State: rollout.CanaryProgressing, Action: rollout.WeightChanged, Weight: 2500, Desired: 2500, Applied: 1000}, "v1@a v2@b",
+		},
+		"volumes that a pod hasn't, under way: it holds": {
+			func(in *rollout.Input) { in.Spec, in.Pods[1].OtherMounts = spec("v2", "25", "m"), true },
+			rollout.Decision{State: rollout.PodsOutdated, Weight: 1000, Desired: 2500, Applied: 1000, Blockers: []string{"two"}}, "v1@a v2@b",
+		},
 		"no pods: no one acknowledged what was told": {
 			func(in *rollout.Input) { in.Spec, in.Told.Weight, in.Pods = spec("v2", "25", "m"), 2500, nil },
 			rollout.Decision{State: rollout.WaitingForPods, Weight: 2500, Desired: 2500, Applied: 1000}, "v1@a v2@b",
@@ -305,6 +357,7 @@ func TestAStableThatNeverServedIsReplaced(t *testing.T) {
 	}{
 		"a pod isn't heard: it may serve":  {stable, []rollout.Pod{dead, but(dead, func(p *rollout.Pod) { p.Connected, p.Slots = false, nil })}, "v1@a v2@b", rollout.CanaryStarted},
 		"serves, but in another image":     {stable, []rollout.Pod{but(alive, func(p *rollout.Pod) { p.Images = map[string][]string{"a": {"old"}} })}, "v2@a -", rollout.StableSet},
+		"serves, but with other variables": {stable, []rollout.Pod{but(alive, func(p *rollout.Pod) { p.EnvFrom = map[string]string{"a": "secret/x"} })}, "v2@a -", rollout.StableSet},
 		"never served, no pods":            {stable, nil, "v2@a -", rollout.StableSet},
 		"never served, doesn't start":      {stable, []rollout.Pod{dead}, "v2@a -", rollout.StableSet},
 		"serves now":                       {stable, []rollout.Pod{alive}, "v1@a v2@b", rollout.CanaryStarted},

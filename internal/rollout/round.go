@@ -97,10 +97,10 @@ func same(a, b *v1alpha1.SlotRevision) bool {
 	return a.Slot == b.Slot && a.Revision == b.Revision
 }
 
-// serves tells whether a revision has a worker in any live pod. One that runs in an image that isn't the revision's
-// proves nothing about it.
+// serves tells whether a revision has a worker in any live pod. One in a container that wasn't made for the revision proves
+// nothing about it.
 func (r *round) serves(placed *v1alpha1.SlotRevision) bool {
-	return len(r.podsWith(func(p *Pod) bool { return p.Serves(placed) && p.HasImage(placed) })) > 0
+	return len(r.podsWith(func(p *Pod) bool { return p.Serves(placed) && p.Suits(placed) })) > 0
 }
 
 func (r *round) unacknowledged() []string {

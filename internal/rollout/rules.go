@@ -1,5 +1,7 @@
 package rollout
 
+import "slices"
+
 // replaceUnproven starts over when the stable has never had a worker anywhere (a module that doesn't import, an image
 // that doesn't exist): there is nothing in it to keep, and a canary beside it would be compared with a failure. While a
 // live pod isn't heard, its workers may well be serving.
@@ -18,7 +20,7 @@ func (r *round) replaceUnproven() (Decision, bool) {
 	r.applied = 0
 	d := r.decision(r.firstState(), StableSet)
 	if first.Canary != nil {
-		if outdated := r.withoutImage(); len(outdated) > 0 {
+		if outdated := r.unsuited(); len(outdated) > 0 {
 			d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
 		}
 	}
@@ -92,7 +94,7 @@ func (r *round) place() (Decision, bool) {
 	}
 	r.assignment.Canary = &r.wanted
 	d := r.decision(WaitingForWorkers, CanaryStarted)
-	if outdated := r.withoutImage(); len(outdated) > 0 {
+	if outdated := r.unsuited(); len(outdated) > 0 {
 		d.State, d.Idle, d.Blockers = PodsOutdated, true, outdated
 	}
 	return d, true
@@ -104,17 +106,23 @@ func (r *round) holdForPods() (Decision, bool) {
 	return r.decision(WaitingForPods, None), len(r.Pods) == 0
 }
 
-// holdForImages keeps a canary's slot idle while a live pod's slot has another image: its workers would run the
-// revision's module in an image that it wasn't made for.
-func (r *round) holdForImages() (Decision, bool) {
-	outdated := r.withoutImage()
+// holdForContainers keeps a canary's slot idle while a pod's slot, running or about to, wasn't made for it: its workers would run the
+// revision's module in another image, with other variables, or without the files that it wants.
+func (r *round) holdForContainers() (Decision, bool) {
+	outdated := r.unsuited()
 	d := r.decision(PodsOutdated, None, outdated...)
 	d.Idle = r.weight == 0
 	return d, len(outdated) > 0
 }
 
-func (r *round) withoutImage() []string {
-	return r.podsWith(func(p *Pod) bool { return !p.HasImage(r.assignment.Canary) })
+func (r *round) unsuited() []string {
+	var names []string
+	for _, p := range slices.Concat(r.Pods, r.Coming) {
+		if !p.Suits(r.assignment.Canary) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
 }
 
 // lower needs no one's consent.

@@ -28,7 +28,8 @@ const (
 	MetricsUnavailable State = "MetricsUnavailable"
 	// WorkerBootFailed: the canary's workers don't start; weights aren't raised and the stable serves on.
 	WorkerBootFailed State = "WorkerBootFailed"
-	// PodsOutdated: a live pod's slot hasn't the image that the canary wants; the canary isn't started.
+	// PodsOutdated: a pod's slot has another image or other variables than the canary wants, or other volumes than the
+	// spec; the canary isn't started.
 	PodsOutdated State = "PodsOutdated"
 	// PodsTripped: a live pod's router took the canary off its own traffic; weights aren't raised.
 	PodsTripped State = "PodsTripped"

@@ -174,9 +174,10 @@ func (r *Router) targetOf(s *controlpb.Snapshot, name string) *target {
 	version := pool.Version(slot.GetRevision().GetVersion())
 	hash := slot.GetRevision().GetHash()
 	workers := int(slot.GetSize()) + int(slot.GetOverflow())
+	running := workers * max(1, int(slot.GetRevision().GetConcurrency())) // under v1 too: its queue is as long as v2's
 	return &target{
 		slot: r.slots[name], revision: hash, version: version, counters: r.ledger.of(hash, version),
-		workers: workers, places: placesOf(workers, limitsOf(s)), inside: r.inside[name],
+		workers: workers, places: placesOf(running, limitsOf(s)), inside: r.inside[name],
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -154,7 +155,7 @@ func TestO18_PromotionUnderTraffic(t *testing.T) {
 func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) {
 		s.Slots[0].Overflow, s.Slots[0].Revision.Python = 2, "python3"
-		s.Slots[0].Revision.Preload = "Zygote"
+		s.Slots[0].Revision.Preload, s.Slots[0].Revision.WorkingDir, s.Slots[0].Revision.Concurrency = "Zygote", "src", 8
 		s.Slots[1].Revision, s.Canary = nil, ""
 		s.Limits.Lazy = true
 		s.Limits.Recycle = &controlpb.Recycle{MaxRequests: 1 << 40, MaxAgeMs: 60_000, MaxIdleMs: 30_000, MaxMemoryBytes: 1 << 30}
@@ -166,8 +167,8 @@ func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	want := base
 	want.Revision, want.Version, want.Size, want.Overflow = "r1", pool.V1, 4, 2
 	want.Worker = &slotproto.Worker{
-		Python: "python3", Module: "summarizer.commands", Env: []slotproto.EnvVar{{Name: "API_KEY", Value: secret}},
-		Preload: slotproto.PreloadZygote,
+		Python: "python3", WorkingDir: "src", Module: "summarizer.commands", Env: []slotproto.EnvVar{{Name: "API_KEY", Value: secret}},
+		Preload: slotproto.PreloadZygote, Concurrency: 8,
 	}
 	if diff := cmp.Diff([]slotproto.Config{want}, r.a.Configs()); diff != "" {
 		t.Errorf("slot a (-want +got)\n%s", diff)
@@ -175,6 +176,18 @@ func TestSlotsGetWhatTheSnapshotSays(t *testing.T) {
 	r.until(func() bool { return len(r.b.Configs()) == 1 })
 	if diff := cmp.Diff([]slotproto.Config{base}, r.b.Configs()); diff != "" {
 		t.Errorf("slot b, idle (-want +got)\n%s", diff)
+	}
+}
+
+// The operator is told of each revision's workers, which a slot tells apart from those that it had before.
+func TestReportsTellOfEachRevisionsWorkers(t *testing.T) {
+	r := newRig(t, snapshot(5000), nil)
+	r.until(func() bool { return ready(r.Router, snapshot(5000)) })
+	for i, revision := range []string{"r1", "r2"} {
+		want := []*controlpb.RevisionWorkers{{Revision: revision, Live: 4, Spawned: 4, CpuMs: 1500, MemoryBytes: 1 << 20, OpenFds: 8}}
+		if diff := cmp.Diff(want, r.Report().GetSlots()[i].GetRevisions(), protocmp.Transform()); diff != "" {
+			t.Errorf("slot %d (-want +got):\n%s", i, diff)
+		}
 	}
 }
 

@@ -78,3 +78,12 @@ func TestPlacesStayBelowTheSlotsConnections(t *testing.T) {
 		}
 	}
 }
+
+func TestPlacesCountWhatWorkersServeAtTheSameTime(t *testing.T) {
+	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) {
+		s.Slots[0].Revision.Concurrency, s.Slots[0].Overflow, s.Limits.QueueLimit = 8, 1, 100
+	}), nil)
+	if stable := r.table.Load().stable; stable.places != 5*8+100 || stable.workers != 5 {
+		t.Errorf("%d places with %d workers; want 140 with 5", stable.places, stable.workers)
+	}
+}

@@ -74,6 +74,12 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 		Unstarted: uint32(st.Unstarted),
 		RssBytes:  st.RSS, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed,
 	}
+	for _, w := range st.Revisions {
+		out.Revisions = append(out.Revisions, &controlpb.RevisionWorkers{
+			Revision: w.Revision, Live: uint32(w.Live), Spawned: w.Spawned, Destroyed: w.Destroyed, Crashed: w.Crashed,
+			CpuMs: uint64(w.CPU * 1000), MemoryBytes: w.Memory, OpenFds: uint64(w.FDs),
+		})
+	}
 	if b := st.Boot; b != nil {
 		out.Boot = &controlpb.BootFailure{
 			Reason: b.Reason, Message: head(b.Message, maxMessage),

@@ -64,6 +64,7 @@ type SlotStatus struct {
 	Capped    bool         `json:"capped,omitempty"`
 	Boot      string       `json:"boot,omitempty"`        // why workers don't come up
 	Unforked  string       `json:"forkRefused,omitempty"` // why workers aren't forked although they should be
+	Inactive  []string     `json:"inactive,omitempty"`    // what its version doesn't do of what is configured
 	Spawned   uint64       `json:"spawned"`
 	Destroyed uint64       `json:"destroyed"`
 	Crashed   uint64       `json:"crashed"`
@@ -140,7 +141,7 @@ func (r *Router) slotStatus(name string) SlotStatus {
 		Name: name, Reachable: known.Reachable, Problem: known.Problem,
 		Revision: st.Revision, Version: st.Version,
 		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued, Unstarted: st.Unstarted,
-		Capped: st.Capped, Unforked: st.ForkRefused, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
+		Capped: st.Capped, Unforked: st.ForkRefused, Inactive: st.Inactive, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
 		Memory: st.Memory, FDs: st.FDs, CPU: st.CPU,
 	}
 	if st.Boot != nil {

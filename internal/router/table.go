@@ -29,8 +29,8 @@ type target struct {
 const maxPlaces = 4000
 
 // placesOf returns how many requests a slot is sent at a time: as many as its pool lets in, so that one more would be
-// refused there as well.
-func placesOf(workers int, l limits) int { return min(workers+l.queue, maxPlaces) }
+// refused there as well. running is how many of them can have a worker.
+func placesOf(running int, l limits) int { return min(running+l.queue, maxPlaces) }
 
 // ready reports whether the slot has workers of this revision that have come up, and can be reached.
 func (t *target) ready() bool { return t.slot.Serving() && t.slot.Ready(t.revision) }
@@ -164,7 +164,10 @@ func slotConfig(poolName string, slot *controlpb.Slot, l limits) slotproto.Confi
 	}
 	cfg.Revision, cfg.Version = rev.GetHash(), pool.Version(rev.GetVersion())
 	cfg.Size, cfg.Overflow = int(slot.GetSize()), int(slot.GetOverflow())
-	cfg.Worker = &slotproto.Worker{Python: rev.GetPython(), Module: rev.GetModule(), Preload: slotproto.Preload(rev.GetPreload())}
+	cfg.Worker = &slotproto.Worker{
+		Python: rev.GetPython(), WorkingDir: rev.GetWorkingDir(), Module: rev.GetModule(), Preload: slotproto.Preload(rev.GetPreload()),
+		Concurrency: int(rev.GetConcurrency()),
+	}
 	for _, e := range rev.GetEnv() {
 		cfg.Worker.Env = append(cfg.Worker.Env, slotproto.EnvVar{Name: e.GetName(), Value: e.GetValue()})
 	}

@@ -27,7 +27,7 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			ahead = s.programs.keep(string(f.Meta), f.Payload)
 			continue
 		}
-		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext) != 0 {
+		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext|frame.FlagBatch) != 0 {
 			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
 		}
 		reply, err := s.serve(ctx, p, &f, ahead)
@@ -65,7 +65,7 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	defer s.instances.begin(p.Instance, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})()
 	req := pool.Request{
 		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
-		Recall: recall,
+		Batch: call.Batch, Recall: recall,
 	}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)

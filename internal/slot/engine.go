@@ -3,6 +3,7 @@ package slot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"reflect"
@@ -26,6 +27,9 @@ var versions = map[pool.Version]builder{
 		return serial.New(ctx, name, l, limits, log)
 	},
 	pool.V2: func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+		if limits.Concurrency > 1 {
+			return checkout.NewShared(ctx, name, l, limits, log)
+		}
 		return checkout.New(ctx, name, l, limits, log)
 	},
 }
@@ -63,8 +67,11 @@ func (e *engine) launcher(host *worker.Host, spec *worker.Spec, log *slog.Logger
 	}
 	return func() (crew.Worker, error) {
 		w, err := start()
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err // and no *worker.Worker that is nil in it
+		case spec.Concurrency > 1:
+			return worker.NewShared(w), nil
 		}
 		return w, nil
 	}
@@ -88,10 +95,24 @@ func (s *Slot) spec(cfg slotproto.Config) *worker.Spec {
 	} else {
 		dir = filepath.Join(dir, own)
 	}
+	concurrency := cfg.Worker.Concurrency
+	if cfg.Version == pool.V1 {
+		concurrency = 1
+	}
 	return &worker.Spec{
-		Pool: cfg.Pool, Slot: s.opt.Name, Marker: s.opt.Marker, Python: cfg.Worker.Python, PythonDir: s.opt.PythonDir,
+		Concurrency: concurrency,
+		Pool:        cfg.Pool, Slot: s.opt.Name, Marker: s.opt.Marker, Python: cfg.Worker.Python, PythonDir: s.opt.PythonDir,
 		WorkingDir: dir, Module: cfg.Worker.Module, Env: env, MaxPayload: s.opt.MaxPayload, InitTimeout: s.opt.InitTimeout,
 	}
+}
+
+// inactive names what a configuration has and its version doesn't do.
+func inactive(cfg slotproto.Config) (sentences []string) {
+	if cfg.Worker != nil && cfg.Worker.Concurrency > 1 && cfg.Version == pool.V1 {
+		sentences = append(sentences, fmt.Sprintf(
+			"worker.concurrency of %d is inactive under v1, which runs one operation at a time; it takes effect under v2", cfg.Worker.Concurrency))
+	}
+	return sentences
 }
 
 // runs reports whether cfg needs no new pool, only other limits.
@@ -179,6 +200,9 @@ func capped(cfg slotproto.Config, maxWorkers int) (limits pool.Limits, cut bool)
 		Size: cfg.Size, Overflow: cfg.Overflow, QueueLimit: cfg.Queue, Checkout: cfg.Checkout, Operation: cfg.Op, Drain: cfg.Drain,
 		Recycle: cfg.Recycle, Lazy: cfg.Lazy,
 	}
+	if cfg.Worker != nil {
+		limits.Concurrency = cfg.Worker.Concurrency
+	}
 	if maxWorkers <= 0 {
 		return limits, false
 	}
@@ -202,6 +226,8 @@ func validate(c slotproto.Config) *pool.Error {
 		problem = "worker.module is empty"
 	case c.Worker.Preload != "" && c.Worker.Preload != slotproto.PreloadZygote:
 		problem = "worker.preload is " + string(c.Worker.Preload) + ", which this slot doesn't know"
+	case c.Worker.Concurrency < 0:
+		problem = "worker.concurrency is negative"
 	case c.Size < 1:
 		problem = "size is below 1"
 	case c.Overflow < 0 || c.Queue < 0:

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
@@ -86,15 +89,21 @@ type slowStats struct {
 func (p *slowStats) Stats() pool.Stats {
 	close(p.asked)
 	<-p.proceed
-	return pool.Stats{Spawned: 3, Destroyed: 2, Crashed: 1}
+	return pool.Stats{
+		Spawned: 3, Destroyed: 2, Crashed: 1, CPU: 1500 * time.Millisecond,
+		Workers: []pool.WorkerStats{{PSS: 10, Swap: 2, FDs: 5}, {PSS: 24, FDs: 7}},
+	}
 }
 
 func TestRequestsDontWaitForTheFiguresOfADrainingPool(t *testing.T) {
 	p := &slowStats{asked: make(chan struct{}), proceed: make(chan struct{})}
 	s := New(Options{Name: "a"})
-	s.past = totals{spawned: 10, destroyed: 10, crashed: 5}
-	s.current = &engine{pool: &slowStats{asked: make(chan struct{}), proceed: p.proceed}}
-	s.retired[&engine{pool: p}] = struct{}{}
+	s.past.add("old", pool.Stats{Spawned: 8, Destroyed: 8, Crashed: 4})
+	s.past.add("new", pool.Stats{Spawned: 2, Destroyed: 2, Crashed: 1})
+	s.current = &engine{
+		config: slotproto.Config{Revision: "new"}, pool: &slowStats{asked: make(chan struct{}), proceed: p.proceed},
+	}
+	s.retired[&engine{config: slotproto.Config{Revision: "draining"}, pool: p}] = struct{}{}
 	status := make(chan slotproto.Status, 1)
 	go func() { status <- s.Status() }()
 	<-p.asked
@@ -110,6 +119,35 @@ func TestRequestsDontWaitForTheFiguresOfADrainingPool(t *testing.T) {
 	}
 	if got.PoolCrashed != 1 {
 		t.Errorf("%d crashed in the pool that runs, want 1: those that were replaced aren't its", got.PoolCrashed)
+	}
+
+	want := []slotproto.RevisionWorkers{
+		{Revision: "draining", Live: 2, Spawned: 3, Destroyed: 2, Crashed: 1, CPU: 1.5, Memory: 36, FDs: 12},
+		{Revision: "new", Live: 2, Spawned: 5, Destroyed: 4, Crashed: 2, CPU: 1.5, Memory: 36, FDs: 12},
+		{Revision: "old", Spawned: 8, Destroyed: 8, Crashed: 4},
+	}
+	if diff := cmp.Diff(want, got.Revisions); diff != "" {
+		t.Errorf("by revision (-want +got):\n%s", diff)
+	}
+	if got.CPU != 3 || got.Memory != 72 || got.FDs != 24 {
+		t.Errorf("CPU %g s, memory %d, files %d; want 3, 72, 24", got.CPU, got.Memory, got.FDs)
+	}
+}
+
+// However many revisions a slot has had, the last few are told apart, and all are counted.
+func TestRevisionsThatEndedLongAgoAreCountedTogether(t *testing.T) {
+	var past tally
+	for i := range 10 {
+		past.add(fmt.Sprint("r", i), pool.Stats{Spawned: 1})
+	}
+	past.add("r6", pool.Stats{Spawned: 1})
+	past.add("r10", pool.Stats{Spawned: 1})
+	counted := past.census()
+	var got slotproto.Status
+	counted.fill(&got)
+	want := []slotproto.RevisionWorkers{{Revision: "r10", Spawned: 1}, {Revision: "r6", Spawned: 2}, {Revision: "r8", Spawned: 1}, {Revision: "r9", Spawned: 1}}
+	if diff := cmp.Diff(want, got.Revisions); diff != "" || got.Spawned != 12 {
+		t.Errorf("%d spawned, want 12; by revision (-want +got):\n%s", got.Spawned, diff)
 	}
 }
 

@@ -40,7 +40,7 @@ type Slot struct {
 	config  slotproto.Config
 	current *engine // nil while idle
 	closed  bool
-	past    totals // of pools that have ended
+	past    tally // of pools that have ended
 	retired map[*engine]struct{}
 	drains  sync.WaitGroup // one for each of retired
 }
@@ -117,6 +117,9 @@ func (s *Slot) Configure(ctx context.Context, cfg slotproto.Config) *pool.Error 
 		s.retire(ctx, old)
 	}
 	s.opt.Log.Info("slot configured", "pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version, "size", cfg.Size)
+	for _, sentence := range inactive(cfg) {
+		s.opt.Log.Warn(sentence, "pool", cfg.Pool, "revision", cfg.Revision)
+	}
 	s.changes.notify()
 	return nil
 }
@@ -130,7 +133,7 @@ func (s *Slot) retire(ctx context.Context, e *engine) {
 		stats := e.pool.Stats()
 		s.mu.Lock()
 		delete(s.retired, e)
-		s.past.add(stats)
+		s.past.add(e.config.Revision, stats)
 		s.mu.Unlock()
 		s.changes.notify()
 		if err != nil {

@@ -1,7 +1,6 @@
 package slot_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -10,8 +9,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/slot"
@@ -287,40 +284,6 @@ func TestP8_BootFailureIsAStateOfTheSlot(t *testing.T) {
 				t.Errorf("boot %+v after a good configuration", s.Boot)
 			}
 		})
-	}
-}
-
-func TestWorkerEnvironment(t *testing.T) {
-	folder := t.TempDir()
-	r := newRig(t, func(o *slot.Options) { o.Env = append(o.Env, "WORKERPOOL_TOKEN=private", "FROM_CONTAINER=1") })
-	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
-	if err := control.configure(r.config(func(c *slotproto.Config) {
-		c.Worker.Env = []slotproto.EnvVar{{Name: "FROM_CONFIG", Value: "2"}, {Name: "PYTHONPATH", Value: r.spec.WorkingDir}}
-		c.Worker.WorkingDir = folder
-	})); err != nil {
-		t.Fatal(err)
-	}
-	text, failure := data.call("environment", args{})
-	if failure != nil {
-		t.Fatal(failure)
-	}
-	var got struct {
-		Environ   map[string]string
-		CWD, Path string
-	}
-	if err := json.Unmarshal([]byte(text), &got); err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]string{
-		"FROM_CONTAINER": got.Environ["FROM_CONTAINER"], "FROM_CONFIG": got.Environ["FROM_CONFIG"],
-		"WORKERPOOL_TOKEN": got.Environ["WORKERPOOL_TOKEN"], "WORKERPOOL_WORKER": got.Environ["WORKERPOOL_WORKER"],
-		"cwd": got.CWD, "sys.path[0]": got.Path,
-	}
-	want := map[string]string{
-		"FROM_CONTAINER": "1", "FROM_CONFIG": "2", "WORKERPOOL_TOKEN": "", "WORKERPOOL_WORKER": "a-1", "cwd": folder, "sys.path[0]": folder,
-	}
-	if diff := cmp.Diff(want, seen); diff != "" {
-		t.Errorf("what a worker sees (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,73 +1,47 @@
 package slot
 
 import (
-	"maps"
 	"os"
-	"slices"
 	"sync"
-	"time"
 
-	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
-
-// totals count workers, and the CPU time that they used, over all pools of the slot's life.
-type totals struct {
-	spawned, destroyed, crashed uint64
-	cpu                         time.Duration
-}
-
-func (t *totals) add(s pool.Stats) {
-	t.spawned += s.Spawned
-	t.destroyed += s.Destroyed
-	t.crashed += s.Crashed
-	t.cpu += s.CPU
-}
 
 // Status describes the slot: workers and boot failure of the current pool; counters of all pools since the slot
 // started. Reading the workers' figures takes time, so requests don't wait for it.
 func (s *Slot) Status() slotproto.Status {
 	s.mu.Lock()
-	sum, current := s.past, s.current
+	counted, current := s.past.census(), s.current
 	var config slotproto.Config
 	if current != nil {
 		config = current.config
 	}
-	retired := slices.Collect(maps.Keys(s.retired)) // none of which is in past yet
+	retired := make(map[*engine]string, len(s.retired)) // none of which is in past yet
+	for e := range s.retired {
+		retired[e] = e.config.Revision
+	}
 	s.mu.Unlock()
 	status := slotproto.Status{Slot: s.opt.Name, MaxWorkers: s.opt.MaxWorkers, RSS: worker.ResidentMemory(os.Getpid())}
-	for _, e := range retired {
-		stats := e.pool.Stats()
-		sum.add(stats)
-		hold(&status, stats.Workers)
+	for e, revision := range retired {
+		counted.add(revision, e.pool.Stats())
 	}
 	if current != nil {
 		stats := current.pool.Stats()
-		sum.add(stats)
-		hold(&status, stats.Workers)
+		counted.add(config.Revision, stats)
 		_, status.Capped = capped(config, s.opt.MaxWorkers)
 		status.Revision, status.Version = config.Revision, config.Version
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
-		status.Unstarted = stats.Unstarted
+		status.Unstarted, status.Inactive = stats.Unstarted, inactive(config)
 		status.Boot, status.Workers, status.PoolCrashed = stats.Boot, stats.Workers, stats.Crashed
 		status.Commands, status.MoreCommands = told(stats.Commands)
 		if current.zygote != nil {
 			status.ForkRefused = current.zygote.Refused()
 		}
 	}
-	status.Spawned, status.Destroyed, status.Crashed = sum.spawned, sum.destroyed, sum.crashed
-	status.CPU = sum.cpu.Seconds()
+	counted.fill(&status)
 	return status
-}
-
-// hold adds what live workers hold.
-func hold(status *slotproto.Status, workers []pool.WorkerStats) {
-	for _, w := range workers {
-		status.Memory += w.PSS + w.Swap
-		status.FDs += w.FDs
-	}
 }
 
 // What a status tells of commands at most: it is sent each second.

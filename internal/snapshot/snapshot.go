@@ -97,12 +97,14 @@ func buildSlot(name string, in Input) (*controlpb.Slot, error) {
 
 func wire(t revision.Text) *controlpb.Revision {
 	r := &controlpb.Revision{
-		Hash:    t.Hash(),
-		Version: string(t.PoolVersion),
-		Image:   t.Worker.Image,
-		Python:  t.Worker.Python,
-		Module:  t.Worker.Module,
-		Preload: string(t.Worker.Preload),
+		Hash:        t.Hash(),
+		Version:     string(t.PoolVersion),
+		Image:       t.Worker.Image,
+		Python:      t.Worker.Python,
+		WorkingDir:  t.Worker.WorkingDir,
+		Module:      t.Worker.Module,
+		Preload:     string(t.Worker.Preload),
+		Concurrency: uint32(max(t.Worker.Concurrency, 0)),
 	}
 	for _, e := range t.Worker.Env {
 		r.Env = append(r.Env, &controlpb.EnvVar{Name: e.Name, Value: e.Value})

@@ -21,9 +21,9 @@ var (
 	spec = &v1alpha1.WorkerPoolSpec{
 		PoolVersion: v1alpha1.PoolV2, Size: 4, Overflow: 2, QueueLimit: new(int32(0)),
 		Worker: v1alpha1.Worker{
-			Image: "shop/worker:3", Python: "python3.12", Module: "shop",
+			Image: "shop/worker:3", Python: "python3.12", WorkingDir: "/app", Module: "shop",
 			Env:   []v1alpha1.EnvVar{{Name: "MODE", Value: "x"}},
-			Start: v1alpha1.StartLazy, Preload: v1alpha1.PreloadZygote,
+			Start: v1alpha1.StartLazy, Preload: v1alpha1.PreloadZygote, Concurrency: 8,
 			Recycle: &v1alpha1.Recycle{
 				MaxRequests: 1000, MaxAge: &metav1.Duration{Duration: time.Hour}, MaxMemory: new(resource.MustParse("512Mi")),
 			},
@@ -36,8 +36,8 @@ var (
 
 func wire(t revision.Text) *controlpb.Revision {
 	return &controlpb.Revision{
-		Hash: t.Hash(), Version: string(t.PoolVersion), Image: "shop/worker:3", Python: "python3.12", Module: "shop",
-		Env: []*controlpb.EnvVar{{Name: "MODE", Value: "x"}}, Preload: "Zygote",
+		Hash: t.Hash(), Version: string(t.PoolVersion), Image: "shop/worker:3", Python: "python3.12", WorkingDir: "/app", Module: "shop",
+		Env: []*controlpb.EnvVar{{Name: "MODE", Value: "x"}}, Preload: "Zygote", Concurrency: 8,
 	}
 }
 

@@ -24,7 +24,7 @@ func serialCapacity(in *Input) *v1alpha1.SerialCapacity {
 	}
 	var served uint64
 	for _, f := range in.Figures {
-		served += f.Executed() + f.UpstreamErrors
+		served += f.served()
 	}
 	capacity := float64(len(in.live())) / service.Seconds()
 	load := float64(served) / figuresSpan.Seconds()

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -160,7 +161,7 @@ func injected(in *Input) finding {
 	return yes(ReasonAllInjected, "%d of %d pods have the sidecars", len(in.Pods), len(in.Pods))
 }
 
-// configSynced: every live pod has the configuration in force, uncapped, and no pod needs another image for it.
+// configSynced: every live pod has the configuration in force, uncapped, and no pod was made for another one.
 func configSynced(in *Input) finding {
 	live := in.live()
 	if len(live) == 0 && len(in.outdated()) == 0 {
@@ -188,8 +189,30 @@ func outdated(in *Input) (finding, bool) {
 	if len(pods) == 0 {
 		return finding{}, false
 	}
-	return no(ReasonPodsOutdated, "%d of %d pods have a slot with an older image (%s); run: %s",
-		len(pods), len(in.withSidecars()), named(pods), remedy(in.Pool.Namespace, pods)), true
+	return no(ReasonPodsOutdated, "%d of %d pods have a slot with %s (%s); run: %s",
+		len(pods), len(in.withSidecars()), in.lacking(pods), named(pods), remedy(in.Pool.Namespace, pods)), true
+}
+
+// lacking says what the slots of outdated pods were made with that isn't what is wanted now.
+func (in *Input) lacking(pods []*Pod) string {
+	var image, envFrom, mounts bool
+	for _, p := range pods {
+		for _, placed := range in.assigned() {
+			image = image || !p.HasImage(placed)
+			envFrom = envFrom || !p.HasEnvFrom(placed)
+		}
+		mounts = mounts || p.OtherMounts
+	}
+	var what []string
+	for _, difference := range []struct {
+		is   bool
+		what string
+	}{{image, "an older image"}, {envFrom, "another worker.envFrom"}, {mounts, "other worker.volumeMounts"}} {
+		if difference.is {
+			what = append(what, difference.what)
+		}
+	}
+	return strings.Join(what, " or ")
 }
 
 func unreachable(in *Input) (finding, bool) {

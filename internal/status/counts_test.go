@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -22,7 +23,10 @@ func TestCounts(t *testing.T) {
 		Pool: pool(), Decision: canary(rollout.CanaryProgressing, 500, 2500), Now: t0,
 		Pods: []status.Pod{pod("one", v1, v2), idle, away, plain},
 		Figures: map[string]status.Figures{
-			"2222": {Version: "v2", Counts: analysis.Counts{Requests: 100, Errors: 1}, P95: 12345678 * time.Nanosecond},
+			"2222": {
+				Version: "v2", Counts: analysis.Counts{Requests: 100, Errors: 1}, P95: 12345678 * time.Nanosecond,
+				Live: 3, Busy: 81 * time.Second, CPU: 74074 * time.Millisecond, Spawned: 7, Destroyed: 4, Crashed: 2, Memory: 1234567890, OpenFDs: 77,
+			},
 			"1111": {Version: "v1", Counts: analysis.Counts{Requests: 2900, Timeouts: 19, CallerErrors: 600, UpstreamErrors: 400}},
 			"0000": {Version: "v1", Counts: analysis.Counts{Requests: 7}},
 		},
@@ -33,14 +37,46 @@ func TestCounts(t *testing.T) {
 		Pods:    v1alpha1.PodsStatus{Matched: 4, Injected: 3, Acknowledged: 1, Unreachable: 1, Summary: "1/4"},
 		Workers: v1alpha1.WorkersStatus{Desired: 12, Ready: 12, Busy: 2, Summary: "12/12"},
 		Versions: []v1alpha1.VersionStatus{
-			{Version: "v1", Revision: "1111", Requests: 2900, ErrorRate: "0", TimeoutRate: "1", P50: ms(0), P95: ms(0), P99: ms(0)},
-			{Version: "v2", Revision: "2222", Requests: 100, ErrorRate: "1", TimeoutRate: "0", P50: ms(0), P95: ms(12.3), P99: ms(0)},
-			{Version: "v1", Revision: "0000", Requests: 7, ErrorRate: "0", TimeoutRate: "0", P50: ms(0), P95: ms(0), P99: ms(0)},
+			{Version: "v1", Revision: "1111", Requests: 2900, ErrorRate: "0", TimeoutRate: "1", P50: ms(0), P95: ms(0), P99: ms(0), Throughput: "38.3"},
+			{
+				Version: "v2", Revision: "2222", Requests: 100, ErrorRate: "1", TimeoutRate: "0", P50: ms(0), P95: ms(12.3), P99: ms(0),
+				Throughput: "1.67", Utilization: "45", Spawned: 7, Destroyed: 4, Crashed: 2,
+				Memory: new(resource.MustParse("1180Mi")), CPU: new(resource.MustParse("1230m")), OpenFDs: 77,
+			},
+			{Version: "v1", Revision: "0000", Requests: 7, ErrorRate: "0", TimeoutRate: "0", P50: ms(0), P95: ms(0), P99: ms(0), Throughput: "0.117"},
 		},
 	}
 	got.Conditions = nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestFiguresOfWorkersAreRounded(t *testing.T) {
+	for name, tc := range map[string]struct {
+		figures                  status.Figures
+		utilization, memory, cpu string
+	}{
+		"none":                        {status.Figures{}, "", "", ""},
+		"idle":                        {status.Figures{Live: 4, Memory: 1, CPU: time.Millisecond}, "0", "1Mi", ""},
+		"few":                         {status.Figures{Live: 4, Memory: 99 << 20, CPU: 60 * time.Millisecond}, "0", "99Mi", "1m"},
+		"many":                        {status.Figures{Live: 100, Memory: 123456 << 20, CPU: 98765 * time.Second, Busy: 3 * time.Hour}, "100", "123000Mi", "1650"},
+		"half of the time, and a bit": {status.Figures{Live: 2, Busy: 60600 * time.Millisecond}, "51", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.figures.Version = "v1"
+			got := status.Of(status.Input{Pool: pool(), Decision: promoted(), Now: t0, Figures: map[string]status.Figures{"1111": tc.figures}}).Versions[0]
+			quantity := func(q *resource.Quantity) string {
+				if q == nil {
+					return ""
+				}
+				return q.String()
+			}
+			want := []string{tc.utilization, tc.memory, tc.cpu}
+			if diff := cmp.Diff(want, []string{got.Utilization, quantity(got.Memory), quantity(got.CPU)}); diff != "" {
+				t.Errorf("utilization, memory, CPU (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -66,6 +66,12 @@ type Figures struct {
 	analysis.Counts
 	P50, P95, P99 time.Duration
 	Service       time.Duration // mean time that a request kept a worker busy; 0: none did
+	Busy          time.Duration // that requests kept workers busy, all together
+	CPU           time.Duration // that workers used
+	// Workers of all pods' slots: Live ones now, and those that have been since the slots started.
+	Live                        int
+	Spawned, Destroyed, Crashed uint64
+	Memory, OpenFDs             uint64 // of the live ones
 }
 
 // Looks are what the analysis saw of the canary since this process leads.
@@ -143,8 +149,16 @@ func (in *Input) blocked() bool {
 
 // placed returns the stable and, when it is started and not on its way out, the canary.
 func (in *Input) placed() []*v1alpha1.SlotRevision {
+	if c := in.Decision.Assignment.Canary; c != nil && (in.Decision.Idle || in.Decision.Blocked == c.Revision) {
+		return []*v1alpha1.SlotRevision{&in.Decision.Assignment.Stable}
+	}
+	return in.assigned()
+}
+
+// assigned returns the stable and, when there is one, the canary, started or not.
+func (in *Input) assigned() []*v1alpha1.SlotRevision {
 	a := &in.Decision.Assignment
-	if a.Canary == nil || in.Decision.Idle || in.Decision.Blocked == a.Canary.Revision {
+	if a.Canary == nil {
 		return []*v1alpha1.SlotRevision{&a.Stable}
 	}
 	return []*v1alpha1.SlotRevision{&a.Stable, a.Canary}

@@ -61,11 +61,11 @@ func summarise(in *Input) (finding, progress) {
 	return rolledOut(in)
 }
 
-// bootFailed tells of a slot whose workers don't start, with the traceback. In an image that isn't the revision's that
-// is no wonder, and the image is what there is to say.
+// bootFailed tells of a slot whose workers don't start, with the traceback. In a container that wasn't made for the revision
+// that is no wonder, and the container is what there is to say.
 func bootFailed(in *Input) (finding, bool) {
 	for _, placed := range in.placed() {
-		failing := in.where(func(p *Pod) bool { return p.Live && p.Connected && p.HasImage(placed) && p.FailsToBoot(placed) })
+		failing := in.where(func(p *Pod) bool { return p.Live && p.Connected && p.Suits(placed) && p.FailsToBoot(placed) })
 		if len(failing) == 0 {
 			continue
 		}

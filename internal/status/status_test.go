@@ -192,6 +192,17 @@ func TestConditions(t *testing.T) {
 			},
 			says: []string{"1 of 1 pods", "kubectl rollout restart -n shop deployment/web"},
 		},
+		"volumes without which the workers don't start": {
+			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
+				p.OtherMounts = true
+				p.Slots["a"] = rollout.Slot{Revision: "1111", BootFailing: true}
+			})},
+			want: map[string]string{
+				"Ready": "False PodsOutdated", "Available": "False WorkersNotReady", "Injected": "True AllInjected",
+				"ConfigSynced": "False PodsOutdated", "Promoted": "True Promoted", "Stalled": "True PodsOutdated",
+			},
+			says: []string{"other worker.volumeMounts"},
+		},
 		"no pod ever runs: its image doesn't exist, and was corrected": {
 			decision: promoted(), pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
 				p.Live, p.Connected, p.Acknowledged = false, false, false

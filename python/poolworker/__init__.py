@@ -9,7 +9,7 @@
 """
 
 from poolworker.commands import command
-from poolworker.current import Context, context
+from poolworker.current import Context, context, deadline
 from poolworker.errors import CallerError, UpstreamError
 from poolworker.hooks import preload, worker_start, worker_stop
 from poolworker.worker import worker_id
@@ -20,6 +20,7 @@ __all__ = [
     "UpstreamError",
     "command",
     "context",
+    "deadline",
     "preload",
     "worker_id",
     "worker_start",

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import List, Optional, Sequence
 
+from poolworker import codec
+from poolworker.codecs import VARIABLE
 from poolworker.commands import Registry, registry
 from poolworker.errors import Failure, describe, kind, summary
 
@@ -24,10 +26,12 @@ def prepend_path(directories: Sequence[str]) -> None:
 def load(module: str) -> Registry:
     """Import module and return the commands that it registered.
 
-    Raises Failure(worker_boot_failed) when the import raises, when no command is there, and when a command can't
-    be served. The text depends on the failure alone (no pid, no address, no time), so that equal failures show
-    equal tracebacks.
+    Raises Failure(worker_boot_failed) when the import raises, when no command is there, when a command can't be served,
+    and when the environment asks for a codec that isn't there. The text depends on the failure alone (no pid, no
+    address, no time), so that equal failures show equal tracebacks.
     """
+    if codec.problem:
+        raise boot_failure(module, f"the environment variable {VARIABLE}: {codec.problem}")
     try:
         importlib.import_module(module)
     except BaseException as error:  # noqa: BLE001 - also sys.exit(): the worker must answer before it ends

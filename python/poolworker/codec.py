@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any, Dict, Final
 
+from poolworker import codecs
 from poolworker.errors import Failure, invalid_payload, kind
 
+problem = ""
+"""Why the codec that the environment asks for can't be had; "": it can."""
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} isn't JSON")
+# Imported here, before the user's directories are on sys.path: a file of theirs can't take its place.
+try:
+    _codec = codecs.choose()
+except ValueError as error:
+    _codec, problem = codecs.STANDARD, str(error)
 
+name: Final = _codec.name
+"""Which codec this process uses."""
 
-def _plain(value: Any) -> Dict[str, Any]:
-    """What the encoder asks about a value that JSON doesn't have: a dataclass instance becomes its fields."""
-    if hasattr(type(value), "__dataclass_fields__"):
-        dataclasses = sys.modules["dataclasses"]  # the user's class imported it; the worker needn't
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    raise TypeError(
-        f"the result holds a {type(value).__module__}.{type(value).__qualname__}, which isn't JSON; "
-        "return dict, list, str, int, float, bool, None or a dataclass"
-    )
-
-
-_decode: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
-_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+_decode: Final = _codec.decode
+_encode: Final = _codec.encode
 
 
 def decode_arguments(payload: bytes) -> Dict[str, Any]:
     """Decode a request's payload to keyword arguments. Raises Failure(invalid_payload) for anything else."""
     try:
-        arguments = _decode(payload.decode("utf-8"))
+        arguments = _decode(payload)
     except UnicodeDecodeError as error:
         raise invalid_payload(f"the payload isn't UTF-8: {error.reason} at byte {error.start}") from None
     except ValueError as error:
@@ -49,7 +44,7 @@ def decode_arguments(payload: bytes) -> Dict[str, Any]:
 def encode_result(command: str, value: Any) -> bytes:
     """Encode a handler's result. Raises Failure(python_error) that says what JSON can't hold."""
     try:
-        return _encode(value).encode("utf-8")
+        return _encode(value)
     except UnicodeEncodeError:
         reason: Exception = ValueError("the result holds text with a lone surrogate, which UTF-8 doesn't have")
     except RecursionError:

@@ -38,6 +38,8 @@ class Command:
     def check(self, arguments: Dict[str, Any]) -> None:
         """Raise Failure(invalid_payload) that names the first argument that doesn't fit, and the signature."""
         given = arguments.keys()
+        if given == self._required:  # most calls, at half the price
+            return
         if self._allowed is not None and not given <= self._allowed:
             name = next(name for name in arguments if name not in self._allowed)
             raise invalid_payload(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, Mapping, Optional
 
-from poolworker import codec
+from poolworker import batch, codec
 from poolworker.commands import Command
 from poolworker.errors import CallerError, Failure, UpstreamError, caller_error, python_error, upstream_error
 from poolworker.process import Signals
@@ -45,15 +45,57 @@ class Executor:
         command.check(arguments)
         result = codec.encode_result(command.name, self._call(command, arguments))
         if len(result) > self._max_result:
-            raise Failure(
-                "communication_error",
-                "frame_too_large",
-                f"the result of {command.name} has {len(result)} bytes, at most {self._max_result} are allowed; "
-                "return less, or a reference to it",
-                size=len(result),
-                limit=self._max_result,
-            )
+            raise self._too_large(command, len(result))
         return result
+
+    def execute_batch(self, name: bytes, payload: bytes, program: Optional[bytes] = None) -> bytes:
+        """Run the command once for each of the payload's inputs, in order. Raises Failure for the batch as a whole.
+
+        An interrupt ends the batch: whoever sent it waits for none of what is left.
+        """
+        command = self._commands.get(name)
+        if command is None:
+            raise self._unknown(name)
+        outputs = []
+        self._signals.interrupted = False
+        for value in batch.inputs_of(payload):
+            if self._signals.interrupted:
+                raise self.failure(KeyboardInterrupt())
+            try:
+                arguments = batch.arguments_of(value, {} if program is None else self.programs.inputs(program))
+                command.check(arguments)
+                outputs.append(batch.succeeded(self.encode(command, self._call(command, arguments))))
+            except Failure as failure:
+                outputs.append(batch.failed(failure))
+        return self.bounded(command, batch.encode(outputs))
+
+    def encode(self, command: Command, value: Any) -> bytes:
+        """Encode a handler's result. Raises Failure."""
+        return self.bounded(command, codec.encode_result(command.name, value))
+
+    def bounded(self, command: Command, result: bytes) -> bytes:
+        """Return an encoded result. Raises Failure when it is over the limit."""
+        if len(result) > self._max_result:
+            raise self._too_large(command, len(result))
+        return result
+
+    def _too_large(self, command: Command, size: int) -> Failure:
+        return Failure(
+            "communication_error",
+            "frame_too_large",
+            f"the result of {command.name} has {size} bytes, at most {self._max_result} are allowed; "
+            "return less, or a reference to it",
+            size=size,
+            limit=self._max_result,
+        )
+
+    def failure(self, error: BaseException) -> Failure:
+        """Return what a handler's exception is to its caller."""
+        if isinstance(error, CallerError):
+            return caller_error(error)
+        if isinstance(error, UpstreamError):
+            return upstream_error(error, self._package)
+        return python_error(error, self._package)
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Run a hook, an async one on the loop of async handlers. What it raises goes through."""
@@ -79,12 +121,8 @@ class Executor:
                 signals.interruptible = False
         except SystemExit:  # the handler ends the process, with its own exit code
             raise
-        except CallerError as error:
-            raise caller_error(error) from None
-        except UpstreamError as error:
-            raise upstream_error(error, self._package) from None
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt, CancelledError
-            raise python_error(error, self._package) from None
+            raise self.failure(error) from None
         return result
 
     def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -3,7 +3,7 @@
 offset  size  field        all integers big-endian
 0       4     length       bytes that follow this field: 24 + meta + payload
 4       1     kind
-5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT or 0; any other is refused
+5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT, FLAG_BATCH or 0; any other is refused
 6       2     meta length
 8       4     generation   of the worker
 12      8     id           of the request; a reply bears its request's
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Final, NamedTuple, Optional
+from typing import Final, NamedTuple, Optional, Tuple
 
 HELLO: Final = 1
 INIT: Final = 2
@@ -24,6 +24,7 @@ PONG: Final = 4
 REQUEST: Final = 5
 RESULT: Final = 6
 ERROR: Final = 7
+CANCEL: Final = 8
 SHUTDOWN: Final = 9
 PROGRAM: Final = 12
 FORGET: Final = 13
@@ -32,7 +33,9 @@ FLAG_PROGRAM: Final = 1 << 1
 """In a Request: its meta holds the hash of a Program that came before."""
 FLAG_CONTEXT: Final = 1 << 2
 """In a Request: its meta holds the ids of session and program."""
-_KNOWN_FLAGS: Final = FLAG_PROGRAM | FLAG_CONTEXT
+FLAG_BATCH: Final = 1 << 3
+"""In a Request: its payload has the arguments of many calls."""
+_UNKNOWN_FLAGS: Final = ~(FLAG_PROGRAM | FLAG_CONTEXT | FLAG_BATCH)
 
 HEADER: Final = struct.Struct(">IBBHIQQ")
 HEADER_SIZE: Final = HEADER.size
@@ -61,6 +64,10 @@ class Frame(NamedTuple):
     flags: int = 0
 
 
+Fields = Tuple[int, int, int, int, bytes, bytes, int]
+"""Those of a Frame, in its order."""
+
+
 def encode(
     kind: int, generation: int, id: int, payload: bytes = b"", meta: bytes = b"", budget: int = 0, flags: int = 0
 ) -> bytes:
@@ -71,24 +78,29 @@ def encode(
     return HEADER.pack(size, kind, flags, len(meta), generation, id, budget) + meta + payload
 
 
+def encode_reply(kind: int, generation: int, id: int, payload: bytes) -> bytes:
+    """Encode a frame without meta, budget and flags, as most that a worker sends are."""
+    return HEADER.pack(_AFTER_LENGTH + len(payload), kind, 0, 0, generation, id, 0) + payload
+
+
 class Call(NamedTuple):
-    """What the meta of a Request holds."""
+    """What the meta of a Request holds when it has flags; without any it is the command."""
 
     command: bytes
     hash: Optional[bytes]  # of its Program; None: a plain command
-    session: str  # "": anonymous
-    program: str
+    session: bytes  # id; empty: anonymous
+    program: bytes  # id
 
 
-def call_of(request: Frame) -> Call:
+def call_of(flags: int, meta: bytes) -> Call:
     """Read a Request's meta, from its end: only the command may have a NUL in it."""
-    rest, hash, session, program = request.meta, None, b"", b""
-    if request.flags & FLAG_CONTEXT:
+    rest, hash, session, program = meta, None, b"", b""
+    if flags & FLAG_CONTEXT:
         rest, _, program = rest.rpartition(b"\0")
         rest, _, session = rest.rpartition(b"\0")
-    if request.flags & FLAG_PROGRAM:
+    if flags & FLAG_PROGRAM:
         rest, _, hash = rest.rpartition(b"\0")
-    return Call(rest, hash, session.decode("utf-8", "replace"), program.decode("utf-8", "replace"))
+    return Call(rest, hash, session, program)
 
 
 class Channel:
@@ -112,6 +124,15 @@ class Channel:
                 os.close(fd)
         self._read_fd = self._write_fd = -1
 
+    def fileno(self) -> int:
+        """Return the descriptor that read reads from."""
+        return self._read_fd
+
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes beyond the last frame have been read already: the next read may return at once."""
+        return bool(self._unread)
+
     def write(self, data: bytes) -> None:
         """Write an encoded frame: one system call unless the pipe takes it in parts."""
         written = os.write(self._write_fd, data)
@@ -121,7 +142,12 @@ class Channel:
                 rest = rest[os.write(self._write_fd, rest) :]
 
     def read(self) -> Optional[Frame]:
-        """Return the next frame, or None at a clean end of the stream.
+        """Return the next frame, or None at a clean end of the stream. Raises what receive does."""
+        fields = self.receive()
+        return None if fields is None else Frame(*fields)
+
+    def receive(self) -> Optional[Fields]:
+        """Return the fields of the next frame, or None at a clean end of the stream: read without the names' price.
 
         Raises ProtocolError for anything else: a malformed or oversized header (before room for the payload is
         made), flags that this version doesn't know, an end inside a frame.
@@ -133,14 +159,14 @@ class Channel:
             data = self._read_up_to(data, HEADER_SIZE)
         length, kind, flags, meta_length, generation, id, budget = HEADER.unpack_from(data)
         payload_length = length - _AFTER_LENGTH - meta_length
-        if payload_length < 0 or payload_length > self.max_payload or flags & ~_KNOWN_FLAGS or budget > MAX_BUDGET:
+        if not 0 <= payload_length <= self.max_payload or flags & _UNKNOWN_FLAGS or budget > MAX_BUDGET:
             raise ProtocolError(_refusal(length, flags, meta_length, budget, self.max_payload))
         total = length + 4
         if len(data) < total:
             data = self._read_up_to(data, total)
-        self._unread = data[total:]
+        self._unread = data[total:] if len(data) != total else b""
         body = HEADER_SIZE + meta_length
-        return Frame(kind, generation, id, budget, data[HEADER_SIZE:body], data[body:total], flags)
+        return kind, generation, id, budget, data[HEADER_SIZE:body], data[body:total], flags
 
     def _read_up_to(self, data: bytes, size: int) -> bytes:
         """Read until data is exactly size bytes long."""
@@ -162,6 +188,6 @@ def _refusal(length: int, flags: int, meta_length: int, budget: int, max_payload
         return f"length {length} with {meta_length} bytes of meta"
     if payload_length > max_payload:
         return f"payload of {payload_length} bytes, at most {max_payload}"
-    if flags & ~_KNOWN_FLAGS:
+    if flags & _UNKNOWN_FLAGS:
         return f"flags {flags:#04x}, which this version doesn't know"
     return f"budget of {budget} µs"

@@ -106,6 +106,8 @@ class Signals:
     def __init__(self) -> None:
         self.interruptible = False
         """True while a handler runs and wasn't interrupted yet."""
+        self.interrupted = False
+        """True after SIGINT: whoever goes on to another handler by itself must not."""
         self.terminating = False
         """True after SIGTERM."""
         self.cancel: Optional[Callable[[BaseException], None]] = None
@@ -134,6 +136,7 @@ class Signals:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _interrupt(self, _signum: int, _frame: Optional[FrameType]) -> None:
+        self.interrupted = True
         if self.interruptible:
             self.interruptible = False
             self._raise(KeyboardInterrupt())

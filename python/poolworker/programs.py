@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import marshal
-from typing import Any, Dict, Final, Union
+from functools import partial
+from typing import Any, Callable, Dict, Final, Union
 
 from poolworker import codec
 from poolworker.errors import Failure, invalid_payload
@@ -43,8 +44,15 @@ class Programs:
 
         Raises Failure(invalid_payload) when keep found something wrong.
         """
-        held = self._by_hash[hash]
-        if isinstance(held, Failure):
-            raise invalid_payload(held.message)
-        arguments: Dict[str, Any] = marshal.loads(held)  # noqa: S302 - written by keep
-        return arguments
+        return _inputs(self._by_hash[hash])
+
+    def source(self, hash: bytes) -> Callable[[], Dict[str, Any]]:
+        """Return what makes these arguments anew each time, also once the program is dropped."""
+        return partial(_inputs, self._by_hash[hash])
+
+
+def _inputs(held: Union[bytes, Failure]) -> Dict[str, Any]:
+    if isinstance(held, Failure):
+        raise invalid_payload(held.message)
+    arguments: Dict[str, Any] = marshal.loads(held)  # noqa: S302 - written by keep
+    return arguments

@@ -1,19 +1,22 @@
-"""The worker's loop: Hello, Init, then one request at a time until the end of input."""
+"""The worker's loop: Hello, Init, then requests until the end of input: one at a time, unless Init says otherwise."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, Final, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
-from poolworker import boot, current, frames
+from poolworker import boot, codec, current, frames
 from poolworker.commands import Command, registry
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
-from poolworker.frames import Channel, Frame, ProtocolError
+from poolworker.frames import Channel, Fields, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
+
+if TYPE_CHECKING:
+    from poolworker.concurrent import Multiplexer
 
 PROTOCOL: Final = 1
 EXIT_BOOT_FAILED: Final = 3
@@ -21,6 +24,10 @@ EXIT_PROTOCOL: Final = 4
 
 SPAWN: Final = "spawn"
 FORK: Final = "fork"
+
+_SETTINGS: Final = {
+    "worker": str, "mode": str, "module": str, "sysPath": list, "maxPayload": int, "concurrency": int,
+}  # fmt: skip
 
 Load = Callable[[Dict[str, Any]], Mapping[str, Command]]
 
@@ -79,6 +86,7 @@ class Worker:
         self._load = load
         self._signals = Signals()
         self._executor: Optional[Executor] = None
+        self._multiplexed: Optional[Multiplexer] = None  # serves instead of the loop for one request at a time
         self._generation = 0
         self._started = False
 
@@ -98,7 +106,10 @@ class Worker:
         except Failure as failure:
             self._reply(frames.ERROR, init.id, failure.encode())
             return TERMINATED if self._signals.terminating else EXIT_BOOT_FAILED
-        while not self._signals.terminating and self._answer(self._channel.read(), executor):
+        if self._multiplexed is not None:
+            executor.run(self._multiplexed.serve)
+            return TERMINATED if self._signals.terminating else 0
+        while not self._signals.terminating and self._answer(self._channel.receive(), executor):
             pass
         return TERMINATED if self._signals.terminating else 0
 
@@ -119,36 +130,52 @@ class Worker:
         self._channel.max_payload = settings["maxPayload"]
         module = settings["module"]
         commands = self._load(settings)
-        executor = Executor(commands, module.partition(".")[0], settings["maxPayload"], self._signals)
-        self._executor = executor
+        executor = self._executor = self._make_executor(commands, module.partition(".")[0], settings)
         hooks.begin(WORKER_START, module, executor.run)
         self._started = True
-        answer = {"worker": _identity, "mode": self._mode, "commands": sorted(commands)}
+        answer = {"worker": _identity, "mode": self._mode, "codec": codec.name, "commands": sorted(commands)}
+        if self._multiplexed is not None:
+            answer["concurrency"] = settings["concurrency"]
         self._reply(frames.RESULT, init.id, _json(answer))
         return executor
 
-    def _answer(self, frame: Optional[Frame], executor: Executor) -> bool:
-        """Answer one frame; False at the end."""
-        if frame is None or frame.kind == frames.SHUTDOWN:
+    def _make_executor(self, commands: Mapping[str, Command], package: str, settings: Dict[str, Any]) -> Executor:
+        if settings["concurrency"] == 1:
+            return Executor(commands, package, settings["maxPayload"], self._signals)
+        from poolworker.concurrent import ConcurrentExecutor, Multiplexer  # asyncio and threads, for those who need it
+
+        executor = ConcurrentExecutor(commands, package, settings["maxPayload"], self._signals, settings["concurrency"])
+        self._multiplexed = Multiplexer(
+            self._channel, self._generation, executor, self._reply, lambda frame: self._answer(frame, executor)
+        )
+        return executor
+
+    def _answer(self, frame: Optional[Fields], executor: Executor) -> bool:
+        """Answer one frame; False at the end. What a request costs beside its handler is spent here and in Executor."""
+        if frame is None:
             return False
-        if frame.generation != self._generation:
-            raise ProtocolError(f"a frame for generation {frame.generation}, and this is {self._generation}")
-        if frame.kind == frames.REQUEST:
-            self._reply(*_execute(frame, executor))
-        elif frame.flags:
-            raise ProtocolError(f"flags {frame.flags:#04x} in a frame of kind {frame.kind}")
-        elif frame.kind == frames.PROGRAM:
-            executor.programs.keep(frame.meta, frame.payload)
-        elif frame.kind == frames.FORGET:
-            executor.programs.drop(frame.meta)
-        elif frame.kind == frames.PING:
-            self._reply(frames.PONG, frame.id, b"")
+        kind, generation, id, budget, meta, payload, flags = frame
+        if kind == frames.SHUTDOWN:
+            return False
+        if generation != self._generation:
+            raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
+        if kind == frames.REQUEST:
+            kind, payload = _execute(executor, id, flags, meta, payload, budget)
+            self._channel.write(frames.encode_reply(kind, generation, id, payload))
+        elif flags:
+            raise ProtocolError(f"flags {flags:#04x} in a frame of kind {kind}")
+        elif kind == frames.PROGRAM:
+            executor.programs.keep(meta, payload)
+        elif kind == frames.FORGET:
+            executor.programs.drop(meta)
+        elif kind == frames.PING:
+            self._reply(frames.PONG, id, b"")
         else:
-            raise ProtocolError(f"a frame of kind {frame.kind}, which a worker doesn't take")
+            raise ProtocolError(f"a frame of kind {kind}, which a worker doesn't take")
         return True
 
     def _reply(self, kind: int, id: int, payload: bytes) -> None:
-        self._channel.write(frames.encode(kind, self._generation, id, payload))
+        self._channel.write(frames.encode_reply(kind, self._generation, id, payload))
 
 
 def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
@@ -159,18 +186,19 @@ def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
     return commands
 
 
-def _execute(request: Frame, executor: Executor) -> Tuple[int, int, bytes]:
-    """Run a Request; returns kind, id and payload of its answer."""
-    call = frames.call_of(request)
-    if call.hash is not None and not executor.programs.holds(call.hash):
-        raise ProtocolError(f"a request of program {call.hash[:64]!r}, which isn't held")
-    current.enter(call.session, call.program)
+def _execute(executor: Executor, id: int, flags: int, meta: bytes, payload: bytes, budget: int) -> Tuple[int, bytes]:
+    """Run a Request; returns kind and payload of its answer."""
+    command, hash, session, program = frames.call_of(flags, meta) if flags else (meta, None, b"", b"")
+    if hash is not None and not executor.programs.holds(hash):
+        raise ProtocolError(f"a request of program {hash[:64]!r}, which isn't held")
+    current.enter(session, program, budget)
     try:
-        if request.id == 0:
+        if id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
-        return frames.RESULT, request.id, executor.execute(call.command, request.payload, call.hash)
+        execute = executor.execute_batch if flags & frames.FLAG_BATCH else executor.execute
+        return frames.RESULT, execute(command, payload, hash)
     except Failure as failure:
-        return frames.ERROR, request.id, failure.encode()
+        return frames.ERROR, failure.encode()
 
 
 def _settings(payload: bytes) -> Dict[str, Any]:
@@ -181,9 +209,12 @@ def _settings(payload: bytes) -> Dict[str, Any]:
         raise boot.boot_failure("", f"Init isn't a JSON object of settings: {error}") from None
     settings["sysPath"] = settings.get("sysPath") or []
     settings["maxPayload"] = settings.get("maxPayload") or frames.DEFAULT_MAX_PAYLOAD
-    for key, kind in (("worker", str), ("mode", str), ("module", str), ("sysPath", list), ("maxPayload", int)):
+    settings["concurrency"] = settings.get("concurrency") or 1
+    for key, kind in _SETTINGS.items():
         if type(settings.get(key)) is not kind or not (settings[key] or kind is list):
             raise boot.boot_failure("", f'Init must have "{key}" as a {kind.__name__}')
+    if settings["concurrency"] < 1:
+        raise boot.boot_failure("", f"Init has a concurrency of {settings['concurrency']}, which is below 1")
     return settings
 
 

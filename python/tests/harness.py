@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
-from poolworker import frames
+from poolworker import codecs, frames
 
 INSTALLED = str(Path(__file__).resolve().parent.parent)
 PATIENCE = 20.0  # seconds until a test says that the worker hangs
@@ -70,8 +70,11 @@ class Worker:
         for fd in (from_us[0], to_us[1], stderr_write):
             os.close(fd)
         assert self.process.stdin is not None
-        self.process.stdin.write(b"no business of the worker's\n")
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it may have let go of it already
+            self.process.stdin.write(b"no business of the worker's\n")
+            self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.read_fd, self.write_fd = to_us[0], from_us[1]
         self.channel = frames.Channel(self.read_fd, self.write_fd)
         self.next_id = 0
@@ -96,11 +99,17 @@ class Worker:
         return self.channel.read()
 
     def send(
-        self, kind: int, payload: bytes = b"", meta: bytes = b"", generation: int = GENERATION, flags: int = 0
+        self,
+        kind: int,
+        payload: bytes = b"",
+        meta: bytes = b"",
+        generation: int = GENERATION,
+        flags: int = 0,
+        budget: int = 0,
     ) -> int:
         """Send a frame with a fresh id, which is returned."""
         self.next_id += 1
-        self.channel.write(frames.encode(kind, generation, self.next_id, payload, meta, flags=flags))
+        self.channel.write(frames.encode(kind, generation, self.next_id, payload, meta, budget, flags))
         return self.next_id
 
     def reply(self, id: int) -> Reply:
@@ -183,3 +192,12 @@ def wait_gone(pidfds: List[int], seconds: float) -> bool:
     """Report whether the processes behind all pidfds end within that time."""
     end = time.monotonic() + seconds
     return all(select.select([fd], [], [], max(0.0, end - time.monotonic()))[0] for fd in pidfds)
+
+
+def codec_names() -> List[str]:
+    """Name the codecs that this Python has, the one that is used where none is named first."""
+    names = []
+    for name in ("orjson", "msgspec", "json"):
+        with contextlib.suppress(ValueError):
+            names.append(codecs.load(name).name)
+    return names

@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 from conftest import Serve
-from harness import Worker
+from harness import Worker, codec_names
 
-from poolworker import Context, context, frames
+from poolworker import Context, codecs, context, frames
 from poolworker.worker import EXIT_PROTOCOL
+
+
+@pytest.fixture(autouse=True, params=codec_names())
+def _each_codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run all with each codec that is there: callers must not be able to tell."""
+    monkeypatch.setenv(codecs.VARIABLE, request.param)
+
 
 SHOW = """
 @command

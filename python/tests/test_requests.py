@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 from conftest import Serve
-from harness import Reply
+from harness import Reply, codec_names
 
-from poolworker import frames
+from poolworker import codecs, frames
+
+
+@pytest.fixture(autouse=True, params=codec_names())
+def _each_codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run all with each codec that is there: callers must not be able to tell."""
+    monkeypatch.setenv(codecs.VARIABLE, request.param)
+
 
 ECHO = """
 @command

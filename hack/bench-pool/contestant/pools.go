@@ -26,7 +26,7 @@ type pooled struct {
 }
 
 func startV1(ctx context.Context, s Setup) (rig, error) {
-	return startPool(ctx, s, "bench_handlers", func(l crew.Launch, limits pool.Limits) pool.Pool {
+	return startPool(ctx, s, "bench_handlers", nil, func(l crew.Launch, limits pool.Limits) pool.Pool {
 		return serial.New(ctx, "bench", l, limits, slog.Default())
 	})
 }
@@ -41,20 +41,25 @@ func startOpaqueV2(ctx context.Context, s Setup) (rig, error) {
 	return startCheckout(ctx, s, "bench_opaque")
 }
 
-func startCheckout(ctx context.Context, s Setup, module string) (rig, error) {
-	return startPool(ctx, s, module, func(l crew.Launch, limits pool.Limits) pool.Pool {
+// startStandardV2 is V2 where Python has nothing but its standard library.
+func startStandardV2(ctx context.Context, s Setup) (rig, error) {
+	return startCheckout(ctx, s, "bench_handlers", "POOLWORKER_CODEC=json")
+}
+
+func startCheckout(ctx context.Context, s Setup, module string, env ...string) (rig, error) {
+	return startPool(ctx, s, module, env, func(l crew.Launch, limits pool.Limits) pool.Pool {
 		return checkout.New(ctx, "bench", l, limits, slog.Default())
 	})
 }
 
-func startPool(ctx context.Context, s Setup, module string, build func(crew.Launch, pool.Limits) pool.Pool) (rig, error) {
+func startPool(ctx context.Context, s Setup, module string, env []string, build func(crew.Launch, pool.Limits) pool.Pool) (rig, error) {
 	host, err := worker.NewHost(slog.Default())
 	if err != nil {
 		return nil, err
 	}
 	spec := worker.Spec{
 		Pool: "bench", Slot: "a", Marker: filepath.Join(s.Scratch, "a.sock"), Python: s.Python, PythonDir: s.PoolDir,
-		WorkingDir: s.PythonDir, Module: module, Env: os.Environ(), InitTimeout: patience,
+		WorkingDir: s.PythonDir, Module: module, Env: append(os.Environ(), env...), InitTimeout: patience,
 	}
 	launch := func() (crew.Worker, error) {
 		w, err := worker.Launch(host, &spec)

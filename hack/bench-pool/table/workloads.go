@@ -5,6 +5,7 @@ const (
 	V1           = "v1"
 	V2           = "v2"
 	V2Opaque     = "v2-opaque"
+	V2JSON       = "v2-json"
 	PingPong     = "pingpong"
 	PingPongJSON = "pingpong-json"
 	Executor     = "executor"
@@ -20,7 +21,7 @@ const (
 
 // Titles are how tables call the contestants.
 var Titles = map[string]string{
-	V1: "**V1** (serial)", V2: "**V2** (checkout)", V2Opaque: "**V2**, opaque bytes", PingPong: "raw ping-pong, opaque bytes",
+	V1: "**V1** (serial)", V2: "**V2** (checkout)", V2Opaque: "**V2**, opaque bytes", V2JSON: "**V2**, the standard library's json", PingPong: "raw ping-pong, opaque bytes",
 	PingPongJSON: "raw ping-pong with the workers' codec", Executor: "concurrent.futures.ProcessPoolExecutor",
 	MPApply: "multiprocessing.Pool.apply_async", MPMap: "multiprocessing.Pool.map, batches of 1024", MPPipe: "hand-written multiprocessing.Pipe pool",
 	Loky: "loky", Ray: "Ray actors", Gunicorn: "gunicorn (sync)", Uvicorn: "uvicorn (uvloop, httptools)", UWSGI: "uWSGI (uwsgi protocol)",
@@ -78,8 +79,8 @@ func Phases() []Phase {
 	pools := []string{V2, V1, Executor, MPApply, MPPipe, Loky, Gunicorn, Uvicorn, UWSGI}
 	withRay := func(w Workload) Workload { w.Beside = Ray; return w }
 	return []Phase{
-		{"one caller, all on one core", append([]string{PingPong, V2Opaque, PingPongJSON}, pools...), each(alone)},
-		{"8 callers, 4 workers", append([]string{V2Opaque, MPMap}, pools...), each(together)},
+		{"one caller, all on one core", append([]string{PingPong, V2Opaque, PingPongJSON, V2JSON}, pools...), each(alone)},
+		{"8 callers, 4 workers", append([]string{V2Opaque, MPMap, V2JSON}, pools...), each(together)},
 		{"handlers that wait or compute", pools, []Workload{sleeping, burning}},
 		{"16 workers that wait", []string{V1, V2}, []Workload{sleepingMany}},
 		{"256 callers, 4 workers", []string{V2}, []Workload{crowded}},

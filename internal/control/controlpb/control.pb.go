@@ -727,7 +727,9 @@ type Revision struct {
 	Python        string                 `protobuf:"bytes,4,opt,name=python,proto3" json:"python,omitempty"`
 	Module        string                 `protobuf:"bytes,5,opt,name=module,proto3" json:"module,omitempty"`
 	Env           []*EnvVar              `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty"`
-	Preload       string                 `protobuf:"bytes,9,opt,name=preload,proto3" json:"preload,omitempty"` // Zygote; empty: none
+	WorkingDir    string                 `protobuf:"bytes,7,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"` // absolute, or from the image's WORKDIR; empty: that
+	Concurrency   uint32                 `protobuf:"varint,8,opt,name=concurrency,proto3" json:"concurrency,omitempty"`                // requests that one worker serves at the same time; 0: 1
+	Preload       string                 `protobuf:"bytes,9,opt,name=preload,proto3" json:"preload,omitempty"`                         // Zygote; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -802,6 +804,20 @@ func (x *Revision) GetEnv() []*EnvVar {
 		return x.Env
 	}
 	return nil
+}
+
+func (x *Revision) GetWorkingDir() string {
+	if x != nil {
+		return x.WorkingDir
+	}
+	return ""
+}
+
+func (x *Revision) GetConcurrency() uint32 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
 }
 
 func (x *Revision) GetPreload() string {
@@ -1494,6 +1510,7 @@ type SlotState struct {
 	Destroyed     uint64                 `protobuf:"varint,16,opt,name=destroyed,proto3" json:"destroyed,omitempty"`
 	Crashed       uint64                 `protobuf:"varint,17,opt,name=crashed,proto3" json:"crashed,omitempty"`
 	Unstarted     uint32                 `protobuf:"varint,18,opt,name=unstarted,proto3" json:"unstarted,omitempty"` // that requests start when they need them; 0 while starts fail
+	Revisions     []*RevisionWorkers     `protobuf:"bytes,19,rep,name=revisions,proto3" json:"revisions,omitempty"`  // of pools that ended lately, too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1654,6 +1671,115 @@ func (x *SlotState) GetUnstarted() uint32 {
 	return 0
 }
 
+func (x *SlotState) GetRevisions() []*RevisionWorkers {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+// RevisionWorkers are the workers that a slot has had of a revision since it started; live, memory and open_fds are of
+// those that it has now.
+type RevisionWorkers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Live          uint32                 `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`
+	Spawned       uint64                 `protobuf:"varint,3,opt,name=spawned,proto3" json:"spawned,omitempty"`
+	Destroyed     uint64                 `protobuf:"varint,4,opt,name=destroyed,proto3" json:"destroyed,omitempty"`
+	Crashed       uint64                 `protobuf:"varint,5,opt,name=crashed,proto3" json:"crashed,omitempty"`
+	CpuMs         uint64                 `protobuf:"varint,6,opt,name=cpu_ms,json=cpuMs,proto3" json:"cpu_ms,omitempty"`
+	MemoryBytes   uint64                 `protobuf:"varint,7,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"` // proportional share of what is shared, and swap
+	OpenFds       uint64                 `protobuf:"varint,8,opt,name=open_fds,json=openFds,proto3" json:"open_fds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionWorkers) Reset() {
+	*x = RevisionWorkers{}
+	mi := &file_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionWorkers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionWorkers) ProtoMessage() {}
+
+func (x *RevisionWorkers) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionWorkers.ProtoReflect.Descriptor instead.
+func (*RevisionWorkers) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RevisionWorkers) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *RevisionWorkers) GetLive() uint32 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *RevisionWorkers) GetSpawned() uint64 {
+	if x != nil {
+		return x.Spawned
+	}
+	return 0
+}
+
+func (x *RevisionWorkers) GetDestroyed() uint64 {
+	if x != nil {
+		return x.Destroyed
+	}
+	return 0
+}
+
+func (x *RevisionWorkers) GetCrashed() uint64 {
+	if x != nil {
+		return x.Crashed
+	}
+	return 0
+}
+
+func (x *RevisionWorkers) GetCpuMs() uint64 {
+	if x != nil {
+		return x.CpuMs
+	}
+	return 0
+}
+
+func (x *RevisionWorkers) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *RevisionWorkers) GetOpenFds() uint64 {
+	if x != nil {
+		return x.OpenFds
+	}
+	return 0
+}
+
 type BootFailure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1666,7 +1792,7 @@ type BootFailure struct {
 
 func (x *BootFailure) Reset() {
 	*x = BootFailure{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1804,7 @@ func (x *BootFailure) String() string {
 func (*BootFailure) ProtoMessage() {}
 
 func (x *BootFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1817,7 @@ func (x *BootFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootFailure.ProtoReflect.Descriptor instead.
 func (*BootFailure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BootFailure) GetReason() string {
@@ -1774,14 +1900,17 @@ const file_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\brevision\x18\x02 \x01(\v2\x1f.workerpool.control.v1.RevisionR\brevision\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\rR\x04size\x12\x1a\n" +
-	"\boverflow\x18\x04 \x01(\rR\boverflow\"\xc9\x01\n" +
+	"\boverflow\x18\x04 \x01(\rR\boverflow\"\x8c\x02\n" +
 	"\bRevision\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
 	"\x05image\x18\x03 \x01(\tR\x05image\x12\x16\n" +
 	"\x06python\x18\x04 \x01(\tR\x06python\x12\x16\n" +
 	"\x06module\x18\x05 \x01(\tR\x06module\x12/\n" +
-	"\x03env\x18\x06 \x03(\v2\x1d.workerpool.control.v1.EnvVarR\x03env\x12\x18\n" +
+	"\x03env\x18\x06 \x03(\v2\x1d.workerpool.control.v1.EnvVarR\x03env\x12\x1f\n" +
+	"\vworking_dir\x18\a \x01(\tR\n" +
+	"workingDir\x12 \n" +
+	"\vconcurrency\x18\b \x01(\rR\vconcurrency\x12\x18\n" +
 	"\apreload\x18\t \x01(\tR\apreload\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -1842,7 +1971,7 @@ const file_control_proto_rawDesc = "" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
-	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\x85\x04\n" +
+	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xcb\x04\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1a\n" +
@@ -1863,7 +1992,17 @@ const file_control_proto_rawDesc = "" +
 	"\aspawned\x18\x0f \x01(\x04R\aspawned\x12\x1c\n" +
 	"\tdestroyed\x18\x10 \x01(\x04R\tdestroyed\x12\x18\n" +
 	"\acrashed\x18\x11 \x01(\x04R\acrashed\x12\x1c\n" +
-	"\tunstarted\x18\x12 \x01(\rR\tunstarted\"y\n" +
+	"\tunstarted\x18\x12 \x01(\rR\tunstarted\x12D\n" +
+	"\trevisions\x18\x13 \x03(\v2&.workerpool.control.v1.RevisionWorkersR\trevisions\"\xe8\x01\n" +
+	"\x0fRevisionWorkers\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\rR\x04live\x12\x18\n" +
+	"\aspawned\x18\x03 \x01(\x04R\aspawned\x12\x1c\n" +
+	"\tdestroyed\x18\x04 \x01(\x04R\tdestroyed\x12\x18\n" +
+	"\acrashed\x18\x05 \x01(\x04R\acrashed\x12\x15\n" +
+	"\x06cpu_ms\x18\x06 \x01(\x04R\x05cpuMs\x12!\n" +
+	"\fmemory_bytes\x18\a \x01(\x04R\vmemoryBytes\x12\x19\n" +
+	"\bopen_fds\x18\b \x01(\x04R\aopenFds\"y\n" +
 	"\vBootFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
@@ -1889,7 +2028,7 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_control_proto_goTypes = []any{
 	(Stickiness)(0),          // 0: workerpool.control.v1.Stickiness
 	(*AgentMessage)(nil),     // 1: workerpool.control.v1.AgentMessage
@@ -1911,7 +2050,8 @@ var file_control_proto_goTypes = []any{
 	(*Ends)(nil),             // 17: workerpool.control.v1.Ends
 	(*Histogram)(nil),        // 18: workerpool.control.v1.Histogram
 	(*SlotState)(nil),        // 19: workerpool.control.v1.SlotState
-	(*BootFailure)(nil),      // 20: workerpool.control.v1.BootFailure
+	(*RevisionWorkers)(nil),  // 20: workerpool.control.v1.RevisionWorkers
+	(*BootFailure)(nil),      // 21: workerpool.control.v1.BootFailure
 }
 var file_control_proto_depIdxs = []int32{
 	3,  // 0: workerpool.control.v1.AgentMessage.hello:type_name -> workerpool.control.v1.Hello
@@ -1933,14 +2073,15 @@ var file_control_proto_depIdxs = []int32{
 	18, // 16: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
 	18, // 17: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
 	17, // 18: workerpool.control.v1.RevisionCounters.unmatched:type_name -> workerpool.control.v1.Ends
-	20, // 19: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
-	1,  // 20: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
-	2,  // 21: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	21, // 19: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
+	20, // 20: workerpool.control.v1.SlotState.revisions:type_name -> workerpool.control.v1.RevisionWorkers
+	1,  // 21: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
+	2,  // 22: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
+	22, // [22:23] is the sub-list for method output_type
+	21, // [21:22] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -1960,7 +2101,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -54,18 +54,18 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 	}
 	defer p.line.Leave()
 	place, m, err := p.line.take(submitted, false)
-	for {
+	for now := submitted; ; now = time.Now() {
 		if place != nil {
 			m, err = p.wait(ctx, budget, place)
+			now = time.Now()
 		}
-		now := time.Now()
 		reply.Wait = now.Sub(submitted)
 		if err != nil {
 			return reply, err
 		}
 		out := m.RoundTrip(ctx, worker.Call{
 			Command: req.Command, Payload: req.Payload, Program: req.Program,
-			Session: req.Session, ProgramID: req.ProgramID, Deadline: budget.OperationUntil(now),
+			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch, Start: now, Deadline: budget.OperationUntil(now),
 		})
 		if !out.Retriable() {
 			p.crew.Checkin(m, out.Discard)
@@ -81,7 +81,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 
 // wait returns a member that is the caller's until Checkin.
 func (p *Pool) wait(ctx context.Context, b pool.Budget, place *list.Element) (*crew.Member, *pool.Error) {
-	p.crew.Poke()
+	p.crew.Need()
 	if broken := p.crew.Broken(); broken != nil {
 		return p.giveUp(place, pool.NewBroken(p.name, broken))
 	}

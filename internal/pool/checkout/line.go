@@ -33,7 +33,7 @@ func (l line) Offer(m *crew.Member) {
 		w.(*waiter).member <- m
 		return
 	}
-	l.Idle.Push(m, time.Now())
+	l.Idle.Push(m, m.FreeSince())
 }
 
 // take returns an idle member, or the place of a new waiter.

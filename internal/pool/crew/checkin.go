@@ -119,8 +119,12 @@ func (c *Crew) Workers(idle map[*Member]time.Time) []pool.WorkerStats {
 			continue
 		}
 		_, resting := idle[m]
+		codec := ""
+		if m.state != starting {
+			codec = m.worker.Codec()
+		}
 		stats = append(stats, pool.WorkerStats{
-			ID: m.worker.ID(), PID: m.worker.PID(), State: stateName(m.state, resting), Overflow: i >= size, Requests: m.worker.Served(),
+			ID: m.worker.ID(), PID: m.worker.PID(), State: stateName(m.state, resting), Codec: codec, Overflow: i >= size, Requests: m.worker.Served(),
 			PSS: m.usage.PSS, USS: m.usage.USS, Swap: m.usage.Swap, CPU: m.usage.CPU.Seconds(), FDs: m.usage.FDs,
 		})
 		workers = append(workers, m.worker)

@@ -22,6 +22,7 @@ type Worker interface {
 	PID() int
 	Ready(ctx context.Context) error
 	Commands() []string // once it is ready
+	Codec() string      // once it is ready
 	RoundTrip(ctx context.Context, c worker.Call) worker.Outcome
 	Discard(r worker.Reason)
 	Kill(r worker.Reason)
@@ -73,7 +74,8 @@ type Crew struct {
 
 	// tooMany tells checkins to look whether their member is one too many. It may be late; Retire decides.
 	tooMany atomic.Bool
-	// maxRequests is recycling's, and onDemand is lazy, for requests: they take no lock for it.
+	// For requests, which take no lock for it: maxRequests is recycling's, and onDemand whether members may be started
+	// because requests wait.
 	maxRequests atomic.Int64
 	onDemand    atomic.Bool
 	newcomers   chan struct{} // wakes the loop that reads what members take
@@ -116,7 +118,7 @@ func (c *Crew) Configure(limits pool.Limits) {
 	c.mu.Lock()
 	c.size, c.overflow, c.lazy, c.recycling = limits.Size, limits.Overflow, limits.Lazy, limits.Recycle
 	c.maxRequests.Store(int64(limits.Recycle.MaxRequests))
-	c.onDemand.Store(limits.Lazy)
+	c.onDemand.Store(limits.Lazy || limits.Overflow > 0)
 	c.mu.Unlock()
 	c.Poke()
 }

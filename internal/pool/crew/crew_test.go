@@ -52,6 +52,7 @@ func (w *fakeWorker) Gone() <-chan struct{}                                 { re
 func (w *fakeWorker) Exit() worker.Exit                                     { return worker.Exit{Code: 9} }
 func (w *fakeWorker) ID() string                                            { return "fake" }
 func (w *fakeWorker) Commands() []string                                    { return nil }
+func (w *fakeWorker) Codec() string                                         { return "" }
 func (w *fakeWorker) PID() int                                              { return 0 }
 func (w *fakeWorker) Served() uint64                                        { return 0 }
 func (w *fakeWorker) RSS() uint64                                           { return 0 }

@@ -48,9 +48,13 @@ func (g *Gate) Enter(req pool.Request, now time.Time) (pool.Budget, *pool.Error)
 	switch {
 	case g.closed:
 		return pool.Budget{}, pool.NewShuttingDown(g.name)
-	case g.inside >= l.Size+l.Overflow+l.QueueLimit:
+	case g.inside >= l.Places()+l.QueueLimit:
 		busy := g.inside - waiting
-		return pool.Budget{}, pool.NewQueueFull(g.name, busy, waiting, g.Meter.RetryAfter(busy))
+		workers := busy
+		if l.Concurrency > 1 {
+			workers = min(busy, l.Size+l.Overflow)
+		}
+		return pool.Budget{}, pool.NewQueueFull(g.name, workers, waiting, g.Meter.RetryAfter(busy))
 	}
 	g.inside++
 	return pool.NewBudget(req, l, now), nil

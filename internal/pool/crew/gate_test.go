@@ -89,3 +89,16 @@ func TestP9_ClosedGate(t *testing.T) {
 	g.Leave()
 	<-emptied
 }
+
+func TestP107_GateCountsPlacesNotWorkers(t *testing.T) {
+	g := NewGate("p", pool.Limits{Size: 1, Overflow: 1, Concurrency: 3, QueueLimit: 2})
+	for i := range 8 {
+		if _, err := g.Enter(pool.Request{}, time.Now()); err != nil {
+			t.Fatalf("request %d of 8 was refused: %v", i+1, err)
+		}
+	}
+	_, err := g.Enter(pool.Request{}, time.Now())
+	if err == nil || err.Type != pool.QueueFull || err.Context["busy"] != 2 {
+		t.Errorf("one beyond two workers with three places each and two that wait: %v; want queue_full with 2 busy workers", err)
+	}
+}

@@ -14,7 +14,9 @@ type Member struct {
 	requests  atomic.Int64 // that reached its process
 	worn      atomic.Bool  // it is to be recycled as soon as others can do without it
 	idleSince time.Time    // guarded by the Line's owner
+	freeSince time.Time    // whoever has it checked out
 	failures  int          // in a row; whoever has it checked out
+	shared    atomic.Int32 // failures in a row of a member that several callers have checked out
 
 	// Guarded by the crew's lock.
 	worker    Worker // nil until its process is started
@@ -42,9 +44,10 @@ const maxFailures = 3
 // reasonFailing is why it is ended then.
 const reasonFailing worker.Reason = "failing"
 
-// RoundTrip runs one operation on a member that the caller has checked out.
+// RoundTrip runs one operation on a member that the caller has checked out. The call's Start is required.
 func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
 	out := m.worker.RoundTrip(ctx, c)
+	m.freeSince = c.Start.Add(out.Service)
 	if out.Service > 0 {
 		m.requests.Add(1)
 	}
@@ -58,4 +61,12 @@ func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
 		out.Discard = reasonFailing
 	}
 	return out
+}
+
+// FreeSince is when its last operation ended; now, when it has had none. For whoever has it checked out.
+func (m *Member) FreeSince() time.Time {
+	if m.freeSince.IsZero() {
+		return time.Now()
+	}
+	return m.freeSince
 }

@@ -38,6 +38,7 @@ type settings struct {
 	patience time.Duration // with a pool whose workers are up; what a broken one never does is waited for so long
 	up       func()        // called when they are
 	forked   bool          // workers come from a zygote
+	shared   bool          // workers serve several requests at the same time
 }
 
 // bench is what one test has: a pool of its own, and the proof at the end that nothing of it is left.
@@ -77,6 +78,9 @@ func newBench(t testing.TB, version pool.Version, factory Factory, set settings)
 		limits: pool.Limits{
 			Size: 1, QueueLimit: 100, Checkout: set.patience, Operation: set.patience, Drain: set.patience,
 		},
+	}
+	if set.shared {
+		b.spec.Concurrency = 2 // at least, so that they are made so; a pool gives them one at a time unless a test says otherwise
 	}
 	if set.forked {
 		b.zygote = worker.NewZygote(host, &b.spec, slog.New(logs))
@@ -124,6 +128,9 @@ func (b *bench) launch() (crew.Worker, error) {
 	w, err := start()
 	if err != nil {
 		return nil, err
+	}
+	if b.shared {
+		return worker.NewShared(w), nil
 	}
 	return w, nil
 }

@@ -21,17 +21,20 @@ const Hangs = "the test hangs"
 // happen once the pool's workers are up (0: as long as it always does); when it hangs its context ends a little
 // later.
 func Check(t testing.TB, version pool.Version, title string, factory Factory, limit time.Duration) []string {
-	tell := contract(version)[title]
+	tell, shared := contract(version)[title], false
+	if tell == nil {
+		tell, shared = sharing[title], true
+	}
 	if tell == nil {
 		t.Fatalf("the contract of %s has no test %s", version, title)
 	}
 	if limit == 0 {
 		limit = patience
 	}
-	return check(t, version, tell, factory, limit)
+	return check(t, version, tell, factory, settings{patience: limit, shared: shared})
 }
 
-func check(t testing.TB, version pool.Version, tell story, factory Factory, limit time.Duration) []string {
+func check(t testing.TB, version pool.Version, tell story, factory Factory, set settings) []string {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r := &recorder{TB: t, ctx: ctx, cancel: cancel}
@@ -40,11 +43,11 @@ func check(t testing.TB, version pool.Version, tell story, factory Factory, limi
 		cancel()
 	})
 	defer alarm.Stop()
-	up := func() { alarm.Reset(limit + limit/4) }
+	set.up = func() { alarm.Reset(set.patience + set.patience/4) }
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		r.run(func() { tell(newBench(r, version, factory, settings{patience: limit, up: up})) })
+		r.run(func() { tell(newBench(r, version, factory, set)) })
 	}()
 	<-ended
 	return r.failures

@@ -11,6 +11,37 @@ import (
 )
 
 var programs = map[string]story{
+	"TestP112_BatchAnswersInOrder": func(b *bench) {
+		s := b.ready()
+		reply, err := s.Do(b.Context(), pool.Request{
+			Command: "echo", Batch: true, Program: &pool.Program{Hash: "h1", Body: []byte(`{"value":"fixed"}`)},
+			Payload: []byte(`{"inputs":[{"value":1},{"other":2},{},{"value":4}]}`),
+		})
+		if err != nil {
+			b.Fatalf("a batch with one wrong input: %v", err)
+		}
+		var answer struct {
+			Outputs []struct {
+				Result any
+				Error  *pool.Error
+			}
+		}
+		if err := json.Unmarshal(reply.Payload, &answer); err != nil || len(answer.Outputs) != 4 {
+			b.Fatalf("outputs %s, %v; want four", reply.Payload, err)
+		}
+		for i, want := range []any{1.0, nil, "fixed", 4.0} {
+			if got := answer.Outputs[i]; got.Result != want || (got.Error != nil) != (i == 1) {
+				b.Errorf("output %d is %v, %v; want %v", i, got.Result, got.Error, want)
+			}
+		}
+		s.wants(answer.Outputs[1].Error, pool.RequestError, pool.InvalidPayload)
+		_, err = s.Do(b.Context(), pool.Request{Command: "end", Batch: true, Payload: []byte(`{"inputs":[{"how":"os._exit"},{"how":"os._exit"}]}`)})
+		s.wants(s.fourParts(err), pool.CommunicationError, pool.PortExited)
+		if n := s.Stats().Spawned; n > 2 {
+			b.Errorf("%d workers started; a batch is tried once", n)
+		}
+	},
+
 	"TestProgramsInputsAreMergedAndTheirOwn": func(b *bench) {
 		s := b.ready()
 		p := program("h1", `{"items":["a"],"words":5}`)
@@ -96,6 +127,13 @@ var programs = map[string]story{
 		s.await("the names of the module's commands", func(st pool.Stats) bool {
 			return st.Ready == 1 && strings.Contains(strings.Join(st.Commands, " "), " echo ")
 		})
+	},
+
+	"TestCodecIsReported": func(b *bench) {
+		s := b.ready()
+		if codec := s.Stats().Workers[0].Codec; codec != s.must("codec", nil) {
+			b.Errorf("the worker's codec shows as %q, and it is %v", codec, s.must("codec", nil))
+		}
 	},
 }
 

@@ -95,6 +95,7 @@ func (w *scripted) Served() uint64                    { return w.served.Load() }
 func (w *scripted) RSS() uint64                       { return 0 }
 func (w *scripted) Usage(*worker.Groups) worker.Usage { return worker.Usage{} }
 func (w *scripted) Commands() []string                { return nil }
+func (w *scripted) Codec() string                     { return "" }
 func (w *scripted) Kill(r worker.Reason)              { w.Discard(r) }
 
 func (w *scripted) Discard(r worker.Reason) {

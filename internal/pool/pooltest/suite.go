@@ -23,6 +23,11 @@ func RunForked(t *testing.T, version pool.Version, factory Factory) {
 	run(t, version, factory, settings{patience: patience, up: func() {}, forked: true})
 }
 
+// RunShared checks the same with workers that serve several requests at the same time, and what holds for those.
+func RunShared(t *testing.T, version pool.Version, factory Factory) {
+	run(t, version, factory, settings{patience: patience, up: func() {}, shared: true})
+}
+
 func run(t *testing.T, version pool.Version, factory Factory, set settings) {
 	wanted, err := picked(os.Getenv("POOL_VERSION"), version)
 	if err != nil {
@@ -31,7 +36,12 @@ func run(t *testing.T, version pool.Version, factory Factory, set settings) {
 	if !wanted {
 		t.Skipf("POOL_VERSION asks for the other version than %s", version)
 	}
-	for title, tell := range contract(version) {
+	stories := contract(version)
+	if set.shared {
+		maps.DeleteFunc(stories, func(title string, _ story) bool { return unshared[title] != "" })
+		maps.Copy(stories, sharing)
+	}
+	for title, tell := range stories {
 		t.Run(title, func(t *testing.T) {
 			tell(newBench(t, version, factory, set))
 		})

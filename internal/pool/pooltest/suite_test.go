@@ -62,7 +62,7 @@ func TestRecorder(t *testing.T) {
 
 func TestCheckEndsATestThatHangs(t *testing.T) {
 	never := func(b *bench) { b.up(); <-b.Context().Done() }
-	if got := check(t, pool.V1, never, nil, 100*time.Millisecond); !slices.Equal(got, []string{Hangs}) {
+	if got := check(t, pool.V1, never, nil, settings{patience: 100 * time.Millisecond}); !slices.Equal(got, []string{Hangs}) {
 		t.Errorf("failures %q; want that it hangs", got)
 	}
 }

@@ -44,6 +44,25 @@ var timeouts = map[string]story{
 		}
 	},
 
+	"TestP110_HandlerSeesItsDeadline": func(b *bench) {
+		b.limits.Operation = time.Hour
+		s := b.ready()
+		left := func(within time.Duration) float64 {
+			v, err := s.callAs(b.Context(), "remaining", nil, time.Now().Add(within))
+			seconds, ok := v.(float64)
+			if err != nil || !ok {
+				b.Fatalf("remaining: %v, %v", v, err)
+			}
+			return seconds
+		}
+		if own := left(30 * time.Second); own > 30 || own < 30-patience.Seconds() {
+			b.Errorf("the handler of a request with 30 s sees %.3f s", own)
+		}
+		if operation := left(2 * time.Hour); operation > 3600 || operation < 3600-patience.Seconds() {
+			b.Errorf("the handler of a request with 2 h, under an operation timeout of 1 h, sees %.3f s", operation)
+		}
+	},
+
 	"TestP26_PastDeadlineIsNotExecuted": func(b *bench) {
 		s := b.ready()
 		file := filepath.Join(b.TempDir(), "mark")

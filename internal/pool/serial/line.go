@@ -39,7 +39,7 @@ func (op *operation) Refuse() {
 func (l line) Offer(m *crew.Member) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	l.Idle.Push(m, time.Now())
+	l.Idle.Push(m, m.FreeSince())
 	l.wakeOwner()
 }
 

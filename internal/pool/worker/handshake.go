@@ -37,12 +37,17 @@ type initPayload struct {
 	Module     string   `json:"module"`
 	SysPath    []string `json:"sysPath"`
 	MaxPayload int      `json:"maxPayload"`
+	// Concurrency is absent where the worker serves one request at a time.
+	Concurrency int `json:"concurrency,omitempty"`
 }
 
 type initReply struct {
 	Worker   string   `json:"worker"`
 	Mode     string   `json:"mode"`
+	Codec    string   `json:"codec"`
 	Commands []string `json:"commands"`
+	// Concurrency that it was told, if it was.
+	Concurrency int `json:"concurrency"`
 }
 
 // How a worker's process was made.
@@ -71,12 +76,12 @@ func (w *Worker) Ready(ctx context.Context) error {
 
 // handshake runs Hello, Init, Result within the init timeout.
 func (w *Worker) handshake(ctx context.Context) error {
-	deadline := time.Now().Add(w.spec.initTimeout())
-	if err := w.setDeadlines(deadline); err != nil {
+	start := time.Now()
+	deadline := start.Add(w.spec.initTimeout())
+	if err := w.watch.begin(ctx, deadline, start); err != nil {
 		return err
 	}
-	release := w.interruptible(ctx)
-	defer release()
+	defer w.watch.done()
 	if err := w.readHello(); err != nil {
 		return err
 	}
@@ -91,6 +96,14 @@ func (s *Spec) initTimeout() time.Duration {
 		return s.InitTimeout
 	}
 	return DefaultInitTimeout
+}
+
+// concurrency as it is on the wire: absent where it is 1.
+func (s *Spec) concurrency() int {
+	if s.Concurrency == 1 {
+		return 0
+	}
+	return s.Concurrency
 }
 
 func (w *Worker) readHello() error {
@@ -119,6 +132,7 @@ func (w *Worker) sendInit() error {
 	}
 	payload, err := json.Marshal(initPayload{
 		Worker: w.id, Mode: w.mode, Module: w.spec.Module, SysPath: []string{w.spec.WorkingDir}, MaxPayload: limit,
+		Concurrency: w.spec.concurrency(),
 	})
 	if err != nil {
 		return err
@@ -142,7 +156,10 @@ func (w *Worker) readInitReply() error {
 		if err := json.Unmarshal(f.Payload, &r); err != nil || r.Worker != w.id || r.Mode != w.mode {
 			return &BootError{Message: "the worker didn't echo its id and mode, so it isn't admitted"}
 		}
-		w.commands = r.Commands
+		if r.Concurrency != w.spec.concurrency() {
+			return &BootError{Message: "the worker didn't echo its concurrency, so it isn't admitted; install poolworker and poold from one image"}
+		}
+		w.commands, w.codec = r.Commands, r.Codec
 		return nil
 	case frame.Error:
 		return bootErrorFrom(f.Payload)

@@ -25,19 +25,24 @@ func (w *Worker) introduce(p *pool.Program) []*frame.Frame {
 	return append(ahead, &frame.Frame{Kind: frame.Program, Generation: w.generation, Meta: []byte(p.Hash), Payload: p.Body})
 }
 
-// tooLarge reports whether a part of the call is over what its frame may hold.
-func (c *Call) tooLarge(maxPayload int) bool {
+// tooLarge reports whether a part of the call, whose request has that meta, is over what its frame may hold.
+func (c *Call) tooLarge(maxPayload int, meta []byte) bool {
 	body := 0
 	if c.Program != nil {
 		body = len(c.Program.Body)
 	}
-	meta := c.frame()
-	return len(c.Payload) > maxPayload || body > maxPayload || len(meta.Meta()) > frame.MaxMeta
+	return max(len(c.Payload), body) > maxPayload || len(meta) > frame.MaxMeta
+}
+
+func (w *Worker) tooLargeError(c *Call) *pool.Error {
+	return pool.NewError(pool.RequestError, pool.FrameTooLarge,
+		"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
+		c.size(), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)
 }
 
 // frame is what goes into the meta of the call's request.
 func (c *Call) frame() frame.Call {
-	f := frame.Call{Command: c.Command, Session: c.Session, Program: c.ProgramID}
+	f := frame.Call{Command: c.Command, Session: c.Session, Program: c.ProgramID, Batch: c.Batch}
 	if c.Program != nil {
 		f.Hash = c.Program.Hash
 	}

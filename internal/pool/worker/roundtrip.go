@@ -20,7 +20,9 @@ type Call struct {
 	Program *pool.Program // nil: a plain command
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
+	Batch              bool // see pool.Request
 
+	Start    time.Time // now; zero: the worker looks at the clock itself
 	Deadline time.Time // required: the worker is given up at it
 }
 
@@ -32,6 +34,10 @@ type Outcome struct {
 	// Discard is why the worker can't be used again; empty: it can. A worker is reusable only after a complete
 	// frame with the request's id and the worker's generation, with nothing more behind it.
 	Discard Reason
+	// Held, if it isn't nil, means that the caller has its outcome and the worker isn't done with the call yet. The call
+	// keeps its place in the worker until done is called, once, with what is to be discarded then. Only a Shared worker
+	// holds calls.
+	Held func(done func(Reason))
 }
 
 // Retriable reports whether another worker may run the same request: this one failed before any byte of it had
@@ -41,23 +47,25 @@ func (o *Outcome) Retriable() bool { return o.Err != nil && o.Discard != "" && !
 // RoundTrip sends one request and reads its reply, in the caller's own goroutine. It returns at the deadline or
 // soon after ctx ends, whatever the worker does.
 func (w *Worker) RoundTrip(ctx context.Context, c Call) Outcome {
-	start := time.Now()
+	start := c.Start
+	if start.IsZero() {
+		start = time.Now()
+	}
+	meta := c.frame()
+	w.request = frame.Frame{
+		Kind: frame.Request, Flags: meta.Flags(), Generation: w.generation, Budget: c.Deadline.Sub(start), Meta: meta.Meta(),
+	}
 	if out := w.refuse(ctx, &c, start); out != nil {
 		return *out
 	}
 	w.sent.n = 0
 	w.sequence++
-	if err := w.setDeadlines(c.Deadline); err != nil {
-		return w.failed(ctx, &c, start, err)
-	}
-	release := w.interruptible(ctx)
 	var f frame.Frame
-	err := w.exchange(&c, start, &f)
-	release()
-	if err != nil {
+	if err := w.exchange(ctx, &c, start, &f); err != nil {
 		return w.failed(ctx, &c, start, err)
 	}
-	return w.reply(&f, time.Since(start))
+	w.answered = time.Now()
+	return w.reply(&f, w.answered.Sub(start))
 }
 
 // refuse ends calls that must not reach the worker.
@@ -67,15 +75,10 @@ func (w *Worker) refuse(ctx context.Context, c *Call, now time.Time) *Outcome {
 		return &Outcome{Err: w.name(pool.NewCancelled(w.spec.Pool))}
 	case !c.Deadline.After(now):
 		return &Outcome{Err: pool.NewDeadlineExceeded(w.spec.Pool)}
-	case c.tooLarge(w.maxPayload()):
-		return &Outcome{Err: pool.NewError(pool.RequestError, pool.FrameTooLarge,
-			"the request has %d bytes and pool %s takes %d; send less, or a reference to the data",
-			c.size(), w.spec.Pool, w.maxPayload()).With("pool", w.spec.Pool)}
+	case c.tooLarge(w.maxPayload(), w.request.Meta):
+		return &Outcome{Err: w.tooLargeError(c)}
 	case w.exited():
 		return &Outcome{Err: w.exitError(c.Command, 0), Discard: ReasonExited}
-	case w.hasUnread():
-		return &Outcome{Discard: ReasonProtocol, Err: w.name(pool.NewError(pool.CommunicationError, pool.ResponseMismatch,
-			"worker %s of pool %s wrote to its protocol pipe while it had nothing to do, so it is replaced", w.id, w.spec.Pool))}
 	}
 	return nil
 }
@@ -87,22 +90,33 @@ func (w *Worker) maxPayload() int {
 	return frame.DefaultMaxPayload
 }
 
-// exchange writes the request and reads one frame.
-func (w *Worker) exchange(c *Call, start time.Time, f *frame.Frame) error {
-	request := frame.Frame{
-		Kind: frame.Request, Generation: w.generation, ID: w.sequence, Budget: c.Deadline.Sub(start),
-		Payload: c.Payload,
+// rest is how long a worker must have been idle for its pipe to be looked at before it is used. What one writes unasked
+// just after its reply, and behind the look at what the reader has buffered then, shows by its id instead of a reply.
+const rest = 100 * time.Microsecond
+
+// exchange writes the request and reads one frame. A worker that has written something while it was idle is sent nothing.
+func (w *Worker) exchange(ctx context.Context, c *Call, start time.Time, f *frame.Frame) error {
+	if w.reader.Buffered() > 0 {
+		return errUnsolicited
 	}
-	var ahead []*frame.Frame
-	meta := c.frame()
-	request.Flags, request.Meta = meta.Flags(), meta.Meta()
-	if c.Program != nil {
-		ahead = w.introduce(c.Program)
-	}
-	if err := w.writer.Write(append(ahead, &request)...); err != nil {
+	if err := w.watch.begin(ctx, c.Deadline, start); err != nil {
 		return err
 	}
-	return w.reader.Read(f)
+	if c.Program != nil {
+		w.ahead = w.introduce(c.Program)
+	}
+	w.request.ID, w.request.Payload = w.sequence, c.Payload
+	w.replyReader.ask, w.replyReader.look = w.ask, start.Sub(w.answered) > rest
+	err := w.reader.Read(f)
+	w.watch.done()
+	w.replyReader.ask = nil
+	w.ahead, w.request.Payload = nil, nil // an idle worker holds no memory of its callers'
+	return err
+}
+
+// sendRequest writes what exchange has prepared.
+func (w *Worker) sendRequest() error {
+	return w.writer.Write(append(w.ahead, &w.request)...)
 }
 
 // reply judges a complete frame.
@@ -152,6 +166,10 @@ func (w *Worker) failed(ctx context.Context, c *Call, start time.Time, err error
 		out.Service = time.Since(start)
 	}
 	switch {
+	case errors.Is(err, errUnsolicited):
+		out.Discard = ReasonProtocol
+		out.Err = w.name(pool.NewError(pool.CommunicationError, pool.ResponseMismatch,
+			"worker %s of pool %s wrote to its protocol pipe while it had nothing to do, so it is replaced", w.id, w.spec.Pool))
 	case errors.Is(err, frame.ErrTooLarge):
 		out.Discard = ReasonProtocol
 		out.Err = w.sentError(pool.FrameTooLarge, "worker %s of pool %s answered with more than %d bytes, so it is replaced; return less",
@@ -232,35 +250,6 @@ func (w *Worker) awaitExit() {
 	}
 }
 
-// hasUnread reports whether the worker has written something that nobody asked for.
-func (w *Worker) hasUnread() bool {
-	unread := w.reader.Buffered()
-	err := w.pending.Control(func(fd uintptr) {
-		if n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
-			unread += n
-		}
-	})
-	return err != nil || unread > 0
-}
-
 func (w *Worker) setDeadlines(t time.Time) error {
 	return errors.Join(w.requests.SetWriteDeadline(t), w.replies.SetReadDeadline(t))
-}
-
-// interruptible makes the end of ctx end reads and writes. The caller must call release before it reuses the
-// worker: after that, ctx has no effect any more.
-func (w *Worker) interruptible(ctx context.Context) (release func()) {
-	if ctx.Done() == nil {
-		return func() {}
-	}
-	ran := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(ran)
-		_ = w.setDeadlines(time.Unix(1, 0))
-	})
-	return func() {
-		if !stop() {
-			<-ran
-		}
-	}
 }

@@ -30,9 +30,7 @@ func scripted(t *testing.T, maxPayload int, play func(requests *frame.Reader, re
 		proc: proc, requests: p.requests, replies: p.replies, gone: make(chan struct{}),
 		output: &outputReader{}, programs: pool.NewRecent[struct{}](2, 100),
 	}
-	w.sent.file = w.requests
-	w.writer, w.reader = frame.NewWriter(&w.sent), frame.NewReader(w.replies, maxPayload)
-	if w.pending, err = w.replies.SyscallConn(); err != nil {
+	if err := w.connect(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {

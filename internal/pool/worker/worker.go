@@ -30,6 +30,8 @@ type Spec struct {
 	Module     string   // the user's
 	Env        []string // NAME=value, whole
 	MaxPayload int      // bytes; 0: frame.DefaultMaxPayload
+	// Concurrency is how many calls one worker serves at the same time; above 1 it is to be made Shared. 0: 1.
+	Concurrency int
 
 	InitTimeout time.Duration // from start to ready, imports included; 0: 2 minutes
 	Grace       time.Duration // from a polite end to SIGTERM; 0: 5 s
@@ -60,13 +62,22 @@ type Worker struct {
 
 	requests *os.File // our end; frames to the worker
 	replies  *os.File // our end; frames from it
-	pending  syscall.RawConn
+	watch    watch
 	sent     countingWriter
 	writer   *frame.Writer
-	reader   *frame.Reader
+	reader   *frame.Reader // of replyReader
 	sequence uint64
+
+	// The question of the current round trip: ask writes what goes ahead and the request.
+	replyReader *replyReader
+	answered    time.Time // when the last reply was complete
+	ask         func() error
+	ahead       []*frame.Frame
+	request     frame.Frame
+
 	programs *pool.Recent[struct{}] // that this process holds, by hash
 	commands []string               // as its handshake told
+	codec    string                 // as its handshake told
 
 	served atomic.Uint64
 	ending atomic.Pointer[Reason] // set once, by the first who asks it to end
@@ -122,28 +133,37 @@ func newWorker(host *Host, spec *Spec, proc *process, p *pipes, w *Worker) (_ *W
 	w.spec, w.host, w.proc = spec, host, proc
 	w.requests, w.replies, w.gone = p.requests, p.replies, make(chan struct{})
 	w.output = readOutput(w.id, p.output, host.output)
-	w.sent.file = w.requests
-	w.writer = frame.NewWriter(&w.sent)
-	w.reader = frame.NewReader(w.replies, spec.MaxPayload)
 	w.programs = pool.NewRecent[struct{}](maxPrograms, maxProgramBytes)
-	if w.pending, err = w.replies.SyscallConn(); err != nil {
+	if err = w.connect(); err != nil {
 		w.Kill(ReasonBoot)
 	}
-	go w.watch()
+	go w.cleanUp()
 	return w, err
+}
+
+// connect makes frames of what goes through the pipes.
+func (w *Worker) connect() (err error) {
+	w.watch.setDeadlines = w.setDeadlines
+	w.sent.file = w.requests
+	w.writer = frame.NewWriter(&w.sent)
+	w.ask = w.sendRequest
+	w.replyReader, err = newReplyReader(w.replies)
+	w.reader = frame.NewReader(w.replyReader, w.spec.MaxPayload)
+	return err
 }
 
 // lastReply is how long a dead worker's pipe stays open for a reply that it wrote before its end. Without a
 // bound, a process of its that left its group and holds the pipe would hold the caller too.
 const lastReply = 100 * time.Millisecond
 
-// watch cleans up after the process, however it ends.
-func (w *Worker) watch() {
+// cleanUp waits for the end of the process, however it comes, and leaves nothing of it.
+func (w *Worker) cleanUp() {
 	<-w.proc.done
 	w.host.killStrays(w.spec.Marker, w.id)
 	w.output.finish(lastReply)
 	_ = w.requests.Close()
 	_ = w.replies.Close()
+	w.watch.close()
 	close(w.gone)
 }
 
@@ -155,6 +175,9 @@ func (w *Worker) PID() int { return w.proc.pid }
 
 // Commands are the names that the module registered; valid once Ready has returned.
 func (w *Worker) Commands() []string { return w.commands }
+
+// Codec names the JSON codec that the worker uses, the fastest that its Python has; valid once Ready has returned.
+func (w *Worker) Codec() string { return w.codec }
 
 // Served counts the operations that ended with a clean reply.
 func (w *Worker) Served() uint64 { return w.served.Load() }

@@ -319,6 +319,10 @@ func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 			st.Ready, st.Starting = 0, cfg.Size
 		}
 		st.Commands = s.commands
+		st.Revisions = []slotproto.RevisionWorkers{{
+			Revision: cfg.Revision, Live: cfg.Size, Spawned: uint64(cfg.Size) + st.PoolCrashed, Destroyed: st.PoolCrashed,
+			Crashed: st.PoolCrashed, CPU: 1.5, Memory: 1 << 20, FDs: 8,
+		}}
 	}
 	return st
 }

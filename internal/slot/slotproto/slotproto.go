@@ -52,6 +52,8 @@ type Worker struct {
 	Module     string   `json:"module"`
 	Env        []EnvVar `json:"env,omitempty"`
 	Preload    Preload  `json:"preload,omitempty"`
+	// Concurrency is how many requests one worker serves at the same time (V2 only). 0: 1.
+	Concurrency int `json:"concurrency,omitempty"`
 }
 
 // Preload says how workers come to their imports; "": each imports the module itself.
@@ -88,6 +90,8 @@ type Status struct {
 	Boot *pool.BootFailure `json:"boot,omitempty"`
 	// ForkRefused tells why workers are started one by one although the configuration wants them forked; "": they aren't.
 	ForkRefused string `json:"forkRefused,omitempty"`
+	// Inactive tells of what the configuration has and this version of the pool doesn't do, one sentence each.
+	Inactive []string `json:"inactive,omitempty"`
 
 	// Commands are the names that the revision's workers registered; none before the first worker is up.
 	// MoreCommands: there are others too, or they are too long to tell.
@@ -108,4 +112,20 @@ type Status struct {
 	CPU    float64 `json:"workersCPUSeconds"`
 
 	Workers []pool.WorkerStats `json:"workers,omitempty"`
+
+	// Revisions tell apart what is summed up above: by the revisions of pools that are there or ended lately.
+	Revisions []RevisionWorkers `json:"revisions,omitempty"`
+}
+
+// RevisionWorkers are the workers that a slot has had of one revision since it started. Live, Memory and FDs are of those
+// that it has now.
+type RevisionWorkers struct {
+	Revision  string  `json:"revision"`
+	Live      int     `json:"live"`
+	Spawned   uint64  `json:"spawned"`
+	Destroyed uint64  `json:"destroyed"`
+	Crashed   uint64  `json:"crashed"`
+	CPU       float64 `json:"cpuSeconds"`
+	Memory    uint64  `json:"memoryBytes"`
+	FDs       int     `json:"openFDs"`
 }

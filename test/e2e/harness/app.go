@@ -222,7 +222,9 @@ type Slot struct {
 	Spawned  uint64 `json:"spawned"`
 	// ForkRefused is why workers aren't forked although they should be.
 	ForkRefused string `json:"forkRefused"`
-	Crashed     uint64 `json:"crashed"`
+	// Inactive is what its version doesn't do of what is configured.
+	Inactive []string `json:"inactive"`
+	Crashed  uint64   `json:"crashed"`
 }
 
 // Serving is the number of workers that can take a request or are serving one.

@@ -68,6 +68,29 @@ func resources(requests, limits object) object {
 	return worker("resources", object{"requests": requests, "limits": limits})
 }
 
+func envFrom(sources ...any) object { return worker("envFrom", sources) }
+
+func mounts(pairs ...string) object {
+	list := []any{}
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, object{"name": pairs[i], "mountPath": pairs[i+1]})
+	}
+	return worker("volumeMounts", list)
+}
+
+func subPath(path string) object {
+	return worker("volumeMounts", []any{object{"name": "models", "mountPath": "/models", "subPath": path}})
+}
+
+// seventeen of something, one more than a list takes.
+func seventeen(item func(i int) any) []any {
+	var list []any
+	for i := range 17 {
+		list = append(list, item(i))
+	}
+	return list
+}
+
 func weight(w any) object        { return object{"canary": object{"weight": w}} }
 func timeout(name, d any) object { return object{"timeouts": object{name.(string): d}} }
 
@@ -86,15 +109,21 @@ func TestO9_TheAPIServerRefuses(t *testing.T) {
 		changes object
 		want    []string // all of them are in the message
 	}{
-		"unknown version":              {object{"poolVersion": "v3"}, []string{"spec.poolVersion", `"v3"`, `"v1", "v2"`}},
-		"no version":                   {object{"poolVersion": nil}, []string{"spec.poolVersion", "Required"}},
-		"size 0":                       {object{"size": int64(0)}, []string{"spec.size", "0", "greater than or equal to 1"}},
-		"negative size":                {object{"size": int64(-1)}, []string{"spec.size", "-1", "greater than or equal to 1"}},
-		"size too large":               {object{"size": int64(257)}, []string{"spec.size", "257", "less than or equal to 256"}},
-		"size as text":                 {object{"size": "4"}, []string{"spec.size", "string", "integer"}},
-		"no size":                      {object{"size": nil}, []string{"spec.size", "Required"}},
-		"negative overflow":            {object{"overflow": int64(-1)}, []string{"spec.overflow", "-1", "greater than or equal to 0"}},
-		"size and overflow together":   {object{"size": int64(200), "overflow": int64(57)}, []string{"spec.overflow", "more than 256 workers", "lower one"}},
+		"unknown version":            {object{"poolVersion": "v3"}, []string{"spec.poolVersion", `"v3"`, `"v1", "v2"`}},
+		"no version":                 {object{"poolVersion": nil}, []string{"spec.poolVersion", "Required"}},
+		"size 0":                     {object{"size": int64(0)}, []string{"spec.size", "0", "greater than or equal to 1"}},
+		"negative size":              {object{"size": int64(-1)}, []string{"spec.size", "-1", "greater than or equal to 1"}},
+		"size too large":             {object{"size": int64(257)}, []string{"spec.size", "257", "less than or equal to 256"}},
+		"size as text":               {object{"size": "4"}, []string{"spec.size", "string", "integer"}},
+		"no size":                    {object{"size": nil}, []string{"spec.size", "Required"}},
+		"negative overflow":          {object{"overflow": int64(-1)}, []string{"spec.overflow", "-1", "greater than or equal to 0"}},
+		"size and overflow together": {object{"size": int64(200), "overflow": int64(57)}, []string{"spec.overflow", "more than 256 workers", "lower one"}},
+		"concurrency 0":              {worker("concurrency", int64(0)), []string{"spec.worker.concurrency", "0", "greater than or equal to 1"}},
+		"concurrency too large":      {worker("concurrency", int64(65)), []string{"spec.worker.concurrency", "65", "less than or equal to 64"}},
+		"too many requests at a time": {
+			object{"size": int64(16), "overflow": int64(1), "worker": object{"module": "m", "concurrency": int64(60)}},
+			[]string{"spec.worker.concurrency", "more than 1000 requests", "lower one"},
+		},
 		"weight over 100":              {weight(int64(101)), []string{"spec.canary.weight", "101", "for example 10 or 0.25%"}},
 		"negative weight":              {weight(int64(-1)), []string{"spec.canary.weight", "-1", "for example"}},
 		"weight as text over 100":      {weight("100.01%"), []string{"spec.canary.weight", "\"100.01%\"", "for example"}},
@@ -133,13 +162,42 @@ func TestO9_TheAPIServerRefuses(t *testing.T) {
 		"zero limit":                   {resources(object{}, object{"memory": "0"}), []string{"spec.worker.resources.limits", "above zero"}},
 		"negative request":             {resources(object{"cpu": "-1"}, object{}), []string{"spec.worker.resources.requests", "above zero"}},
 		"malformed quantity":           {resources(object{}, object{"memory": "1 GB"}), []string{"spec.worker.resources.limits", "1 GB"}},
-		"a start that isn't one":       {worker("start", "lazy"), []string{"spec.worker.start", `"lazy"`, `"Eager", "Lazy"`}},
-		"recycled before any request":  {recycle("maxRequests", int64(0)), []string{"spec.worker.recycle.maxRequests", "greater than or equal to 1"}},
-		"age below a second":           {recycle("maxAge", "999ms"), []string{"spec.worker.recycle.maxAge", `"999ms"`, "1s to 720h"}},
-		"idle without a unit":          {recycle("maxIdle", "30"), []string{"spec.worker.recycle.maxIdle", `"30"`, "for example 30m"}},
-		"memory below 1Mi":             {recycle("maxMemory", "512k"), []string{"spec.worker.recycle.maxMemory", "512k", "for example 512Mi"}},
-		"memory that is no quantity":   {recycle("maxMemory", "half"), []string{"spec.worker.recycle.maxMemory", "half"}},
-		"resource not shared out":      {resources(object{}, object{"nvidia.com/gpu": "1"}), []string{"spec.worker.resources.limits", "only cpu, memory and ephemeral-storage"}},
+		"folder with a newline":        {worker("workingDir", "/app\n"), []string{"spec.worker.workingDir", "control characters", "for example /app"}},
+		"variables from nothing":       {envFrom(object{"prefix": "A_"}), []string{"spec.worker.envFrom[0]", "exactly one of configMapRef and secretRef"}},
+		"variables from both": {envFrom(object{"secretRef": object{"name": "a"}, "configMapRef": object{"name": "a"}}),
+			[]string{"spec.worker.envFrom[0]", "exactly one of configMapRef and secretRef", "another entry"}},
+		"variables of no name":         {envFrom(object{"secretRef": object{"name": ""}}), []string{"spec.worker.envFrom[0].secretRef.name", "for example llm-keys"}},
+		"variables of a malformed one": {envFrom(object{"configMapRef": object{"name": "LLM_Keys"}}), []string{"spec.worker.envFrom[0].configMapRef.name", `"LLM_Keys"`, "for example llm-keys"}},
+		"prefix with a hyphen":         {envFrom(object{"prefix": "A-", "secretRef": object{"name": "a"}}), []string{"spec.worker.envFrom[0].prefix", `"A-"`, "underscores"}},
+		"reserved prefix":              {envFrom(object{"prefix": "WORKERPOOL_", "secretRef": object{"name": "a"}}), []string{"spec.worker.envFrom[0].prefix", "choose another prefix"}},
+		"too many sources": {worker("envFrom", seventeen(func(int) any { return object{"secretRef": object{"name": "a"}} })),
+			[]string{"spec.worker.envFrom", "16"}},
+		"mount of a malformed volume": {mounts("My_Models", "/models"), []string{"spec.worker.volumeMounts[0].name", `"My_Models"`, "pod template"}},
+		"mount of the pool's volume":  {mounts("workerpool-state", "/models"), []string{"spec.worker.volumeMounts[0].name", `"workerpool-state"`, "the pool's own"}},
+		"two mounts at one place":     {mounts("a", "/models", "b", "/models"), []string{"spec.worker.volumeMounts[1]", "Duplicate value", "/models"}},
+		"too many mounts": {worker("volumeMounts", seventeen(func(i int) any { return object{"name": "a", "mountPath": fmt.Sprintf("/m%d", i)} })),
+			[]string{"spec.worker.volumeMounts", "16"}},
+		"mount at a relative path":      {mounts("a", "models"), []string{"spec.worker.volumeMounts[0].mountPath", `"models"`, "for example /models"}},
+		"mount with a slash at its end": {mounts("a", "/models/"), []string{"spec.worker.volumeMounts[0].mountPath", `"/models/"`, "no slash at its end"}},
+		"mount that climbs":             {mounts("a", "/models/../run"), []string{"spec.worker.volumeMounts[0].mountPath", "/models/../run", "for example /models"}},
+		"mount with a colon":            {mounts("a", "/models:ro"), []string{"spec.worker.volumeMounts[0].mountPath", "colon"}},
+		"mount over everything":         {mounts("a", "/"), []string{"spec.worker.volumeMounts[0].mountPath", "for example /models"}},
+		"mount over the pool's sockets": {mounts("a", "/run/workerpool/slot"), []string{"spec.worker.volumeMounts[0].mountPath", "/run/workerpool/slot", "would hide", "choose another folder"}},
+		"mount over their parent":       {mounts("a", "/run"), []string{"spec.worker.volumeMounts[0].mountPath", "would hide"}},
+		"mount over them, by a link":    {mounts("a", "/var/run/workerpool"), []string{"spec.worker.volumeMounts[0].mountPath", "would hide"}},
+		"mount over the binary":         {mounts("a", "/opt/workerpool"), []string{"spec.worker.volumeMounts[0].mountPath", "would hide"}},
+		"mount over /tmp":               {mounts("a", "/tmp"), []string{"spec.worker.volumeMounts[0].mountPath", "would hide"}},
+		"mount over /proc":              {mounts("a", "/proc/self"), []string{"spec.worker.volumeMounts[0].mountPath", "would hide"}},
+		"mount over a token's place":    {mounts("a", "/var/run/secrets"), []string{"spec.worker.volumeMounts[0].mountPath", "would hide"}},
+		"absolute subPath":              {subPath("/small"), []string{"spec.worker.volumeMounts[0].subPath", `"/small"`, "for example models/small"}},
+		"subPath that climbs":           {subPath("small/../.."), []string{"spec.worker.volumeMounts[0].subPath", "without .."}},
+		"a start that isn't one":        {worker("start", "lazy"), []string{"spec.worker.start", `"lazy"`, `"Eager", "Lazy"`}},
+		"recycled before any request":   {recycle("maxRequests", int64(0)), []string{"spec.worker.recycle.maxRequests", "greater than or equal to 1"}},
+		"age below a second":            {recycle("maxAge", "999ms"), []string{"spec.worker.recycle.maxAge", `"999ms"`, "1s to 720h"}},
+		"idle without a unit":           {recycle("maxIdle", "30"), []string{"spec.worker.recycle.maxIdle", `"30"`, "for example 30m"}},
+		"memory below 1Mi":              {recycle("maxMemory", "512k"), []string{"spec.worker.recycle.maxMemory", "512k", "for example 512Mi"}},
+		"memory that is no quantity":    {recycle("maxMemory", "half"), []string{"spec.worker.recycle.maxMemory", "half"}},
+		"resource not shared out":       {resources(object{}, object{"nvidia.com/gpu": "1"}), []string{"spec.worker.resources.limits", "only cpu, memory and ephemeral-storage"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := server.Client.Create(t.Context(), manifest(namespace, tc.changes), client.DryRunAll)
@@ -178,7 +236,7 @@ func TestO10_UnknownFieldsAreRefused(t *testing.T) {
 		"burnIn":      {"canary": object{"weight": int64(1), "burnIn": "1h"}},
 		"overflows":   {"overflows": int64(1)},
 		"claims":      worker("resources", object{"claims": []any{}}),
-		"envFrom":     worker("envFrom", []any{}),
+		"subPathExpr": worker("volumeMounts", []any{object{"name": "a", "mountPath": "/a", "subPathExpr": "x"}}),
 		"crashes":     {"analysis": object{"maxCrashes": int64(1)}},
 		"worker.size": worker("size", int64(1)),
 	} {
@@ -194,9 +252,12 @@ func TestO10_UnknownFieldsAreRefused(t *testing.T) {
 func TestTheAPIServerAccepts(t *testing.T) {
 	namespace := server.Namespace(t, nil)
 	for name, changes := range map[string]object{
-		"smallest":               nil,
-		"v1":                     {"poolVersion": "v1"},
-		"largest":                {"size": int64(200), "overflow": int64(56)},
+		"smallest": nil,
+		"v1":       {"poolVersion": "v1"},
+		"largest":  {"size": int64(200), "overflow": int64(56)},
+		"as many requests as there can be": {
+			"size": int64(20), "overflow": int64(5), "worker": object{"module": "m", "concurrency": int64(40)},
+		},
 		"weight 0":               weight(int64(0)),
 		"weight 100":             weight(int64(100)),
 		"weight as text":         weight("10"),
@@ -212,9 +273,14 @@ func TestTheAPIServerAccepts(t *testing.T) {
 		"image, empty":           worker("image", ""),
 		"python by path":         worker("python", "/opt/venv/bin/python3.12"),
 		"variable without value": worker("env", []any{object{"name": "A"}}),
-		"100 variables":          numbered(100, 100),
-		"requests alone":         resources(object{"cpu": "100m"}, nil),
-		"request at its limit":   resources(object{"memory": "1Gi"}, object{"memory": "1024Mi"}),
+		"relative folder":        worker("workingDir", "src"),
+		"variables from objects": envFrom(object{"secretRef": object{"name": "llm-keys"}},
+			object{"prefix": "APP_", "configMapRef": object{"name": "settings.v1", "optional": true}}),
+		"mounts":               mounts("models", "/models", "models", "/var/lib/models", "shm", "/dev/shm", "scratch", "/tmp/scratch", "a", "/opt/workerpools"),
+		"subPath with dots":    subPath("..small/v1..2"),
+		"100 variables":        numbered(100, 100),
+		"requests alone":       resources(object{"cpu": "100m"}, nil),
+		"request at its limit": resources(object{"memory": "1Gi"}, object{"memory": "1024Mi"}),
 		"all limits to a worker's life": worker("recycle", object{
 			"maxRequests": int64(1), "maxAge": "720h", "maxIdle": "1s", "maxMemory": "1Mi",
 		}),

@@ -43,7 +43,9 @@ type fault struct {
 }
 
 // Pools returns all of them.
-func Pools() []Pool { return slices.Concat(requests, workers, queues, figures, ends, recycling) }
+func Pools() []Pool {
+	return slices.Concat(requests, workers, queues, figures, ends, recycling, sharing)
+}
 
 // Factory makes the broken pool from what makes the right one.
 func (p Pool) Factory(right pooltest.Factory) pooltest.Factory {

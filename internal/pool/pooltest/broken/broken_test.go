@@ -20,6 +20,9 @@ var right = map[pool.Version]pooltest.Factory{
 		return serial.New(ctx, name, l, limits, log)
 	},
 	pool.V2: func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
+		if limits.Concurrency > 1 {
+			return checkout.NewShared(ctx, name, l, limits, log)
+		}
 		return checkout.New(ctx, name, l, limits, log)
 	},
 }
@@ -29,7 +32,7 @@ var right = map[pool.Version]pooltest.Factory{
 func TestRightPoolsPass(t *testing.T) {
 	for version, tests := range map[pool.Version][]string{
 		pool.V1: {"TestP13_OneAtATimeInOrder", "TestP18_FirstComeFirstServed", "TestP44_PythonExceptionKeepsWorker"},
-		pool.V2: {"TestP18_OverflowKeepsTheOrder", "TestP19_IdlePoolServesOneRequest", "TestP31_BoundedQueueIsExact", "TestP72_KilledWhileIdle"},
+		pool.V2: {"TestP18_OverflowKeepsTheOrder", "TestP19_IdlePoolServesOneRequest", "TestP31_BoundedQueueIsExact", "TestP72_KilledWhileIdle", "TestP107_LateAnswersReachNobody"},
 	} {
 		for _, title := range tests {
 			if failures := pooltest.Check(t, version, title, right[version], 0); len(failures) > 0 {

@@ -70,6 +70,25 @@ var requests = []Pool{
 		},
 	},
 	{
+		Fault: "a handler isn't told its caller's deadline", Version: pool.V2, Test: "TestP110_HandlerSeesItsDeadline",
+		Says: "the handler of a request with 30 s sees",
+		make: func() fault {
+			return fault{do: func(ctx context.Context, right pool.Pool, req pool.Request) (pool.Reply, error) {
+				req.Deadline = time.Time{}
+				return right.Do(ctx, req)
+			}}
+		},
+	},
+	{
+		Fault: "a batch's outputs change places", Version: pool.V1, Test: "TestP112_BatchAnswersInOrder", Says: "output 0 is",
+		make: func() fault {
+			return answering(func(r pool.Reply, err error) (pool.Reply, error) {
+				r.Payload = bytes.ReplaceAll(r.Payload, []byte(`"result":1}`), []byte(`"result":4}`))
+				return r, err
+			})
+		},
+	},
+	{
 		Fault: "an expired request is executed", Version: pool.V1, Test: "TestP26_PastDeadlineIsNotExecuted",
 		Says: "succeeded; want timeout_error/deadline_exceeded",
 		make: func() fault {

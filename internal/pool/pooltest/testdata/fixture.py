@@ -241,3 +241,13 @@ def blame(kind, text):
 @command
 def context():
     return list(poolworker.context())
+
+
+@command(name="codec")
+def codec_in_use():
+    return poolworker.codec.name
+
+
+@command
+def remaining():
+    return poolworker.deadline()

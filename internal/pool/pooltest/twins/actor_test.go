@@ -53,6 +53,7 @@ type actor struct {
 
 func (a *actor) ID() string                        { return a.id }
 func (a *actor) Commands() []string                { return nil }
+func (a *actor) Codec() string                     { return "" }
 func (a *actor) PID() int                          { return 0 }
 func (a *actor) Ready(context.Context) error       { return nil }
 func (a *actor) Exited() <-chan struct{}           { return a.exited }

@@ -1,0 +1,106 @@
+package control
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+)
+
+// withWorkers adds what slot a says of the workers of some revisions.
+func withWorkers(r *controlpb.Report, of ...*controlpb.RevisionWorkers) *controlpb.Report {
+	r.Slots = []*controlpb.SlotState{{Name: "a", Reachable: true, Revisions: of}}
+	return r
+}
+
+// served is a report of so many requests, each of which kept a worker busy for 10 ms.
+func served(requests uint64) *controlpb.Report {
+	r := counters(requests, 0, 0)
+	r.Revisions[0].Service = &controlpb.Histogram{Buckets: []uint32{1}, Counts: []uint64{requests}, SumUs: requests * 10_000}
+	return r
+}
+
+func TestWorkersOfARevision(t *testing.T) {
+	b := newBench()
+	one, two := b.join("one", "i"), b.join("two", "i")
+	one.reports(withWorkers(served(10), &controlpb.RevisionWorkers{Revision: counted, Live: 1, Spawned: 4, CpuMs: 90_000}))
+	two.reports(served(0))
+	one.reports(withWorkers(served(110), &controlpb.RevisionWorkers{
+		Revision: counted, Live: 2, Spawned: 5, Destroyed: 3, Crashed: 1, CpuMs: 93_000, MemoryBytes: 100, OpenFds: 10,
+	}))
+	b.watch.pass(10 * time.Second)
+	two.reports(withWorkers(served(100),
+		&controlpb.RevisionWorkers{Revision: "9876543210", Live: 9, Spawned: 9}, // it serves nothing
+		&controlpb.RevisionWorkers{Revision: counted, Live: 1, Spawned: 1, CpuMs: 500, MemoryBytes: 50, OpenFds: 5},
+	))
+	two.reports(withWorkers(served(100), &controlpb.RevisionWorkers{
+		Revision: counted, Live: 1, Spawned: 1, CpuMs: 1_500, MemoryBytes: 50, OpenFds: 5,
+	}))
+	want := map[string]Figures{counted: {
+		Version: "v2", Service: 10 * time.Millisecond, Busy: 2 * time.Second, CPU: 4 * time.Second,
+		Live: 3, Spawned: 6, Destroyed: 3, Crashed: 1, Memory: 150, OpenFDs: 15,
+	}}
+	ignored := cmpopts.IgnoreFields(Figures{}, "Counts", "P50", "P95", "P99")
+	if diff := cmp.Diff(want, b.View(pool).Figures, ignored); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	b.watch.pass(55 * time.Second)
+	if f := b.View(pool).Figures[counted]; f.CPU != time.Second || f.Busy != time.Second || f.Live != 3 {
+		t.Errorf("a minute after the first pod's requests: CPU %v, busy %v, %d live; want 1s, 1s, 3", f.CPU, f.Busy, f.Live)
+	}
+}
+
+// TestO5_WorkersWithoutTrafficAreNoFigures: what idle workers use wobbles, and would be written again and again.
+func TestO5_WorkersWithoutTrafficAreNoFigures(t *testing.T) {
+	b := newBench()
+	m := b.join("p", "i")
+	before := b.wakes
+	for i := range uint64(3) {
+		m.reports(withWorkers(counters(0, 0, 0), &controlpb.RevisionWorkers{Revision: counted, Live: 2, Spawned: 2, CpuMs: 10 * i, MemoryBytes: 1000 + i}))
+	}
+	if got := b.View(pool).Figures; len(got) != 0 {
+		t.Errorf("figures %v of a pool without requests", got)
+	}
+	if woken := b.wakes - before; woken > 1 {
+		t.Errorf("%d changes were told of, want one at most: the first report", woken)
+	}
+}
+
+// Whatever a slot says of its workers, a bounded part of it is kept, and no sum overflows.
+func TestWorkersAreBounded(t *testing.T) {
+	var reports []*controlpb.RevisionWorkers
+	for i := range 100 {
+		reports = append(reports,
+			&controlpb.RevisionWorkers{Revision: fmt.Sprintf("x%d", i)},
+			&controlpb.RevisionWorkers{
+				Revision: fmt.Sprintf("%010d", i), Live: math.MaxUint32, Spawned: math.MaxUint64, MemoryBytes: math.MaxUint64,
+				OpenFds: math.MaxUint64, CpuMs: math.MaxUint64,
+			})
+	}
+	kept := workersOf(reports)
+	if len(kept) != maxRevisions {
+		t.Errorf("%d revisions kept, want %d", len(kept), maxRevisions)
+	}
+	var sum workers
+	for range 1 << 19 {
+		sum = sum.add(kept["0000000000"])
+	}
+	if sum.spawned > math.MaxInt64 || sum.memory > math.MaxInt64 || sum.memory < 1<<60 || sum.live <= 0 || kept["0000000000"].cpu <= 0 {
+		t.Errorf("half a million of them: %+v", sum)
+	}
+	f := figures{counted: &ring{}}
+	now := time.Unix(1_800_000_000, 0)
+	for range 60 {
+		f.spend(map[string]workers{counted: {}}, map[string]workers{counted: {cpu: math.MaxInt64}}, now)
+	}
+	f.add(counted, "v2", totals{latency: map[uint32]uint64{1: 1}, counts: countsOf(&controlpb.RevisionCounters{Requests: 1})}, totals{}, now)
+	if got := f.view(now)[counted].CPU; got <= 0 {
+		t.Errorf("CPU time %v", got)
+	}
+}

@@ -1,0 +1,45 @@
+package status
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// served are the requests that a worker answered.
+func (f *Figures) served() uint64 { return f.Executed() + f.UpstreamErrors }
+
+// utilization is the share of the workers' time that requests took, in whole percent; empty without workers. A request
+// counts when it ends, with all its time: so it is at most 100.
+func (f *Figures) utilization() string {
+	if f.Live == 0 {
+		return ""
+	}
+	available := float64(f.Live) * figuresSpan.Seconds()
+	return strconv.Itoa(int(math.Round(min(f.Busy.Seconds()/available, 1) * 100)))
+}
+
+// mebibytes keeps three significant digits; nil: none.
+func mebibytes(bytes uint64) *resource.Quantity {
+	if bytes == 0 {
+		return nil
+	}
+	return resource.NewQuantity(max(significant(float64(bytes)/(1<<20)), 1)<<20, resource.BinarySI)
+}
+
+// cores is what was used over the span of the figures, with three significant digits, in thousandths; nil: nothing.
+func cores(used time.Duration) *resource.Quantity {
+	milli := significant(used.Seconds() / figuresSpan.Seconds() * 1000)
+	if milli == 0 {
+		return nil
+	}
+	return resource.NewMilliQuantity(milli, resource.DecimalSI)
+}
+
+// significant is a whole number with at most three digits that aren't zero.
+func significant(n float64) int64 {
+	grain := math.Pow(10, max(math.Floor(math.Log10(max(n, 1)))-2, 0))
+	return int64(math.Round(n/grain) * grain)
+}

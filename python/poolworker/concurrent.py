@@ -1,0 +1,267 @@
+"""Several requests at once in one worker: async handlers on the event loop, all others in threads.
+
+A handler that isn't async runs in a thread with a copy of its request's context, as it would block all others on the
+loop. A thread can't be interrupted: cancelled, it goes on to its end, and the supervisor, which knows how long that may
+take, replaces the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import CoroutineType
+from typing import Any, Callable, Dict, Final, List, Mapping, NamedTuple, Optional, Tuple
+
+from poolworker import batch, codec, current, frames
+from poolworker.commands import Command
+from poolworker.errors import Failure, invalid_payload
+from poolworker.execute import Executor
+from poolworker.frames import Call, Channel, Frame, ProtocolError
+from poolworker.process import Signals
+
+Answer = Tuple[int, bytes]  # kind and payload
+Reply = Callable[[int, int, bytes], None]
+Other = Callable[[Optional[Frame]], bool]
+
+
+class Prepared(NamedTuple):
+    """A call whose arguments are known to fit; or a batch, whose inputs are looked at one by one."""
+
+    command: Command
+    arguments: Dict[str, Any]
+    inputs: Optional[List[Any]] = None  # of a batch
+    fixed: Callable[[], Dict[str, Any]] = dict  # what stands in each of those that has none of that name
+
+
+class ConcurrentExecutor(Executor):
+    """Calls commands, up to a number of them at the same time, on its event loop."""
+
+    def __init__(
+        self, commands: Mapping[str, Command], package: str, max_result: int, signals: Signals, concurrency: int
+    ) -> None:
+        """Serve commands as Executor does, with so many threads for those that aren't async."""
+        super().__init__(commands, package, max_result, signals)
+        self.concurrency: Final = concurrency
+        self._threads = ThreadPoolExecutor(concurrency, "poolworker")
+        self._on_loop = frozenset(name for name, command in self._commands.items() if _is_async(command))
+        current.separate()
+
+    def prepare(self, name: bytes, payload: bytes, program: Optional[bytes]) -> Prepared:
+        """Find the command and decode its arguments. Raises Failure."""
+        command = self._commands.get(name)
+        if command is None:
+            raise self._unknown(name)
+        arguments = codec.decode_arguments(payload)
+        if program is not None:
+            arguments = {**self.programs.inputs(program), **arguments}
+        command.check(arguments)
+        return Prepared(command, arguments)
+
+    def prepare_batch(self, name: bytes, payload: bytes, program: Optional[bytes]) -> Prepared:
+        """Find the command and decode a batch's inputs. Raises Failure."""
+        command = self._commands.get(name)
+        if command is None:
+            raise self._unknown(name)
+        fixed = dict if program is None else self.programs.source(program)
+        return Prepared(command, {}, batch.inputs_of(payload), fixed)
+
+    def is_async(self, command: Command) -> bool:
+        """Whether its handler runs on the loop, and so can be cancelled."""
+        return command.name.encode() in self._on_loop
+
+    async def call(self, prepared: Prepared) -> bytes:
+        """Run the handler to its end. Raises Failure, CancelledError, or the SystemExit that the handler raised."""
+        command, arguments, inputs, fixed = prepared
+        if inputs is None:
+            return await self._call_one(command, arguments)
+        outputs = []
+        for value in inputs:
+            try:
+                own = batch.arguments_of(value, fixed())
+                command.check(own)
+                outputs.append(batch.succeeded(await self._call_one(command, own)))
+            except Failure as failure:
+                outputs.append(batch.failed(failure))
+        return self.bounded(command, batch.encode(outputs))
+
+    async def _call_one(self, command: Command, arguments: Dict[str, Any]) -> bytes:
+        try:
+            if self.is_async(command):
+                result = await command.function(**arguments)
+            else:
+                result = await self._in_thread(command, arguments)
+                if type(result) is CoroutineType:
+                    result = await result
+        except (Failure, SystemExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt
+            raise self.failure(error) from None
+        return self.encode(command, result)
+
+    async def _in_thread(self, command: Command, arguments: Dict[str, Any]) -> Any:
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, context.run, self._call_here, command, arguments)
+
+    def _call_here(self, command: Command, arguments: Dict[str, Any]) -> Any:
+        try:
+            return command.function(**arguments)
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - no future takes a StopIteration
+            raise self.failure(error) from None
+
+    def close(self) -> None:
+        """Release what handlers left. A thread that goes on holds up the exit, which is bounded."""
+        super().close()
+        self._threads.shutdown(wait=False)
+
+
+class _Running:
+    """A request whose handler runs."""
+
+    __slots__ = ("cancelled", "interruptible", "task")
+
+    def __init__(self, task: asyncio.Task[Answer], interruptible: bool) -> None:
+        self.task = task
+        self.interruptible = interruptible
+        self.cancelled = False
+
+
+class Multiplexer:
+    """The worker's loop where it serves several requests: each is answered when its handler ends."""
+
+    def __init__(
+        self, channel: Channel, generation: int, executor: ConcurrentExecutor, reply: Reply, other: Other
+    ) -> None:
+        """Read from channel. reply writes an answer; other takes the frames that aren't requests or cancel one."""
+        self._channel = channel
+        self._generation = generation
+        self._executor = executor
+        self._reply = reply
+        self._other = other
+        self._running: Dict[int, _Running] = {}
+        self._closing = False
+
+    async def serve(self) -> None:
+        """Serve until the end of input or Shutdown, and then until what runs has ended.
+
+        Raises ProtocolError, BrokenPipeError when nobody reads the answers, or the SystemExit of a handler.
+        """
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._ended: asyncio.Future[None] = loop.create_future()
+        fd = self._channel.fileno()
+        loop.add_reader(fd, self._read)
+        try:
+            try:
+                await self._ended
+            finally:
+                loop.remove_reader(fd)
+            while self._running:
+                await asyncio.wait([running.task for running in self._running.values()])
+        finally:
+            self._closing = True
+
+    def _read(self) -> None:
+        """Take the frames that have come. Of one that has come in part it waits for the rest: they are sent whole."""
+        try:
+            more = self._take(self._channel.read())
+            while more and self._channel.buffered:
+                more = self._take(self._channel.read())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream is out of step
+            self._end(error)
+        else:
+            if not more:
+                self._end(None)
+
+    def _end(self, error: Optional[BaseException]) -> None:
+        """Read no more; with an error the worker doesn't wait for what runs."""
+        if self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(error)
+
+    def _take(self, frame: Optional[Frame]) -> bool:
+        """Take one frame; False at the end. Raises ProtocolError."""
+        if frame is not None and frame.generation == self._generation:
+            if frame.kind == frames.REQUEST:
+                self._begin(frame)
+                return True
+            if frame.kind == frames.CANCEL and not frame.flags:
+                self._cancel(frame.id)
+                return True
+        return self._other(frame)
+
+    def _begin(self, request: Frame) -> None:
+        """Start a request's handler. Arguments are decoded at once: the program may be forgotten right after."""
+        call = frames.call_of(request.flags, request.meta)
+        if call.hash is not None and not self._executor.programs.holds(call.hash):
+            raise ProtocolError(f"a request of program {call.hash[:64]!r}, which isn't held")
+        if request.id in self._running:
+            raise ProtocolError(f"a second request {request.id} while the first is running")
+        if len(self._running) == self._executor.concurrency:
+            raise ProtocolError(f"a request beyond the {self._executor.concurrency} that are running")
+        try:
+            if request.id == 0:
+                raise invalid_payload("the request has no id; give it one that isn't 0")
+            batched = request.flags & frames.FLAG_BATCH
+            prepare = self._executor.prepare_batch if batched else self._executor.prepare
+            prepared = prepare(call.command, request.payload, call.hash)
+        except Failure as failure:
+            self._reply(frames.ERROR, request.id, failure.encode())
+            return
+        task = contextvars.copy_context().run(self._start, request, call, prepared)
+        self._running[request.id] = _Running(task, self._executor.is_async(prepared.command))
+        task.add_done_callback(partial(self._done, request.id, prepared.command.name))
+
+    def _start(self, request: Frame, call: Call, prepared: Prepared) -> asyncio.Task[Answer]:
+        """Make the task. It copies the context that this is called in, and so keeps what is entered here."""
+        current.enter(call.session, call.program, request.budget)
+        return self._loop.create_task(self._answer(request.id, prepared))
+
+    async def _answer(self, id: int, prepared: Prepared) -> Answer:
+        try:
+            return frames.RESULT, await self._executor.call(prepared)
+        except Failure as failure:
+            return frames.ERROR, failure.encode()
+        except asyncio.CancelledError as error:
+            if self._closing or self._running[id].cancelled:
+                raise
+            return frames.ERROR, self._executor.failure(error).encode()  # the handler's own
+
+    def _cancel(self, id: int) -> None:
+        """Cancel one request's task. One that isn't there has ended meanwhile, and its answer is on its way."""
+        running = self._running.get(id)
+        if running is not None and not running.cancelled:
+            running.cancelled = True
+            if running.interruptible:
+                running.task.cancel()
+
+    def _done(self, id: int, command: str, task: asyncio.Task[Answer]) -> None:
+        """Write the answer; in this one place, as a task that is cancelled before its first step never runs."""
+        del self._running[id]
+        error = None if task.cancelled() else task.exception()
+        if self._closing:
+            return
+        if error is not None:  # a SystemExit, which has ended the loop already
+            self._end(error)
+            return
+        kind, payload = (frames.ERROR, _cancelled(command).encode()) if task.cancelled() else task.result()
+        try:
+            self._reply(kind, id, payload)
+        except OSError as broken:
+            self._end(broken)
+
+
+def _cancelled(command: str) -> Failure:
+    return Failure("request_error", "cancelled", f"{command} was cancelled, as its caller has given up")
+
+
+def _is_async(command: Command) -> bool:
+    return inspect.iscoroutinefunction(inspect.unwrap(command.function))

@@ -279,7 +279,8 @@ type VersionStatus struct {
 	// throughput is the rate of requests that workers served, per second.
 	// +optional
 	Throughput string `json:"throughput,omitempty"`
-	// utilization is the share of the workers' time that requests took which ended in that minute, in percent.
+	// utilization is the share of what the workers can serve at the same time that was taken by requests which ended in
+	// that minute, in percent.
 	// +optional
 	Utilization string `json:"utilization,omitempty"`
 	// spawned workers since the slots started, over all pods that there are now.

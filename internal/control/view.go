@@ -90,6 +90,7 @@ type Figures struct {
 	CPU           time.Duration // that workers used
 	// Workers of all pods' slots: Live ones now, and those that have been since the slots started.
 	Live                        int
+	Places                      int // requests that the live ones serve at the same time, at most
 	Spawned, Destroyed, Crashed uint64
 	Memory, OpenFDs             uint64 // of the live ones
 }

@@ -9,7 +9,7 @@ import (
 
 // workers are those that a slot says it has had of a revision since it started.
 type workers struct {
-	live                        int
+	live, places                int
 	spawned, destroyed, crashed uint64
 	memory, openFDs             uint64 // of the live ones
 	cpu                         time.Duration
@@ -18,7 +18,7 @@ type workers struct {
 // add leaves CPU time out, of which only what is new matters.
 func (w workers) add(o workers) workers {
 	return workers{
-		w.live + o.live, w.spawned + o.spawned, w.destroyed + o.destroyed, w.crashed + o.crashed,
+		w.live + o.live, w.places + o.places, w.spawned + o.spawned, w.destroyed + o.destroyed, w.crashed + o.crashed,
 		w.memory + o.memory, w.openFDs + o.openFDs, 0,
 	}
 }
@@ -38,7 +38,7 @@ func workersOf(reports []*controlpb.RevisionWorkers) map[string]workers {
 			continue
 		}
 		out[r.GetRevision()] = workers{
-			live: int(r.GetLive()), spawned: min(r.GetSpawned(), bound), destroyed: min(r.GetDestroyed(), bound),
+			live: int(r.GetLive()), places: max(int(r.GetPlaces()), int(r.GetLive())), spawned: min(r.GetSpawned(), bound), destroyed: min(r.GetDestroyed(), bound),
 			crashed: min(r.GetCrashed(), bound), memory: min(r.GetMemoryBytes(), bound), openFDs: min(r.GetOpenFds(), bound),
 			cpu: time.Duration(min(r.GetCpuMs(), math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond,
 		}
@@ -69,7 +69,7 @@ func (p *poolState) staffed(figures map[string]Figures) map[string]Figures {
 	}
 	for revision, f := range figures {
 		w := sums[revision]
-		f.Live, f.Spawned, f.Destroyed, f.Crashed = w.live, w.spawned, w.destroyed, w.crashed
+		f.Live, f.Places, f.Spawned, f.Destroyed, f.Crashed = w.live, w.places, w.spawned, w.destroyed, w.crashed
 		f.Memory, f.OpenFDs = w.memory, w.openFDs
 		figures[revision] = f
 	}

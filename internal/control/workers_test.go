@@ -31,7 +31,7 @@ func TestWorkersOfARevision(t *testing.T) {
 	one.reports(withWorkers(served(10), &controlpb.RevisionWorkers{Revision: counted, Live: 1, Spawned: 4, CpuMs: 90_000}))
 	two.reports(served(0))
 	one.reports(withWorkers(served(110), &controlpb.RevisionWorkers{
-		Revision: counted, Live: 2, Spawned: 5, Destroyed: 3, Crashed: 1, CpuMs: 93_000, MemoryBytes: 100, OpenFds: 10,
+		Revision: counted, Live: 2, Places: 16, Spawned: 5, Destroyed: 3, Crashed: 1, CpuMs: 93_000, MemoryBytes: 100, OpenFds: 10,
 	}))
 	b.watch.pass(10 * time.Second)
 	two.reports(withWorkers(served(100),
@@ -43,7 +43,7 @@ func TestWorkersOfARevision(t *testing.T) {
 	}))
 	want := map[string]Figures{counted: {
 		Version: "v2", Service: 10 * time.Millisecond, Busy: 2 * time.Second, CPU: 4 * time.Second,
-		Live: 3, Spawned: 6, Destroyed: 3, Crashed: 1, Memory: 150, OpenFDs: 15,
+		Live: 3, Places: 17, Spawned: 6, Destroyed: 3, Crashed: 1, Memory: 150, OpenFDs: 15,
 	}}
 	ignored := cmpopts.IgnoreFields(Figures{}, "Counts", "P50", "P95", "P99")
 	if diff := cmp.Diff(want, b.View(pool).Figures, ignored); diff != "" {

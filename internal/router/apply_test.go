@@ -184,7 +184,7 @@ func TestReportsTellOfEachRevisionsWorkers(t *testing.T) {
 	r := newRig(t, snapshot(5000), nil)
 	r.until(func() bool { return ready(r.Router, snapshot(5000)) })
 	for i, revision := range []string{"r1", "r2"} {
-		want := []*controlpb.RevisionWorkers{{Revision: revision, Live: 4, Spawned: 4, CpuMs: 1500, MemoryBytes: 1 << 20, OpenFds: 8}}
+		want := []*controlpb.RevisionWorkers{{Revision: revision, Live: 4, Places: 32, Spawned: 4, CpuMs: 1500, MemoryBytes: 1 << 20, OpenFds: 8}}
 		if diff := cmp.Diff(want, r.Report().GetSlots()[i].GetRevisions(), protocmp.Transform()); diff != "" {
 			t.Errorf("slot %d (-want +got):\n%s", i, diff)
 		}

@@ -76,7 +76,7 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 	}
 	for _, w := range st.Revisions {
 		out.Revisions = append(out.Revisions, &controlpb.RevisionWorkers{
-			Revision: w.Revision, Live: uint32(w.Live), Spawned: w.Spawned, Destroyed: w.Destroyed, Crashed: w.Crashed,
+			Revision: w.Revision, Live: uint32(w.Live), Places: uint32(w.Places), Spawned: w.Spawned, Destroyed: w.Destroyed, Crashed: w.Crashed,
 			CpuMs: uint64(w.CPU * 1000), MemoryBytes: w.Memory, OpenFds: uint64(w.FDs),
 		})
 	}

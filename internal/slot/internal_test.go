@@ -90,6 +90,7 @@ func (p *slowStats) Stats() pool.Stats {
 	close(p.asked)
 	<-p.proceed
 	return pool.Stats{
+		Version: pool.V2, Limits: pool.Limits{Concurrency: 8},
 		Spawned: 3, Destroyed: 2, Crashed: 1, CPU: 1500 * time.Millisecond,
 		Workers: []pool.WorkerStats{{PSS: 10, Swap: 2, FDs: 5}, {PSS: 24, FDs: 7}},
 	}
@@ -122,8 +123,8 @@ func TestRequestsDontWaitForTheFiguresOfADrainingPool(t *testing.T) {
 	}
 
 	want := []slotproto.RevisionWorkers{
-		{Revision: "draining", Live: 2, Spawned: 3, Destroyed: 2, Crashed: 1, CPU: 1.5, Memory: 36, FDs: 12},
-		{Revision: "new", Live: 2, Spawned: 5, Destroyed: 4, Crashed: 2, CPU: 1.5, Memory: 36, FDs: 12},
+		{Revision: "draining", Live: 2, Places: 16, Spawned: 3, Destroyed: 2, Crashed: 1, CPU: 1.5, Memory: 36, FDs: 12},
+		{Revision: "new", Live: 2, Places: 16, Spawned: 5, Destroyed: 4, Crashed: 2, CPU: 1.5, Memory: 36, FDs: 12},
 		{Revision: "old", Spawned: 8, Destroyed: 8, Crashed: 4},
 	}
 	if diff := cmp.Diff(want, got.Revisions); diff != "" {

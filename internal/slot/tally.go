@@ -65,7 +65,7 @@ func (t *tally) census() census {
 func (c *census) add(revision string, s pool.Stats) {
 	c.all = c.all.plus(s)
 	w := c.of[revision]
-	w.Revision, w.Live = revision, w.Live+len(s.Workers)
+	w.Revision, w.Live, w.Places = revision, w.Live+len(s.Workers), w.Places+places(s)
 	w.Spawned, w.Destroyed, w.Crashed = w.Spawned+s.Spawned, w.Destroyed+s.Destroyed, w.Crashed+s.Crashed
 	w.CPU += s.CPU.Seconds()
 	for _, process := range s.Workers {
@@ -73,6 +73,14 @@ func (c *census) add(revision string, s pool.Stats) {
 		w.FDs += process.FDs
 	}
 	c.of[revision] = w
+}
+
+// places are how many requests a pool's workers can serve at the same time.
+func places(s pool.Stats) int {
+	if s.Version == pool.V2 {
+		return len(s.Workers) * max(1, s.Limits.Concurrency)
+	}
+	return len(s.Workers)
 }
 
 // fill puts it all into a status.

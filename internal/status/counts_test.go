@@ -25,7 +25,7 @@ func TestCounts(t *testing.T) {
 		Figures: map[string]status.Figures{
 			"2222": {
 				Version: "v2", Counts: analysis.Counts{Requests: 100, Errors: 1}, P95: 12345678 * time.Nanosecond,
-				Live: 3, Busy: 81 * time.Second, CPU: 74074 * time.Millisecond, Spawned: 7, Destroyed: 4, Crashed: 2, Memory: 1234567890, OpenFDs: 77,
+				Live: 3, Places: 3, Busy: 81 * time.Second, CPU: 74074 * time.Millisecond, Spawned: 7, Destroyed: 4, Crashed: 2, Memory: 1234567890, OpenFDs: 77,
 			},
 			"1111": {Version: "v1", Counts: analysis.Counts{Requests: 2900, Timeouts: 19, CallerErrors: 600, UpstreamErrors: 400}},
 			"0000": {Version: "v1", Counts: analysis.Counts{Requests: 7}},
@@ -58,10 +58,11 @@ func TestFiguresOfWorkersAreRounded(t *testing.T) {
 		utilization, memory, cpu string
 	}{
 		"none":                        {status.Figures{}, "", "", ""},
-		"idle":                        {status.Figures{Live: 4, Memory: 1, CPU: time.Millisecond}, "0", "1Mi", ""},
-		"few":                         {status.Figures{Live: 4, Memory: 99 << 20, CPU: 60 * time.Millisecond}, "0", "99Mi", "1m"},
-		"many":                        {status.Figures{Live: 100, Memory: 123456 << 20, CPU: 98765 * time.Second, Busy: 3 * time.Hour}, "100", "123000Mi", "1650"},
-		"half of the time, and a bit": {status.Figures{Live: 2, Busy: 60600 * time.Millisecond}, "51", "", ""},
+		"idle":                        {status.Figures{Live: 4, Places: 4, Memory: 1, CPU: time.Millisecond}, "0", "1Mi", ""},
+		"few":                         {status.Figures{Live: 4, Places: 4, Memory: 99 << 20, CPU: 60 * time.Millisecond}, "0", "99Mi", "1m"},
+		"many":                        {status.Figures{Live: 100, Places: 100, Memory: 123456 << 20, CPU: 98765 * time.Second, Busy: 3 * time.Hour}, "100", "123000Mi", "1650"},
+		"half of what they could":     {status.Figures{Live: 2, Places: 16, Busy: 480 * time.Second}, "50", "", ""},
+		"half of the time, and a bit": {status.Figures{Live: 2, Places: 2, Busy: 60600 * time.Millisecond}, "51", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.figures.Version = "v1"

@@ -11,13 +11,13 @@ import (
 // served are the requests that a worker answered.
 func (f *Figures) served() uint64 { return f.Executed() + f.UpstreamErrors }
 
-// utilization is the share of the workers' time that requests took, in whole percent; empty without workers. A request
-// counts when it ends, with all its time: so it is at most 100.
+// utilization is the share of what the workers can serve at the same time that requests took, in whole percent; empty
+// without workers. A request counts when it ends, with all its time: so it is at most 100.
 func (f *Figures) utilization() string {
-	if f.Live == 0 {
+	if f.Places == 0 {
 		return ""
 	}
-	available := float64(f.Live) * figuresSpan.Seconds()
+	available := float64(f.Places) * figuresSpan.Seconds()
 	return strconv.Itoa(int(math.Round(min(f.Busy.Seconds()/available, 1) * 100)))
 }
 

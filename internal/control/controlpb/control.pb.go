@@ -1690,6 +1690,7 @@ type RevisionWorkers struct {
 	CpuMs         uint64                 `protobuf:"varint,6,opt,name=cpu_ms,json=cpuMs,proto3" json:"cpu_ms,omitempty"`
 	MemoryBytes   uint64                 `protobuf:"varint,7,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"` // proportional share of what is shared, and swap
 	OpenFds       uint64                 `protobuf:"varint,8,opt,name=open_fds,json=openFds,proto3" json:"open_fds,omitempty"`
+	Places        uint32                 `protobuf:"varint,9,opt,name=places,proto3" json:"places,omitempty"` // requests that the live ones serve at the same time, at most; 0: one each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1776,6 +1777,13 @@ func (x *RevisionWorkers) GetMemoryBytes() uint64 {
 func (x *RevisionWorkers) GetOpenFds() uint64 {
 	if x != nil {
 		return x.OpenFds
+	}
+	return 0
+}
+
+func (x *RevisionWorkers) GetPlaces() uint32 {
+	if x != nil {
+		return x.Places
 	}
 	return 0
 }
@@ -1993,7 +2001,7 @@ const file_control_proto_rawDesc = "" +
 	"\tdestroyed\x18\x10 \x01(\x04R\tdestroyed\x12\x18\n" +
 	"\acrashed\x18\x11 \x01(\x04R\acrashed\x12\x1c\n" +
 	"\tunstarted\x18\x12 \x01(\rR\tunstarted\x12D\n" +
-	"\trevisions\x18\x13 \x03(\v2&.workerpool.control.v1.RevisionWorkersR\trevisions\"\xe8\x01\n" +
+	"\trevisions\x18\x13 \x03(\v2&.workerpool.control.v1.RevisionWorkersR\trevisions\"\x80\x02\n" +
 	"\x0fRevisionWorkers\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x12\n" +
 	"\x04live\x18\x02 \x01(\rR\x04live\x12\x18\n" +
@@ -2002,7 +2010,8 @@ const file_control_proto_rawDesc = "" +
 	"\acrashed\x18\x05 \x01(\x04R\acrashed\x12\x15\n" +
 	"\x06cpu_ms\x18\x06 \x01(\x04R\x05cpuMs\x12!\n" +
 	"\fmemory_bytes\x18\a \x01(\x04R\vmemoryBytes\x12\x19\n" +
-	"\bopen_fds\x18\b \x01(\x04R\aopenFds\"y\n" +
+	"\bopen_fds\x18\b \x01(\x04R\aopenFds\x12\x16\n" +
+	"\x06places\x18\t \x01(\rR\x06places\"y\n" +
 	"\vBootFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +

@@ -320,7 +320,7 @@ func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 		}
 		st.Commands = s.commands
 		st.Revisions = []slotproto.RevisionWorkers{{
-			Revision: cfg.Revision, Live: cfg.Size, Spawned: uint64(cfg.Size) + st.PoolCrashed, Destroyed: st.PoolCrashed,
+			Revision: cfg.Revision, Live: cfg.Size, Places: cfg.Size * 8, Spawned: uint64(cfg.Size) + st.PoolCrashed, Destroyed: st.PoolCrashed,
 			Crashed: st.PoolCrashed, CPU: 1.5, Memory: 1 << 20, FDs: 8,
 		}}
 	}

@@ -117,11 +117,12 @@ type Status struct {
 	Revisions []RevisionWorkers `json:"revisions,omitempty"`
 }
 
-// RevisionWorkers are the workers that a slot has had of one revision since it started. Live, Memory and FDs are of those
-// that it has now.
+// RevisionWorkers are the workers that a slot has had of one revision since it started. Live, Places, Memory and FDs are
+// of those that it has now.
 type RevisionWorkers struct {
 	Revision  string  `json:"revision"`
 	Live      int     `json:"live"`
+	Places    int     `json:"places"` // requests that they serve at the same time, at most
 	Spawned   uint64  `json:"spawned"`
 	Destroyed uint64  `json:"destroyed"`
 	Crashed   uint64  `json:"crashed"`

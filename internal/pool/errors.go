@@ -60,6 +60,17 @@ const (
 	UpstreamError Type = "upstream_error" // communication_error: poolworker.UpstreamError, of a service that the handler calls
 )
 
+// FailedOutputs reads the meta of a Result, which tells of a batch what it counts as; see Reply.Failed. What isn't known
+// counts as PythonError.
+func FailedOutputs(meta []byte) Type {
+	switch t := Type(meta); t {
+	case "", CallerError, UpstreamError:
+		return t
+	default:
+		return PythonError
+	}
+}
+
 // Error has the four parts that every failure shows, with the same text in V1 and V2.
 type Error struct {
 	Category Category       `json:"category"`

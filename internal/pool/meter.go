@@ -25,6 +25,9 @@ func (m *Meter) Observe(reply Reply, err *Error) {
 		m.service.Observe(reply.Service)
 	}
 	if err == nil {
+		if reply.Failed == PythonError {
+			m.counts.Errors++
+		}
 		return
 	}
 	switch err.Type {

@@ -42,6 +42,9 @@ type Reply struct {
 	Payload []byte
 	Wait    time.Duration // from submission to hand-over of a worker
 	Service time.Duration // from first byte sent to last byte received
+	// Failed is what a batch counts as although it was answered: the type of its worst failed output, PythonError before
+	// UpstreamError before CallerError, which stands for whatever is the caller's. "": none failed, or it isn't a batch.
+	Failed Type
 }
 
 // Limits are the settings that change on a live pool.

@@ -24,10 +24,19 @@ const (
 	outcomes               // their number
 )
 
-// outcomeOf classifies the end of a request.
-func outcomeOf(err error) outcome {
+// outcomeOf classifies the end of a request. One without an error can be a batch some of whose calls have failed.
+func outcomeOf(outputs pool.Type, err error) outcome {
 	if err == nil {
-		return succeeded
+		switch outputs {
+		case pool.PythonError:
+			return failed
+		case pool.UpstreamError:
+			return upstreamError
+		case pool.CallerError:
+			return callerError
+		default:
+			return succeeded
+		}
 	}
 	var e *pool.Error
 	if !errors.As(err, &e) {

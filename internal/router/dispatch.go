@@ -29,6 +29,7 @@ type call struct {
 	version pool.Version  // asked for by the caller; "": by weight
 	session string        // id; "": anonymous
 	program string        // id; "": a plain command
+	batch   bool          // payload has the arguments of many calls
 	fixed   *pool.Program // what the program's inputs add to payload; nil for a plain command
 	start   time.Time
 	sent    time.Time // to a slot, the last time
@@ -95,7 +96,8 @@ func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadl
 	}
 	c.sent = time.Now()
 	request := slotclient.Request{
-		Command: c.command, Payload: c.payload, Program: c.fixed, Session: c.session, ProgramID: c.program, Deadline: deadline,
+		Command: c.command, Payload: c.payload, Program: c.fixed, Session: c.session, ProgramID: c.program, Batch: c.batch,
+		Deadline: deadline,
 	}
 	if to.watch != nil && role != pinned {
 		request.Recall = to.watch.recall
@@ -108,7 +110,7 @@ func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadl
 func (r *Router) count(c *call, role role, to *target, reply slotclient.Reply, err error) error {
 	if to != nil && role != pinned {
 		now := time.Now()
-		to.counters.record(outcomeOf(err), c.apart, now.Sub(c.start), reply.Service)
+		to.counters.record(outcomeOf(reply.Failed, err), c.apart, now.Sub(c.start), reply.Service)
 		r.observe(c, to, reply, err, now)
 	}
 	return err

@@ -30,6 +30,7 @@ const (
 
 const (
 	commandsPath = "/v1/commands/"
+	batchSuffix  = "/batch"
 	statusPath   = "/v1/status"
 
 	maxCommandLength = 128 // bytes
@@ -68,7 +69,9 @@ func (r *Router) serveCommand(w http.ResponseWriter, req *http.Request, control 
 			return
 		}
 	}
-	r.serveCall(w, req, control, &call{command: name, session: req.Header.Get(headerSession), start: time.Now()})
+	c := call{session: req.Header.Get(headerSession), start: time.Now()}
+	c.command, c.batch = strings.CutSuffix(name, batchSuffix)
+	r.serveCall(w, req, control, &c)
 }
 
 // serveCall runs a command, or a program, with the body as its arguments.

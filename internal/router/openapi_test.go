@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"mime"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/router/slottest"
 )
 
 // document is the API's description, loaded and validated once.
@@ -101,7 +103,9 @@ func TestEachRouteIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := map[string]bool{http.MethodPost + " " + commandsPath + "{name}": true}
+	there := map[string]bool{
+		http.MethodPost + " " + commandsPath + "{name}": true, http.MethodPost + " " + commandsPath + "{name}" + batchSuffix: true,
+	}
 	for _, route := range routes {
 		there[route.method+" "+route.path] = true
 		item := doc.Paths.Value(route.path)
@@ -187,7 +191,8 @@ func TestDocumentedOperationsAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, snapshot(0), nil)
+	batch := func(context.Context, slottest.Call) (string, error) { return `{"outputs":[]}`, nil }
+	r := newRig(t, snapshot(0), map[string]slottest.Handler{"echo": batch})
 	for path, item := range doc.Paths.Map() {
 		for method := range item.Operations() {
 			a := r.send(method, strings.NewReplacer("{id}", "x1", "{name}", "echo").Replace(path), strings.NewReader("{}"))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -108,6 +109,32 @@ func TestProgramForACommandThatTheWorkersDontHave(t *testing.T) {
 	}
 	a = p.do(201, "POST", "/v1/programs", `{"command": "echo", "inputs": {"txet": "a"}}`)
 	p.refused(400, "invalid_payload", "POST", a.header.Get("Location")+"/execute", "{}") // no argument of that name
+}
+
+// TestP111_P112_Batches: each is one request, and counts as its worst output.
+func TestP111_P112_Batches(t *testing.T) {
+	p := newLivePod(t, samples(0))
+	p.do(201, "POST", "/v1/programs", `{"id": "p1", "command": "blame", "inputs": {"text": "theirs"}}`)
+	a := p.do(200, "POST", "/v1/commands/echo/batch", `{"inputs": [{"text": "a"}, {"txet": 1}, {"text": "c"}]}`, headerDeadline, "5s")
+	if !regexp.MustCompile(`^\{"outputs":\[\{"result":"a"\},\{"error":\{.*"invalid_payload".*\}\},\{"result":"c"\}\]\}$`).MatchString(a.body) {
+		t.Errorf("outputs %s", a.body)
+	}
+	p.do(200, "POST", "/v1/commands/fail/batch", `{"inputs": [{"text": "a"}]}`)
+	p.do(200, "POST", "/v1/programs/p1/batch", `{"inputs": [{"whom": "upstream"}, {"whom": "caller"}]}`)
+	p.do(200, "POST", "/v1/programs/p1/batch", `{"inputs": []}`)
+	p.refused(400, "invalid_payload", "POST", "/v1/commands/echo/batch", `{"text": "a"}`)
+	p.refused(404, "unknown_command", "POST", "/v1/commands/nope/batch", `{"inputs": []}`)
+	p.refused(404, "unknown_command", "POST", "/v1/commands/batch", `{"inputs": []}`)
+	want := RevisionStatus{Requests: 7, Errors: 1, UpstreamErrors: 1, CallerErrors: 4}
+	for _, got := range p.status().Revisions {
+		if got.Requests == 0 {
+			continue
+		}
+		want.Revision, want.Version, want.Latency, want.Service = got.Revision, got.Version, got.Latency, got.Service
+		if got != want {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+	}
 }
 
 func TestHandlersSeeSessionAndProgram(t *testing.T) {

@@ -172,7 +172,12 @@ func (r *Router) deleteProgram(x *exchange) error {
 }
 
 // executeProgram answers POST /v1/programs/{id}/execute as a command would be: the body is the call's own inputs.
-func (r *Router) executeProgram(x *exchange) error {
+func (r *Router) executeProgram(x *exchange) error { return r.execute(x, false) }
+
+// executeBatch answers POST /v1/programs/{id}/batch: the body is {"inputs": [..]}, with the own inputs of many calls.
+func (r *Router) executeBatch(x *exchange) error { return r.execute(x, true) }
+
+func (r *Router) execute(x *exchange, batch bool) error {
 	records, session, err := r.programsOf(x)
 	if err != nil {
 		return err
@@ -181,7 +186,7 @@ func (r *Router) executeProgram(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	c := call{command: program.Command, program: program.ID, session: session, start: x.start}
+	c := call{command: program.Command, program: program.ID, session: session, batch: batch, start: x.start}
 	var release func()
 	c.fixed, release = r.held.take(program.Hash, program.Inputs)
 	defer release()

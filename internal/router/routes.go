@@ -29,6 +29,7 @@ var routes = []route{
 	{http.MethodGet, "/v1/programs/{id}", []string{"session"}, (*Router).getProgram},
 	{http.MethodDelete, "/v1/programs/{id}", []string{"session"}, (*Router).deleteProgram},
 	{http.MethodPost, "/v1/programs/{id}/execute", []string{"session"}, (*Router).executeProgram},
+	{http.MethodPost, "/v1/programs/{id}/batch", []string{"session"}, (*Router).executeBatch},
 
 	{http.MethodPost, "/v1/sessions", nil, (*Router).startSession},
 	{http.MethodGet, "/v1/sessions/{id}", nil, (*Router).getSession},
@@ -81,7 +82,7 @@ func (r *Router) serveRoute(w http.ResponseWriter, req *http.Request, control *h
 		return
 	}
 	r.writeError(w, control, pool.NewError(pool.RequestError, NotFound,
-		"there is nothing at %q; commands are at POST %sNAME, programs at /v1/programs, sessions at /v1/sessions, the state at GET %s, all of it in GET /v1/openapi.yaml",
+		"there is nothing at %q; commands are at POST %sNAME and NAME/batch, programs at /v1/programs, sessions at /v1/sessions, the state at GET %s, all of it in GET /v1/openapi.yaml",
 		head(req.URL.Path, maxShownPath), commandsPath, statusPath))
 }
 

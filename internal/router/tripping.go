@@ -126,7 +126,7 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 	}
 	var e *pool.Error
 	sent := errors.As(err, &e) && e.Sent
-	switch outcomeOf(err) {
+	switch outcomeOf("", err) {
 	case failed, upstreamError:
 		to.watch.with((*trip.Watch).Answered)
 	case callerError:

@@ -74,5 +74,5 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	if failure != nil {
 		return errorFrame(f.ID, failure, reply.Service)
 	}
-	return &frame.Frame{Kind: frame.Result, ID: f.ID, Budget: reply.Service, Payload: reply.Payload}, nil
+	return &frame.Frame{Kind: frame.Result, ID: f.ID, Budget: reply.Service, Meta: []byte(reply.Failed), Payload: reply.Payload}, nil
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, Final, List
 
 from poolworker import codec
 from poolworker.errors import Failure, invalid_payload
+
+_COUNTED: Final = (b"", b"caller_error", b"upstream_error", b"python_error")  # the worst last
 
 
 def inputs_of(payload: bytes) -> List[Any]:
@@ -24,16 +26,32 @@ def arguments_of(value: Any, fixed: Dict[str, Any]) -> Dict[str, Any]:
     return {**fixed, **value}
 
 
-def succeeded(result: bytes) -> bytes:
-    """Encode the output of an input whose call returned; result is JSON."""
-    return b'{"result":' + result + b"}"
+class Outputs:
+    """What the calls of a batch have come to, in order."""
+
+    def __init__(self) -> None:
+        self._items: List[bytes] = []
+        self._worst = 0
+
+    def succeeded(self, result: bytes) -> None:
+        """Add the output of an input whose call returned; result is JSON."""
+        self._items.append(b'{"result":' + result + b"}")
+
+    def failed(self, failure: Failure) -> None:
+        """Add the output of an input whose call failed."""
+        self._items.append(b'{"error":' + failure.encode() + b"}")
+        self._worst = max(self._worst, _rank(failure))
+
+    def encode(self) -> bytes:
+        """Encode the answer to the batch."""
+        return b'{"outputs":[' + b",".join(self._items) + b"]}"
+
+    def worst(self) -> bytes:
+        """Return the type of failure that the batch as a whole counts as; empty: all calls returned."""
+        return _COUNTED[self._worst]
 
 
-def failed(failure: Failure) -> bytes:
-    """Encode the output of an input whose call failed."""
-    return b'{"error":' + failure.encode() + b"}"
-
-
-def encode(outputs: List[bytes]) -> bytes:
-    """Encode the answer to the batch."""
-    return b'{"outputs":[' + b",".join(outputs) + b"]}"
+def _rank(failure: Failure) -> int:
+    if failure.category == "request_error":
+        return _COUNTED.index(b"caller_error")
+    return _COUNTED.index(b"upstream_error" if failure.type == "upstream_error" else b"python_error")

@@ -22,8 +22,8 @@ from poolworker.execute import Executor
 from poolworker.frames import Call, Channel, Frame, ProtocolError
 from poolworker.process import Signals
 
-Answer = Tuple[int, bytes]  # kind and payload
-Reply = Callable[[int, int, bytes], None]
+Answer = Tuple[int, bytes, bytes]  # kind, payload and meta
+Reply = Callable[[int, int, bytes, bytes], None]
 Other = Callable[[Optional[Frame]], bool]
 
 
@@ -72,20 +72,23 @@ class ConcurrentExecutor(Executor):
         """Whether its handler runs on the loop, and so can be cancelled."""
         return command.name.encode() in self._on_loop
 
-    async def call(self, prepared: Prepared) -> bytes:
-        """Run the handler to its end. Raises Failure, CancelledError, or the SystemExit that the handler raised."""
+    async def call(self, prepared: Prepared) -> Tuple[bytes, bytes]:
+        """Run the handler to its end; returns payload and meta of the Result.
+
+        Raises Failure, CancelledError, or the SystemExit that the handler raised.
+        """
         command, arguments, inputs, fixed = prepared
         if inputs is None:
-            return await self._call_one(command, arguments)
-        outputs = []
+            return await self._call_one(command, arguments), b""
+        outputs = batch.Outputs()
         for value in inputs:
             try:
                 own = batch.arguments_of(value, fixed())
                 command.check(own)
-                outputs.append(batch.succeeded(await self._call_one(command, own)))
+                outputs.succeeded(await self._call_one(command, own))
             except Failure as failure:
-                outputs.append(batch.failed(failure))
-        return self.bounded(command, batch.encode(outputs))
+                outputs.failed(failure)
+        return self.bounded(command, outputs.encode()), outputs.worst()
 
     async def _call_one(self, command: Command, arguments: Dict[str, Any]) -> bytes:
         try:
@@ -214,7 +217,7 @@ class Multiplexer:
             prepare = self._executor.prepare_batch if batched else self._executor.prepare
             prepared = prepare(call.command, request.payload, call.hash)
         except Failure as failure:
-            self._reply(frames.ERROR, request.id, failure.encode())
+            self._reply(frames.ERROR, request.id, failure.encode(), b"")
             return
         task = contextvars.copy_context().run(self._start, request, call, prepared)
         self._running[request.id] = _Running(task, self._executor.is_async(prepared.command))
@@ -227,13 +230,14 @@ class Multiplexer:
 
     async def _answer(self, id: int, prepared: Prepared) -> Answer:
         try:
-            return frames.RESULT, await self._executor.call(prepared)
+            payload, meta = await self._executor.call(prepared)
+            return frames.RESULT, payload, meta
         except Failure as failure:
-            return frames.ERROR, failure.encode()
+            return frames.ERROR, failure.encode(), b""
         except asyncio.CancelledError as error:
             if self._closing or self._running[id].cancelled:
                 raise
-            return frames.ERROR, self._executor.failure(error).encode()  # the handler's own
+            return frames.ERROR, self._executor.failure(error).encode(), b""  # the handler's own
 
     def _cancel(self, id: int) -> None:
         """Cancel one request's task. One that isn't there has ended meanwhile, and its answer is on its way."""
@@ -252,9 +256,9 @@ class Multiplexer:
         if error is not None:  # a SystemExit, which has ended the loop already
             self._end(error)
             return
-        kind, payload = (frames.ERROR, _cancelled(command).encode()) if task.cancelled() else task.result()
+        kind, payload, meta = (frames.ERROR, _cancelled(command).encode(), b"") if task.cancelled() else task.result()
         try:
-            self._reply(kind, id, payload)
+            self._reply(kind, id, payload, meta)
         except OSError as broken:
             self._end(broken)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, Mapping, Optional, Tuple
 
 from poolworker import batch, codec
 from poolworker.commands import Command
@@ -48,15 +48,16 @@ class Executor:
             raise self._too_large(command, len(result))
         return result
 
-    def execute_batch(self, name: bytes, payload: bytes, program: Optional[bytes] = None) -> bytes:
+    def execute_batch(self, name: bytes, payload: bytes, program: Optional[bytes] = None) -> Tuple[bytes, bytes]:
         """Run the command once for each of the payload's inputs, in order. Raises Failure for the batch as a whole.
 
-        An interrupt ends the batch: whoever sent it waits for none of what is left.
+        Returns the encoded outputs, and the type of failure that the batch counts as (empty: none). An interrupt ends
+        the batch: whoever sent it waits for none of what is left.
         """
         command = self._commands.get(name)
         if command is None:
             raise self._unknown(name)
-        outputs = []
+        outputs = batch.Outputs()
         self._signals.interrupted = False
         for value in batch.inputs_of(payload):
             if self._signals.interrupted:
@@ -64,10 +65,10 @@ class Executor:
             try:
                 arguments = batch.arguments_of(value, {} if program is None else self.programs.inputs(program))
                 command.check(arguments)
-                outputs.append(batch.succeeded(self.encode(command, self._call(command, arguments))))
+                outputs.succeeded(self.encode(command, self._call(command, arguments)))
             except Failure as failure:
-                outputs.append(batch.failed(failure))
-        return self.bounded(command, batch.encode(outputs))
+                outputs.failed(failure)
+        return self.bounded(command, outputs.encode()), outputs.worst()
 
     def encode(self, command: Command, value: Any) -> bytes:
         """Encode a handler's result. Raises Failure."""

@@ -78,9 +78,10 @@ def encode(
     return HEADER.pack(size, kind, flags, len(meta), generation, id, budget) + meta + payload
 
 
-def encode_reply(kind: int, generation: int, id: int, payload: bytes) -> bytes:
-    """Encode a frame without meta, budget and flags, as most that a worker sends are."""
-    return HEADER.pack(_AFTER_LENGTH + len(payload), kind, 0, 0, generation, id, 0) + payload
+def encode_reply(kind: int, generation: int, id: int, payload: bytes, meta: bytes = b"") -> bytes:
+    """Encode a frame without budget and flags and with little meta, as those that a worker sends are."""
+    size = len(meta)
+    return HEADER.pack(_AFTER_LENGTH + size + len(payload), kind, 0, size, generation, id, 0) + meta + payload
 
 
 class Call(NamedTuple):

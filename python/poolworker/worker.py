@@ -160,8 +160,8 @@ class Worker:
         if generation != self._generation:
             raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
         if kind == frames.REQUEST:
-            kind, payload = _execute(executor, id, flags, meta, payload, budget)
-            self._channel.write(frames.encode_reply(kind, generation, id, payload))
+            kind, payload, meta = _execute(executor, id, flags, meta, payload, budget)
+            self._channel.write(frames.encode_reply(kind, generation, id, payload, meta))
         elif flags:
             raise ProtocolError(f"flags {flags:#04x} in a frame of kind {kind}")
         elif kind == frames.PROGRAM:
@@ -174,8 +174,8 @@ class Worker:
             raise ProtocolError(f"a frame of kind {kind}, which a worker doesn't take")
         return True
 
-    def _reply(self, kind: int, id: int, payload: bytes) -> None:
-        self._channel.write(frames.encode_reply(kind, self._generation, id, payload))
+    def _reply(self, kind: int, id: int, payload: bytes, meta: bytes = b"") -> None:
+        self._channel.write(frames.encode_reply(kind, self._generation, id, payload, meta))
 
 
 def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
@@ -186,8 +186,10 @@ def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
     return commands
 
 
-def _execute(executor: Executor, id: int, flags: int, meta: bytes, payload: bytes, budget: int) -> Tuple[int, bytes]:
-    """Run a Request; returns kind and payload of its answer."""
+def _execute(
+    executor: Executor, id: int, flags: int, meta: bytes, payload: bytes, budget: int
+) -> Tuple[int, bytes, bytes]:
+    """Run a Request; returns kind, payload and meta of its answer."""
     command, hash, session, program = frames.call_of(flags, meta) if flags else (meta, None, b"", b"")
     if hash is not None and not executor.programs.holds(hash):
         raise ProtocolError(f"a request of program {hash[:64]!r}, which isn't held")
@@ -195,10 +197,11 @@ def _execute(executor: Executor, id: int, flags: int, meta: bytes, payload: byte
     try:
         if id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
-        execute = executor.execute_batch if flags & frames.FLAG_BATCH else executor.execute
-        return frames.RESULT, execute(command, payload, hash)
+        if flags & frames.FLAG_BATCH:
+            return (frames.RESULT, *executor.execute_batch(command, payload, hash))
+        return frames.RESULT, executor.execute(command, payload, hash), b""
     except Failure as failure:
-        return frames.ERROR, failure.encode()
+        return frames.ERROR, failure.encode(), b""
 
 
 def _settings(payload: bytes) -> Dict[str, Any]:

@@ -116,7 +116,7 @@ class Worker:
         """Return the Result or Error that must come next, for id."""
         frame = self.read()
         assert frame is not None, f"the worker ended; its stderr: {self.stderr()}"
-        assert (frame.generation, frame.id, frame.meta, self.channel._unread) == (GENERATION, id, b"", b"")
+        assert (frame.generation, frame.id, self.channel._unread) == (GENERATION, id, b"")
         return Reply(frame.kind, json.loads(frame.payload))
 
     def init(self, module: str, **settings: Any) -> Reply:

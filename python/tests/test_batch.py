@@ -33,7 +33,10 @@ async def divide_async(a, b=2, seen=None): return divide(a, b, seen)
 def made(): return calls
 
 @command
-def blame(who): raise {"caller": poolworker.CallerError, "upstream": poolworker.UpstreamError}[who]("theirs")
+def blame(who):
+    if who == "large": return "x" * (2 << 20)
+    if who != "nobody":
+        raise {"caller": poolworker.CallerError, "upstream": poolworker.UpstreamError, "bug": ValueError}[who]("theirs")
 
 @command
 def big(n): return "x" * n
@@ -92,6 +95,25 @@ def test_p112_one_failure_fails_one_input(worker: Worker) -> None:
     theirs = outputs(run(worker, "blame", [{"who": "caller"}, {"who": "upstream"}]))
     assert [output["error"]["type"] for output in theirs] == ["caller_error", "upstream_error"]
     assert worker.call("big", n=1).result == "x"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "counted"),
+    [
+        ([], b""),
+        ([{"who": "nobody"}], b""),
+        ([{"who": "nobody"}, {"x": 1}], b"caller_error"),
+        ([{"who": "caller"}, {"who": "nobody"}], b"caller_error"),
+        ([{"who": "upstream"}, {"who": "caller"}], b"upstream_error"),
+        ([{"who": "upstream"}, {"who": "bug"}, {"who": "caller"}], b"python_error"),
+        ([{"who": "large"}], b"python_error"),
+    ],
+)
+def test_p111_p112_a_batch_counts_as_its_worst_output(worker: Worker, inputs: List[Any], counted: bytes) -> None:
+    worker.send(frames.REQUEST, json.dumps({"inputs": inputs}).encode(), b"blame", flags=frames.FLAG_BATCH)
+    answer = worker.channel.read()
+    assert answer is not None
+    assert (answer.kind, answer.meta) == (frames.RESULT, counted)
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"{}", b'{"inputs": {}}', b'{"inputs": [], "more": 1}', b'{"inputs": ['])

@@ -69,7 +69,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		})
 		if !out.Retriable() {
 			p.crew.Checkin(m, out.Discard)
-			reply.Payload, reply.Service = out.Payload, out.Service
+			reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed
 			return reply, out.Err
 		}
 		// Back in its place before the dead member is replaced: else somebody else would get the new one.

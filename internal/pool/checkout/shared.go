@@ -64,7 +64,7 @@ func (p *Shared) do(ctx context.Context, req pool.Request) (reply pool.Reply, er
 		})
 		if !out.Retriable() {
 			p.checkin(m, out)
-			reply.Payload, reply.Service = out.Payload, out.Service
+			reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed
 			return reply, out.Err
 		}
 		// Back in its place before the dead member is replaced: else somebody else would get the new one.

@@ -35,6 +35,9 @@ var programs = map[string]story{
 			}
 		}
 		s.wants(answer.Outputs[1].Error, pool.RequestError, pool.InvalidPayload)
+		if reply.Failed != pool.CallerError {
+			b.Errorf("the batch counts as %q, want its one failure's %s", reply.Failed, pool.CallerError)
+		}
 		_, err = s.Do(b.Context(), pool.Request{Command: "end", Batch: true, Payload: []byte(`{"inputs":[{"how":"os._exit"},{"how":"os._exit"}]}`)})
 		s.wants(s.fourParts(err), pool.CommunicationError, pool.PortExited)
 		if n := s.Stats().Spawned; n > 2 {

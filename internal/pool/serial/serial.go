@@ -91,7 +91,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		reply.Wait = time.Since(submitted)
 		return reply, err
 	}
-	reply.Payload, reply.Service = out.Payload, out.Service
+	reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed
 	return reply, out.Err
 }
 

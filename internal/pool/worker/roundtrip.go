@@ -30,6 +30,7 @@ type Call struct {
 type Outcome struct {
 	Payload []byte        // the caller's to keep
 	Service time.Duration // from first byte sent to last byte received; 0: never sent
+	Failed  pool.Type     // see pool.Reply
 	Err     *pool.Error
 	// Discard is why the worker can't be used again; empty: it can. A worker is reusable only after a complete
 	// frame with the request's id and the worker's generation, with nothing more behind it.
@@ -131,7 +132,7 @@ func (w *Worker) reply(f *frame.Frame, service time.Duration) Outcome {
 	switch f.Kind {
 	case frame.Result:
 		w.reader.Own(f)
-		out.Payload = f.Payload
+		out.Payload, out.Failed = f.Payload, pool.FailedOutputs(f.Meta)
 	case frame.Error:
 		out.Err, out.Discard = w.workerError(f.Payload)
 	default:

@@ -96,7 +96,7 @@ func (s *Shared) outcome(f *frame.Frame, p *pending) (out Outcome, broken *pool.
 	switch f.Kind {
 	case frame.Result:
 		s.reader.Own(f)
-		out.Payload = f.Payload
+		out.Payload, out.Failed = f.Payload, pool.FailedOutputs(f.Meta)
 	case frame.Error:
 		var why Reason
 		if out.Err, why = s.workerError(f.Payload); why != "" {

@@ -37,6 +37,7 @@ type Request struct {
 	Program *pool.Program // nil: a plain command
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
+	Batch              bool // see pool.Request
 
 	Deadline time.Time // of the whole: waiting and operation; must be set
 	// Recall, once closed, makes Client.Recall take the request back. nil: never.
@@ -47,6 +48,7 @@ type Request struct {
 type Reply struct {
 	Payload []byte
 	Service time.Duration // inside the worker; 0: the slot didn't say
+	Failed  pool.Type     // see pool.Reply
 }
 
 // ErrUnreachable is what an error of Do is (errors.Is) when the request never left the router: the slot's container
@@ -128,7 +130,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 }
 
 func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
-	call := frame.Call{Command: req.Command, Session: req.Session, Program: req.ProgramID}
+	call := frame.Call{Command: req.Command, Session: req.Session, Program: req.ProgramID, Batch: req.Batch}
 	if req.Program != nil {
 		call.Hash = req.Program.Hash
 	}
@@ -145,7 +147,7 @@ func (c *Client) decode(f *frame.Frame, id uint64, inStep bool) (_ Reply, clean 
 	case f.ID != id:
 		return Reply{}, false, c.failure(pool.ResponseMismatch, "slot %s answered request %d instead of %d", c.opts.Name, f.ID, id)
 	case f.Kind == frame.Result:
-		return Reply{Payload: f.Payload, Service: f.Budget}, inStep, nil
+		return Reply{Payload: f.Payload, Service: f.Budget, Failed: pool.FailedOutputs(f.Meta)}, inStep, nil
 	case f.Kind == frame.Error:
 		e := decodeError(f.Payload)
 		e.Sent = f.Flags&frame.FlagSent != 0

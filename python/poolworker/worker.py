@@ -155,7 +155,10 @@ class Worker:
 
     def _use_memory(self, at_least: int) -> bool:
         """Let payloads of so many bytes go by memory, 0: none; returns whether they do."""
-        if self._memory is None or at_least == 0 or not self._memory.open():
+        if self._memory is None:
+            return False
+        if at_least == 0 or not self._memory.open():
+            self._memory.close()
             return False
         self._channel.use_memory(self._memory)
         self._memory_from, self._encode_large = at_least, self._memory.encode_reply
@@ -239,6 +242,8 @@ def _settings(payload: bytes) -> Dict[str, Any]:
             raise boot.boot_failure("", f'Init must have "{key}" as a {kind.__name__}')
     if settings["concurrency"] < 1:
         raise boot.boot_failure("", f"Init has a concurrency of {settings['concurrency']}, which is below 1")
+    if settings["memory"] < 0:
+        raise boot.boot_failure("", f"Init has a memory of {settings['memory']} bytes, which is below 0")
     return settings
 
 

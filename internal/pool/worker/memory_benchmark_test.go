@@ -39,29 +39,45 @@ func BenchmarkPayload(b *testing.B) {
 	}
 }
 
-// opaque returns a worker of the module of that name, which is ready and is ended with the test.
-func opaque(t testing.TB, memoryFrom int) *worker.Worker {
+// opaqueSpec makes workers of the module opaque. Call it before a Host is opened.
+func opaqueSpec(t testing.TB) worker.Spec {
 	t.Helper()
 	here, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
 	spec := pooltest.Spec(t)
-	spec.Module, spec.WorkingDir, spec.MemoryFrom = "opaque", here, memoryFrom
+	spec.Module, spec.WorkingDir = "opaque", here
+	return spec
+}
+
+// opaque returns such a worker, with a Host of its own.
+func opaque(t testing.TB, memoryFrom int) *worker.Worker {
+	t.Helper()
+	spec := opaqueSpec(t)
+	spec.MemoryFrom = memoryFrom
 	host, err := worker.NewHost(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := worker.Launch(host, &spec)
+	t.Cleanup(func() {
+		if err := host.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return launched(t, host, &spec)
+}
+
+// launched returns a worker that is ready, and is ended with the test.
+func launched(t testing.TB, host *worker.Host, spec *worker.Spec) *worker.Worker {
+	t.Helper()
+	w, err := worker.Launch(host, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		w.Kill(worker.ReasonClosed)
 		<-w.Gone()
-		if err := host.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 	if err := w.Ready(t.Context()); err != nil {
 		t.Fatal(err)

@@ -1,5 +1,8 @@
 """Commands whose arguments and results are bytes, as they come: the codec is put out of the way."""
 
+import os
+import time
+
 from poolworker import codec, command
 
 codec.decode_arguments = lambda payload: {"payload": payload}
@@ -25,3 +28,26 @@ def give(payload):
     if payload not in _made:
         _made[payload] = b"x" * int(payload)
     return _made[payload]
+
+
+@command
+def hang(payload):
+    time.sleep(600)
+
+
+@command
+def cut(payload):
+    """Find the shared memory among all open files, and try to shrink it."""
+    refused = 0
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if "memfd:" not in os.readlink(f"/proc/self/fd/{fd}"):
+                continue
+        except OSError:
+            continue
+        try:
+            os.ftruncate(fd, 0)
+        except PermissionError:
+            refused += 1
+    return b"%d refused" % refused

@@ -62,7 +62,7 @@ func TestPhase(t *testing.T) {
 		phase.Workloads = append(phase.Workloads, w)
 	}
 	alone := table.Phase{
-		Title: "alone", Contestants: []string{table.PingPong, table.PingPongJSON, table.V2Opaque},
+		Title: "alone", Contestants: []string{table.PingPong, table.PingPongJSON, table.V2Opaque, table.V2OpaquePipe},
 		Workloads: []table.Workload{{Command: "echo", Size: "4 KB", Callers: 1, Workers: 1, Pinned: true}},
 	}
 	for _, p := range []table.Phase{phase, alone} {

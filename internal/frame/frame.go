@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       FlagSent, FlagProgram, FlagContext, FlagBatch or 0; a receiver refuses flags it doesn't know
+//	5       1     flags       those named Flag… below, or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -56,7 +56,7 @@ const (
 // FlagBatch in a Request: its payload has the arguments of many calls, which the worker makes one after the other.
 const FlagBatch uint8 = 1 << 3
 
-const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch
+const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch // and FlagMemory, where there is memory
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28
@@ -144,6 +144,8 @@ func (w *Writer) Write(frames ...*Frame) error {
 type Reader struct {
 	r          io.Reader
 	max        int
+	known      uint8                 // flags
+	memory     func(size int) []byte // see UseMemory
 	buf        []byte
 	start, end int  // unread bytes are buf[start:end]
 	given      bool // the last frame has its buffer to itself
@@ -155,7 +157,7 @@ func NewReader(r io.Reader, maxPayload int) *Reader {
 	if maxPayload <= 0 {
 		maxPayload = DefaultMaxPayload
 	}
-	return &Reader{r: r, max: maxPayload, buf: make([]byte, 4096)}
+	return &Reader{r: r, max: maxPayload, known: knownFlags, buf: make([]byte, 4096)}
 }
 
 // Buffered returns how many bytes were read from the stream and belong to no frame yet. A worker whose reader
@@ -177,7 +179,7 @@ func (r *Reader) Read(f *Frame) error {
 		return fmt.Errorf("%w: length %d with %d bytes of meta", ErrMalformed, length, meta)
 	case payload > int64(r.max):
 		return fmt.Errorf("%w: payload of %d bytes, at most %d", ErrTooLarge, payload, r.max)
-	case h[5]&^knownFlags != 0:
+	case h[5]&^r.known != 0:
 		return fmt.Errorf("%w: unknown flags %#02x", ErrMalformed, h[5])
 	}
 	budget := binary.BigEndian.Uint64(h[20:])
@@ -196,6 +198,9 @@ func (r *Reader) Read(f *Frame) error {
 	f.Meta, f.Payload = body[:meta:meta], body[meta:]
 	r.start += total
 	r.give()
+	if f.Flags&FlagMemory != 0 {
+		return r.fetch(f)
+	}
 	return nil
 }
 

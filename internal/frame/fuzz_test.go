@@ -15,9 +15,17 @@ import (
 // limit allows, and what decodes encodes to the same bytes.
 func FuzzReader_P42(f *testing.F) {
 	addSeeds(f)
-	f.Fuzz(func(t *testing.T, data []byte, limit uint16) {
+	f.Fuzz(func(t *testing.T, data []byte, limit uint16, memory bool) {
 		maxPayload := int(limit) + 1
 		r := NewReader(iotest.HalfReader(bytes.NewReader(data)), maxPayload)
+		if memory {
+			r.UseMemory(func(size int) []byte {
+				if size > maxPayload {
+					t.Fatalf("%d bytes of memory for a limit of %d", size, maxPayload)
+				}
+				return make([]byte, size)
+			})
+		}
 		rest := data
 		for {
 			var got Frame
@@ -28,6 +36,9 @@ func FuzzReader_P42(f *testing.F) {
 			if err != nil {
 				checkEnd(t, err, rest)
 				return
+			}
+			if got.Flags&FlagMemory != 0 {
+				got.Payload = AppendReference(nil, len(got.Payload))
 			}
 			encoded, err := Append(nil, &got)
 			if err != nil {
@@ -74,9 +85,11 @@ func addSeeds(f *testing.F) {
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Add(raw, uint16(1000))
+			f.Add(raw, uint16(1000), false)
+			f.Add(raw, uint16(50000), true)
 			all = append(all, raw...)
 		}
-		f.Add(all, uint16(10))
+		f.Add(all, uint16(10), false)
+		f.Add(all, uint16(10), true)
 	}
 }

@@ -24,6 +24,7 @@ type vector struct {
 	Budget     int64      `json:"budget"` // µs
 	Meta       hexBytes   `json:"meta"`
 	Payload    hexBytes   `json:"payload"`
+	Memory     memory     `json:"memory"`
 
 	MaxPayload int    `json:"maxPayload"`
 	Error      string `json:"error"`
@@ -34,6 +35,17 @@ func (v *vector) frame() frame.Frame {
 		Kind: v.Kind, Flags: v.Flags, Generation: v.Generation, ID: v.ID,
 		Budget: time.Duration(v.Budget) * time.Microsecond, Meta: v.Meta, Payload: v.Payload,
 	}
+}
+
+// memory is a size, of a payload that lies in it; or true, when there is one at all.
+type memory int
+
+func (m *memory) UnmarshalJSON(data []byte) error {
+	if string(data) == "true" {
+		*m = 1
+		return nil
+	}
+	return json.Unmarshal(data, (*int)(m))
 }
 
 type hexBytes []byte
@@ -74,6 +86,10 @@ func TestP32_ValidVectors(t *testing.T) {
 			}
 			var got frame.Frame
 			r := frame.NewReader(bytes.NewReader(v.Hex), 0)
+			if v.Flags&frame.FlagMemory != 0 {
+				r.UseMemory(func(size int) []byte { return bytes.Repeat([]byte("m"), size) })
+				want.Payload = bytes.Repeat([]byte("m"), int(v.Memory))
+			}
 			if err := r.Read(&got); err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +110,11 @@ func TestP33_InvalidVectors(t *testing.T) {
 	for _, v := range readVectors(t).Invalid {
 		t.Run(v.Name, func(t *testing.T) {
 			var got frame.Frame
-			err := frame.NewReader(bytes.NewReader(v.Hex), v.MaxPayload).Read(&got)
+			r := frame.NewReader(bytes.NewReader(v.Hex), v.MaxPayload)
+			if v.Memory != 0 {
+				r.UseMemory(func(size int) []byte { t.Errorf("%d bytes are fetched", size); return nil })
+			}
+			err := r.Read(&got)
 			if want := wants[v.Error]; want == nil || !errors.Is(err, want) {
 				t.Errorf("Read = %v, want %s", err, v.Error)
 			}

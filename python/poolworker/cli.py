@@ -1,6 +1,6 @@
 """The command line.
 
-`--fds R,W` and `--zygote S` serve a supervisor; `--module M` with `--check` or `--call` looks at a module.
+`--fds R,W[,M]` and `--zygote S` serve a supervisor; `--module M` with `--check` or `--call` looks at a module.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ def main(arguments: List[str]) -> int:
 
         return zygote.run(int(arguments[1]))
     if arguments[:1] == ["--fds"]:
-        fds = re.fullmatch(r"(\d+),(\d+)", arguments[1] if len(arguments) == 2 else "")
+        fds = re.fullmatch(r"(\d+),(\d+)(?:,(\d+))?", arguments[1] if len(arguments) == 2 else "")
         if fds is None:
-            print("usage: --fds R,W (two inherited file descriptors)", file=sys.stderr)
+            print("usage: --fds R,W[,M] (inherited file descriptors: two pipes, and memory)", file=sys.stderr)
             return 2
         from poolworker import worker
 
-        return worker.run(int(fds[1]), int(fds[2]))
+        return worker.run(*map(int, filter(None, fds.groups())))
     return _look(arguments)
 
 

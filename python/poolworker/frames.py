@@ -3,7 +3,7 @@
 offset  size  field        all integers big-endian
 0       4     length       bytes that follow this field: 24 + meta + payload
 4       1     kind
-5       1     flags        FLAG_PROGRAM, FLAG_CONTEXT, FLAG_BATCH or 0; any other is refused
+5       1     flags        those named FLAG_… below, or 0; any other is refused
 6       2     meta length
 8       4     generation   of the worker
 12      8     id           of the request; a reply bears its request's
@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Final, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Optional, Tuple
+
+if TYPE_CHECKING:
+    from poolworker.memory import Memory
 
 HELLO: Final = 1
 INIT: Final = 2
@@ -35,6 +38,8 @@ FLAG_CONTEXT: Final = 1 << 2
 """In a Request: its meta holds the ids of session and program."""
 FLAG_BATCH: Final = 1 << 3
 """In a Request: its payload has the arguments of many calls."""
+FLAG_MEMORY: Final = 1 << 4
+"""In a Request or Result: its payload lies in memory; see :mod:`poolworker.memory`. Refused where there is none."""
 _UNKNOWN_FLAGS: Final = ~(FLAG_PROGRAM | FLAG_CONTEXT | FLAG_BATCH)
 
 HEADER: Final = struct.Struct(">IBBHIQQ")
@@ -117,6 +122,13 @@ class Channel:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._unread = b""
+        self._memory: Optional[Memory] = None
+        self._unknown_flags = _UNKNOWN_FLAGS
+
+    def use_memory(self, memory: Memory) -> None:
+        """Take requests whose payload lies in memory, which stays its owner's."""
+        self._memory = memory
+        self._unknown_flags = _UNKNOWN_FLAGS & ~FLAG_MEMORY
 
     def close(self) -> None:
         """Close both descriptors. Idempotent."""
@@ -160,13 +172,16 @@ class Channel:
             data = self._read_up_to(data, HEADER_SIZE)
         length, kind, flags, meta_length, generation, id, budget = HEADER.unpack_from(data)
         payload_length = length - _AFTER_LENGTH - meta_length
-        if not 0 <= payload_length <= self.max_payload or flags & _UNKNOWN_FLAGS or budget > MAX_BUDGET:
-            raise ProtocolError(_refusal(length, flags, meta_length, budget, self.max_payload))
+        if not 0 <= payload_length <= self.max_payload or flags & self._unknown_flags or budget > MAX_BUDGET:
+            raise ProtocolError(_refusal(length, flags & self._unknown_flags, meta_length, budget, self.max_payload))
         total = length + 4
         if len(data) < total:
             data = self._read_up_to(data, total)
         self._unread = data[total:] if len(data) != total else b""
         body = HEADER_SIZE + meta_length
+        if flags & FLAG_MEMORY and self._memory is not None:
+            payload = self._memory.fetch(data[body:total], self.max_payload)
+            return kind, generation, id, budget, data[HEADER_SIZE:body], payload, flags
         return kind, generation, id, budget, data[HEADER_SIZE:body], data[body:total], flags
 
     def _read_up_to(self, data: bytes, size: int) -> bytes:
@@ -183,12 +198,12 @@ class Channel:
         return bytes(buffer)
 
 
-def _refusal(length: int, flags: int, meta_length: int, budget: int, max_payload: int) -> str:
+def _refusal(length: int, unknown_flags: int, meta_length: int, budget: int, max_payload: int) -> str:
     payload_length = length - _AFTER_LENGTH - meta_length
     if payload_length < 0:
         return f"length {length} with {meta_length} bytes of meta"
     if payload_length > max_payload:
         return f"payload of {payload_length} bytes, at most {max_payload}"
-    if flags & _UNKNOWN_FLAGS:
-        return f"flags {flags:#04x}, which this version doesn't know"
+    if unknown_flags:
+        return f"flags {unknown_flags:#04x}, which this version doesn't know"
     return f"budget of {budget} µs"

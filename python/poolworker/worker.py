@@ -13,7 +13,8 @@ from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
 from poolworker.frames import Channel, Fields, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
-from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
+from poolworker.memory import Memory
+from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, private, take_over
 
 if TYPE_CHECKING:
     from poolworker.concurrent import Multiplexer
@@ -26,7 +27,7 @@ SPAWN: Final = "spawn"
 FORK: Final = "fork"
 
 _SETTINGS: Final = {
-    "worker": str, "mode": str, "module": str, "sysPath": list, "maxPayload": int, "concurrency": int,
+    "worker": str, "mode": str, "module": str, "sysPath": list, "maxPayload": int, "concurrency": int, "memory": int,
 }  # fmt: skip
 
 Load = Callable[[Dict[str, Any]], Mapping[str, Command]]
@@ -39,16 +40,19 @@ def worker_id() -> str:
     return _identity
 
 
-def run(read_fd: int, write_fd: int) -> int:
+def run(read_fd: int, write_fd: int, memory_fd: int = -1) -> int:
     """Serve the supervisor at the other end of the two descriptors; returns the process's exit code.
+
+    memory_fd: file of the memory shared with it; -1: there is none.
 
     0: end of input or Shutdown. EXIT_BOOT_FAILED: Init was answered with an Error. EXIT_PROTOCOL: the supervisor
     sent something that isn't the protocol. TERMINATED: SIGTERM. A SystemExit that a handler raised goes through.
     """
-    return _run(Worker(take_over(read_fd, write_fd), SPAWN, _import))
+    channel = take_over(read_fd, write_fd)
+    return _run(Worker(channel, SPAWN, _import, _memory(memory_fd)))
 
 
-def run_forked(channel: Channel, module: str, supervisor: int) -> int:
+def run_forked(channel: Channel, module: str, supervisor: int, memory_fd: int) -> int:
     """Serve in a process that was forked with the module imported; returns the exit code, as run does.
 
     Init comes once the supervisor, which adopts orphans, has this process for a child.
@@ -60,7 +64,11 @@ def run_forked(channel: Channel, module: str, supervisor: int) -> int:
             raise boot.boot_failure(module, f"Init is for module {settings['module']}, and {module} is loaded")
         return registry.commands
 
-    return _run(Worker(channel, FORK, load))
+    return _run(Worker(channel, FORK, load, _memory(memory_fd)))
+
+
+def _memory(fd: int) -> Optional[Memory]:
+    return None if fd < 0 else Memory(private(fd))
 
 
 def _run(worker: Worker) -> int:
@@ -79,9 +87,12 @@ def _run(worker: Worker) -> int:
 class Worker:
     """One process's end of the protocol."""
 
-    def __init__(self, channel: Channel, mode: str, load: Load) -> None:
+    def __init__(self, channel: Channel, mode: str, load: Load, memory: Optional[Memory] = None) -> None:
         """Talk over channel; nothing is sent before serve. load: the commands, once Init's settings are known."""
         self._channel = channel
+        self._memory = memory
+        self._memory_from = sys.maxsize  # bytes of the smallest result that _encode_large encodes
+        self._encode_large = frames.encode_reply
         self._mode = mode
         self._load = load
         self._signals = Signals()
@@ -133,11 +144,25 @@ class Worker:
         executor = self._executor = self._make_executor(commands, module.partition(".")[0], settings)
         hooks.begin(WORKER_START, module, executor.run)
         self._started = True
-        answer = {"worker": _identity, "mode": self._mode, "codec": codec.name, "commands": sorted(commands)}
+        answer: Dict[str, Any] = {"worker": _identity, "mode": self._mode, "codec": codec.name}
+        answer["commands"] = sorted(commands)
+        if self._use_memory(settings["memory"]):
+            answer["memory"] = True
         if self._multiplexed is not None:
             answer["concurrency"] = settings["concurrency"]
         self._reply(frames.RESULT, init.id, _json(answer))
         return executor
+
+    def _use_memory(self, at_least: int) -> bool:
+        """Let payloads of so many bytes go by memory, 0: none; returns whether they do."""
+        if self._memory is None:
+            return False
+        if at_least == 0 or not self._memory.open():
+            self._memory.close()
+            return False
+        self._channel.use_memory(self._memory)
+        self._memory_from, self._encode_large = at_least, self._memory.encode_reply
+        return True
 
     def _make_executor(self, commands: Mapping[str, Command], package: str, settings: Dict[str, Any]) -> Executor:
         if settings["concurrency"] == 1:
@@ -161,7 +186,8 @@ class Worker:
             raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
         if kind == frames.REQUEST:
             kind, payload, meta = _execute(executor, id, flags, meta, payload, budget)
-            self._channel.write(frames.encode_reply(kind, generation, id, payload, meta))
+            encode = frames.encode_reply if len(payload) < self._memory_from else self._encode_large
+            self._channel.write(encode(kind, generation, id, payload, meta))
         elif flags:
             raise ProtocolError(f"flags {flags:#04x} in a frame of kind {kind}")
         elif kind == frames.PROGRAM:
@@ -213,11 +239,14 @@ def _settings(payload: bytes) -> Dict[str, Any]:
     settings["sysPath"] = settings.get("sysPath") or []
     settings["maxPayload"] = settings.get("maxPayload") or frames.DEFAULT_MAX_PAYLOAD
     settings["concurrency"] = settings.get("concurrency") or 1
+    settings["memory"] = settings.get("memory") or 0
     for key, kind in _SETTINGS.items():
-        if type(settings.get(key)) is not kind or not (settings[key] or kind is list):
+        if type(settings.get(key)) is not kind or not (settings[key] or kind is list or key == "memory"):
             raise boot.boot_failure("", f'Init must have "{key}" as a {kind.__name__}')
     if settings["concurrency"] < 1:
         raise boot.boot_failure("", f"Init has a concurrency of {settings['concurrency']}, which is below 1")
+    if settings["memory"] < 0:
+        raise boot.boot_failure("", f"Init has a memory of {settings['memory']} bytes, which is below 0")
     return settings
 
 

@@ -11,7 +11,7 @@ import gc
 import json
 import os
 import socket
-import struct
+from array import array
 from typing import Any, Dict, Final, List, NamedTuple, NoReturn, Optional, Tuple
 
 from poolworker import boot, process, renewal, worker
@@ -23,21 +23,23 @@ WORKER_VARIABLE: Final = "WORKERPOOL_WORKER"
 """Marks a process, and what it starts, as a worker's; the zygote has its own id in it."""
 
 _PACKET: Final = 64 << 10
-_FDS: Final = struct.Struct("3i")
+_MAX_FDS: Final = 4
 
 
 class Order(NamedTuple):
-    """A worker to fork: its id, and its ends of the pipes."""
+    """A worker to fork: its id, and its ends of the pipes and of the memory."""
 
     worker: str
     requests: int
     replies: int
     output: int
+    memory: int = -1  # -1: there is none
 
     def close(self) -> None:
-        """Close the pipes' ends: as long as another process has one, the supervisor's death is no end of input."""
-        for fd in (self.requests, self.replies, self.output):
-            os.close(fd)
+        """Close its ends: as long as another process has one, the supervisor's death is no end of input."""
+        for fd in (self.requests, self.replies, self.output, self.memory):
+            if fd >= 0:
+                os.close(fd)
 
 
 def run(control_fd: int) -> int:
@@ -87,7 +89,7 @@ class Zygote:
         """Fork a worker for each packet. Returns in the worker, when it ends, with its exit code."""
         while True:
             settings, fds = self._receive()
-            order = Order(settings["worker"], *_FDS.unpack(fds))
+            order = Order(settings["worker"], *fds)
             left = settle(self._control.fileno())
             if left:
                 order.close()
@@ -118,7 +120,7 @@ class Zygote:
         process.mark(WORKER_VARIABLE, order.worker)
         renewal.renew()
         channel = process.open_channel(order.requests, order.replies)
-        return worker.run_forked(channel, self._module, self._supervisor)
+        return worker.run_forked(channel, self._module, self._supervisor, order.memory)
 
     def _send(self, message: Dict[str, Any]) -> None:
         try:
@@ -126,12 +128,16 @@ class Zygote:
         except OSError:  # the supervisor has gone
             os._exit(0)
 
-    def _receive(self) -> Tuple[Dict[str, Any], bytes]:
+    def _receive(self) -> Tuple[Dict[str, Any], array[int]]:
         """Wait for a packet and the descriptors that come with it. The end of the socket is the end of the process."""
-        data, ancillary, _, _ = self._control.recvmsg(_PACKET, socket.CMSG_SPACE(_FDS.size), socket.MSG_CMSG_CLOEXEC)
+        fds = array("i")
+        room = socket.CMSG_SPACE(_MAX_FDS * fds.itemsize)
+        data, ancillary, _, _ = self._control.recvmsg(_PACKET, room, socket.MSG_CMSG_CLOEXEC)
         if not data:
             os._exit(0)
-        return json.loads(data), b"".join(content for _, _, content in ancillary)
+        for _, _, content in ancillary:
+            fds.frombytes(content)
+        return json.loads(data), fds
 
 
 def fork_orphan() -> int:

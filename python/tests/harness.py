@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -20,6 +21,10 @@ from poolworker import codecs, frames
 INSTALLED = str(Path(__file__).resolve().parent.parent)
 PATIENCE = 20.0  # seconds until a test says that the worker hangs
 GENERATION = 7
+
+# fcntl has these names since Python 3.8 only where the C library does.
+_F_ADD_SEALS = 1033
+_SEALS = 1 | 2 | 4  # no more seals, no shrinking, no growing
 
 
 class Reply(NamedTuple):
@@ -51,20 +56,24 @@ class Reply(NamedTuple):
 class Worker:
     """One worker process. As a context manager it is killed and reaped at the end, with its whole group."""
 
-    def __init__(self, folder: Path, env: Optional[Dict[str, str]] = None, close: Sequence[int] = ()) -> None:
-        """Start in folder. close: descriptors that the process doesn't get (0, 1, 2)."""
+    def __init__(
+        self, folder: Path, env: Optional[Dict[str, str]] = None, close: Sequence[int] = (), memory: int = 0
+    ) -> None:
+        """Start in folder. close: descriptors that the process doesn't get (0, 1, 2). memory: bytes of each area."""
         from_us, to_us = os.pipe(), os.pipe()
         stderr_read, stderr_write = os.pipe()
+        self.memory_fd = sealed_memory(2 * memory) if memory else -1
         self._stderr_fd = stderr_read
         self._stderr = b""
+        theirs = (from_us[0], to_us[1], self.memory_fd)[: 3 if memory else 2]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _LAUNCH, str(from_us[0]), str(to_us[1]), ",".join(map(str, close)), INSTALLED],
+            [sys.executable, "-c", _LAUNCH, ",".join(map(str, theirs)), ",".join(map(str, close)), INSTALLED],
             cwd=folder,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=stderr_write,
-            pass_fds=(from_us[0], to_us[1]),
+            pass_fds=theirs,
             start_new_session=True,
         )
         for fd in (from_us[0], to_us[1], stderr_write):
@@ -77,6 +86,8 @@ class Worker:
             self.process.stdin.close()
         self.read_fd, self.write_fd = to_us[0], from_us[1]
         self.channel = frames.Channel(self.read_fd, self.write_fd)
+        if memory:  # a reference is read as the payload that it is
+            self.channel._unknown_flags &= ~frames.FLAG_MEMORY
         self.next_id = 0
 
     def __enter__(self) -> Worker:
@@ -90,6 +101,8 @@ class Worker:
         self.process.wait(PATIENCE)
         self.channel.close()
         os.close(self._stderr_fd)
+        if self.memory_fd >= 0:
+            os.close(self.memory_fd)
 
     def read(self) -> Optional[frames.Frame]:
         """Return the next frame, None at the end; fails the test when none comes."""
@@ -168,18 +181,26 @@ class Worker:
         return self.stderr()
 
 
-# Puts the two pipes at 3 and 4, as the supervisor does, and becomes the worker.
+# Puts the two pipes, and the memory, at 3 and on, as the supervisor does, and becomes the worker.
 _LAUNCH = """
 import os, sys
-low = [os.dup(int(fd)) for fd in sys.argv[1:3]]
+low = [os.dup(int(fd)) for fd in sys.argv[1].split(",")]
 high = [os.dup2(fd, 100 + i, inheritable=False) for i, fd in enumerate(low)]
 for i, fd in enumerate(high):
     os.dup2(fd, 3 + i)
-os.closerange(5, 100)
-for fd in filter(None, sys.argv[3].split(",")):
+os.closerange(3 + len(high), 100)
+for fd in filter(None, sys.argv[2].split(",")):
     os.close(int(fd))
-os.execv(sys.executable, [sys.executable, sys.argv[4], "--fds", "3,4"])
+os.execv(sys.executable, [sys.executable, sys.argv[3], "--fds", "3,4,5"[: 2 * len(high) - 1]])
 """
+
+
+def sealed_memory(size: int) -> int:
+    """Return a file of that size in memory which nobody can resize."""
+    fd = os.memfd_create("memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+    return fd
 
 
 def write_module(folder: Path, source: str, name: str = "user_module") -> None:

@@ -15,7 +15,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-from poolworker.frames import DEFAULT_MAX_PAYLOAD, MAX_META, Channel, Frame, ProtocolError, encode
+from poolworker.frames import DEFAULT_MAX_PAYLOAD, FLAG_MEMORY, MAX_META, Channel, Frame, ProtocolError, encode
+from poolworker.memory import Memory
 
 VECTORS = Path(__file__).resolve().parents[2] / "internal" / "frame" / "testdata" / "vectors.json"
 
@@ -50,6 +51,17 @@ def stream(
         writer.join()
 
 
+@contextlib.contextmanager
+def memory() -> Iterator[Memory]:
+    """Memory whose area for requests, of the default limit's size, is full of the letter m."""
+    fd = os.memfd_create("test")
+    os.ftruncate(fd, 2 * DEFAULT_MAX_PAYLOAD)
+    os.pwrite(fd, b"m" * DEFAULT_MAX_PAYLOAD, 0)
+    with contextlib.closing(Memory(fd)) as memory:
+        assert memory.open()
+        yield memory
+
+
 @pytest.mark.parametrize("vector", vectors("valid"))
 def test_p32_valid_vectors(vector: Dict[str, Any]) -> None:
     data = bytes.fromhex(vector["hex"])
@@ -57,17 +69,23 @@ def test_p32_valid_vectors(vector: Dict[str, Any]) -> None:
     meta, payload = bytes.fromhex(vector["meta"]), bytes.fromhex(vector["payload"])
     flags = vector.get("flags", 0)
     assert encode(*fields, payload, meta, vector["budget"], flags) == data
-    with stream(data) as channel:
+    with stream(data) as channel, memory() as shared:
+        if flags & FLAG_MEMORY:
+            channel.use_memory(shared)
+            payload = b"m" * vector["memory"]
         assert channel.read() == Frame(*fields, vector["budget"], meta, payload, flags)
         assert channel.read() is None
 
 
 @pytest.mark.parametrize("vector", vectors("invalid"))
 def test_p33_invalid_vectors(vector: Dict[str, Any]) -> None:
-    says = {"malformed": "length|flags|budget", "too large": "at most", "truncated": "ended inside a frame"}
+    says = {"malformed": "length|flags|budget|reference", "too large": "at most", "truncated": "ended inside a frame"}
     data, limit = bytes.fromhex(vector["hex"]), vector.get("maxPayload", DEFAULT_MAX_PAYLOAD)
-    with stream(data, limit) as channel, pytest.raises(ProtocolError, match=says[vector["error"]]):
-        channel.read()
+    with stream(data, limit) as channel, memory() as shared:
+        if "memory" in vector:
+            channel.use_memory(shared)
+        with pytest.raises(ProtocolError, match=says[vector["error"]]):
+            channel.read()
 
 
 def test_p32_any_chunking() -> None:

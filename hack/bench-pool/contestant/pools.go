@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -26,40 +27,53 @@ type pooled struct {
 }
 
 func startV1(ctx context.Context, s Setup) (rig, error) {
-	return startPool(ctx, s, "bench_handlers", nil, func(l crew.Launch, limits pool.Limits) pool.Pool {
+	return startPool(ctx, s, workers{module: "bench_handlers"}, func(l crew.Launch, limits pool.Limits) pool.Pool {
 		return serial.New(ctx, "bench", l, limits, slog.Default())
 	})
 }
 
 func startV2(ctx context.Context, s Setup) (rig, error) {
-	return startCheckout(ctx, s, "bench_handlers")
+	return startCheckout(ctx, s, workers{module: "bench_handlers"})
 }
 
 // startOpaqueV2 is V2 with workers that hand the bytes of a request to the handler and its bytes back: what the pool
 // itself costs, without any codec.
 func startOpaqueV2(ctx context.Context, s Setup) (rig, error) {
-	return startCheckout(ctx, s, "bench_opaque")
+	return startCheckout(ctx, s, workers{module: "bench_opaque"})
+}
+
+// startOpaquePipeV2 is the same without shared memory.
+func startOpaquePipeV2(ctx context.Context, s Setup) (rig, error) {
+	return startCheckout(ctx, s, workers{module: "bench_opaque", memoryFrom: math.MaxInt})
 }
 
 // startStandardV2 is V2 where Python has nothing but its standard library.
 func startStandardV2(ctx context.Context, s Setup) (rig, error) {
-	return startCheckout(ctx, s, "bench_handlers", "POOLWORKER_CODEC=json")
+	return startCheckout(ctx, s, workers{module: "bench_handlers", env: []string{"POOLWORKER_CODEC=json"}})
 }
 
-func startCheckout(ctx context.Context, s Setup, module string, env ...string) (rig, error) {
-	return startPool(ctx, s, module, env, func(l crew.Launch, limits pool.Limits) pool.Pool {
+// workers is in what those of one pool differ from another's.
+type workers struct {
+	module     string
+	env        []string
+	memoryFrom int // see worker.Spec
+}
+
+func startCheckout(ctx context.Context, s Setup, w workers) (rig, error) {
+	return startPool(ctx, s, w, func(l crew.Launch, limits pool.Limits) pool.Pool {
 		return checkout.New(ctx, "bench", l, limits, slog.Default())
 	})
 }
 
-func startPool(ctx context.Context, s Setup, module string, env []string, build func(crew.Launch, pool.Limits) pool.Pool) (rig, error) {
+func startPool(ctx context.Context, s Setup, w workers, build func(crew.Launch, pool.Limits) pool.Pool) (rig, error) {
 	host, err := worker.NewHost(slog.Default())
 	if err != nil {
 		return nil, err
 	}
 	spec := worker.Spec{
 		Pool: "bench", Slot: "a", Marker: filepath.Join(s.Scratch, "a.sock"), Python: s.Python, PythonDir: s.PoolDir,
-		WorkingDir: s.PythonDir, Module: module, Env: append(os.Environ(), env...), InitTimeout: patience,
+		WorkingDir: s.PythonDir, Module: w.module, Env: append(os.Environ(), w.env...), InitTimeout: patience,
+		MemoryFrom: w.memoryFrom,
 	}
 	launch := func() (crew.Worker, error) {
 		w, err := worker.Launch(host, &spec)
@@ -68,7 +82,7 @@ func startPool(ctx context.Context, s Setup, module string, env []string, build 
 		}
 		return w, nil
 	}
-	p := &pooled{host: host, opaque: module == "bench_opaque"}
+	p := &pooled{host: host, opaque: w.module == "bench_opaque"}
 	p.Pool = build(launch, pool.Limits{Size: s.Workers, QueueLimit: 4096, Checkout: patience, Operation: patience, Drain: patience})
 	if err := p.awaitReady(ctx, s.Workers); err != nil {
 		_ = p.close(ctx)

@@ -69,6 +69,7 @@ func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 func goals(cores int) []goal {
 	var all []goal
 	all = append(all, limits()...)
+	all = append(all, memory())
 	all = append(all, parallel(cores)...)
 	all = append(all, peers()...)
 	all = append(all, missing()...)
@@ -93,6 +94,15 @@ func limits() (goals []goal) {
 		})
 	}
 	return goals
+}
+
+// memory compares the ways that large payloads can go.
+func memory() goal {
+	const size = "256 KB"
+	return goal{
+		name: "pool.shared_memory_over_pipe." + id(size), what: "V2 opaque, shared memory against pipe, p50, one core, " + size, unit: "×", atLeast: 5,
+		value: func(r Results) (float64, error) { return r.ratio(V2OpaquePipe, V2Opaque, alone(size), median50) },
+	}
 }
 
 // parallel is what V2 is for. Work is shared by cores, waiting isn't.
@@ -153,7 +163,6 @@ func missing() []goal {
 	return []goal{
 		{name: "pool.batch_over_mp_map_rps.200B", what: "batch call / multiprocessing.Pool.map, 200 B", unit: "×", atLeast: 1.3, missing: "the batch call"},
 		{name: "pool.batch_over_mp_map_rps.4KB", what: "batch call / multiprocessing.Pool.map, 4 KB", unit: "×", atLeast: 1.3, missing: "the batch call"},
-		{name: "pool.shared_memory_over_pipe.256KB", what: "opaque echo of 256 KB, shared memory against pipe", unit: "×", atLeast: 5, missing: "payloads in shared memory"},
 		{name: "pool.fork_ready.100MB", what: "worker with a 100 MB heap: from fork to ready", unit: "ms", atMost: 10, missing: "the measurement; workers fork from a zygote with worker.preload"},
 		{name: "pool.fork_uss.100MB", what: "its private memory", unit: "MB", atMost: 3, missing: "the measurement; workers fork from a zygote with worker.preload"},
 	}

@@ -16,6 +16,7 @@ func everything() Results {
 		{V2, burning}: served(390), {V1, burning}: served(200),
 		{V2, crowded}: {{WaitP99: 10 * time.Millisecond}},
 	}
+	r[Key{V2OpaquePipe, alone("256 KB")}], r[Key{V2Opaque, alone("256 KB")}] = took(500), took(100)
 	for _, size := range sizes[:2] {
 		r[Key{PingPong, alone(size)}], r[Key{V2Opaque, alone(size)}] = took(100), took(115)
 		r[Key{PingPongJSON, alone(size)}], r[Key{V2, alone(size)}] = took(200), took(260)
@@ -52,6 +53,7 @@ func TestRowsNotMet(t *testing.T) {
 	for name, worsen := range map[string]func(Results){
 		"pool.v2_opaque_over_pingpong_p50.200B":       func(r Results) { r[Key{V2Opaque, alone("200 B")}] = took(116) },
 		"pool.v2_over_pingpong_same_codec_p50.4KB":    func(r Results) { r[Key{V2, alone("4 KB")}] = took(261) },
+		"pool.shared_memory_over_pipe.256KB":          func(r Results) { r[Key{V2OpaquePipe, alone("256 KB")}] = took(499) },
 		"pool.v2_over_v1_sleep.n16":                   func(r Results) { r[Key{V1, sleepingMany}] = served(101) },
 		"pool.v2_over_v1_burn.n4":                     func(r Results) { r[Key{V2, burning}] = served(387) },
 		"pool.v2_over_process_pool_executor_rps.200B": func(r Results) { r[Key{Executor, together("200 B")}] = served(1001) },

@@ -6,6 +6,7 @@ const (
 	V2           = "v2"
 	V2Opaque     = "v2-opaque"
 	V2JSON       = "v2-json"
+	V2OpaquePipe = "v2-opaque-pipe"
 	PingPong     = "pingpong"
 	PingPongJSON = "pingpong-json"
 	Executor     = "executor"
@@ -23,7 +24,8 @@ const (
 var Titles = map[string]string{
 	V1: "**V1** (serial)", V2: "**V2** (checkout)", V2Opaque: "**V2**, opaque bytes", V2JSON: "**V2**, the standard library's json", PingPong: "raw ping-pong, opaque bytes",
 	PingPongJSON: "raw ping-pong with the workers' codec", Executor: "concurrent.futures.ProcessPoolExecutor",
-	MPApply: "multiprocessing.Pool.apply_async", MPMap: "multiprocessing.Pool.map, batches of 1024", MPPipe: "hand-written multiprocessing.Pipe pool",
+	V2OpaquePipe: "**V2**, opaque bytes, through pipes whatever their size",
+	MPApply:      "multiprocessing.Pool.apply_async", MPMap: "multiprocessing.Pool.map, batches of 1024", MPPipe: "hand-written multiprocessing.Pipe pool",
 	Loky: "loky", Ray: "Ray actors", Gunicorn: "gunicorn (sync)", Uvicorn: "uvicorn (uvloop, httptools)", UWSGI: "uWSGI (uwsgi protocol)",
 }
 
@@ -79,7 +81,7 @@ func Phases() []Phase {
 	pools := []string{V2, V1, Executor, MPApply, MPPipe, Loky, Gunicorn, Uvicorn, UWSGI}
 	withRay := func(w Workload) Workload { w.Beside = Ray; return w }
 	return []Phase{
-		{"one caller, all on one core", append([]string{PingPong, V2Opaque, PingPongJSON, V2JSON}, pools...), each(alone)},
+		{"one caller, all on one core", append([]string{PingPong, V2Opaque, V2OpaquePipe, PingPongJSON, V2JSON}, pools...), each(alone)},
 		{"8 callers, 4 workers", append([]string{V2Opaque, MPMap, V2JSON}, pools...), each(together)},
 		{"handlers that wait or compute", pools, []Workload{sleeping, burning}},
 		{"16 workers that wait", []string{V1, V2}, []Workload{sleepingMany}},
@@ -91,7 +93,7 @@ func Phases() []Phase {
 // Takes reports whether a contestant can do a workload at all.
 func Takes(who string, w Workload) bool {
 	switch who {
-	case V2Opaque:
+	case V2Opaque, V2OpaquePipe:
 		return w.Command == "echo"
 	case PingPong, PingPongJSON:
 		return w.Command == "echo" && w.Callers == 1

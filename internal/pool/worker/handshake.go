@@ -39,6 +39,8 @@ type initPayload struct {
 	MaxPayload int      `json:"maxPayload"`
 	// Concurrency is absent where the worker serves one request at a time.
 	Concurrency int `json:"concurrency,omitempty"`
+	// Memory is the smallest payload that goes by it, in bytes; absent where there is none.
+	Memory int `json:"memory,omitempty"`
 }
 
 type initReply struct {
@@ -48,6 +50,8 @@ type initReply struct {
 	Commands []string `json:"commands"`
 	// Concurrency that it was told, if it was.
 	Concurrency int `json:"concurrency"`
+	// Memory tells that it was told of one and has mapped it.
+	Memory bool `json:"memory"`
 }
 
 // How a worker's process was made.
@@ -98,6 +102,13 @@ func (s *Spec) initTimeout() time.Duration {
 	return DefaultInitTimeout
 }
 
+func (s *Spec) maxPayload() int {
+	if s.MaxPayload > 0 {
+		return s.MaxPayload
+	}
+	return frame.DefaultMaxPayload
+}
+
 // concurrency as it is on the wire: absent where it is 1.
 func (s *Spec) concurrency() int {
 	if s.Concurrency == 1 {
@@ -126,13 +137,9 @@ func (w *Worker) readHello() error {
 }
 
 func (w *Worker) sendInit() error {
-	limit := w.spec.MaxPayload
-	if limit <= 0 {
-		limit = frame.DefaultMaxPayload
-	}
 	payload, err := json.Marshal(initPayload{
-		Worker: w.id, Mode: w.mode, Module: w.spec.Module, SysPath: []string{w.spec.WorkingDir}, MaxPayload: limit,
-		Concurrency: w.spec.concurrency(),
+		Worker: w.id, Mode: w.mode, Module: w.spec.Module, SysPath: []string{w.spec.WorkingDir}, MaxPayload: w.maxPayload(),
+		Concurrency: w.spec.concurrency(), Memory: w.memory.threshold(),
 	})
 	if err != nil {
 		return err
@@ -160,6 +167,7 @@ func (w *Worker) readInitReply() error {
 			return &BootError{Message: "the worker didn't echo its concurrency, so it isn't admitted; install poolworker and poold from one image"}
 		}
 		w.commands, w.codec = r.Commands, r.Codec
+		w.useMemory(r.Memory)
 		return nil
 	case frame.Error:
 		return bootErrorFrom(f.Payload)

@@ -24,6 +24,7 @@ type Host struct {
 	oom    *oomCounter
 	output *outputLog
 	null   *os.File
+	slower sync.Once // the note that large payloads go through pipes
 
 	starts      chan startRequest
 	quit        chan struct{}

@@ -7,15 +7,17 @@ import (
 	"syscall"
 )
 
-// pipes are the three between supervisor and worker. Ours are non-blocking and close on exec; theirs are made
-// blocking by the call of Fd when the process starts.
+// pipes are the three between supervisor and worker, and the memory beside them. Ours are non-blocking and close on exec;
+// theirs are made blocking by the call of Fd when the process starts.
 type pipes struct {
 	requests, requestsTheirs *os.File
 	replies, repliesTheirs   *os.File
 	output, outputTheirs     *os.File
+	memory                   *memory  // nil: there is none
+	memoryTheirs             *os.File // nil without memory
 }
 
-func newPipes() (p *pipes, err error) {
+func newPipes(host *Host, spec *Spec) (p *pipes, err error) {
 	p = &pipes{}
 	defer func() {
 		if err != nil {
@@ -29,12 +31,39 @@ func newPipes() (p *pipes, err error) {
 	if p.replies, p.repliesTheirs, err = os.Pipe(); err != nil {
 		return nil, err
 	}
-	p.output, p.outputTheirs, err = os.Pipe()
+	if p.output, p.outputTheirs, err = os.Pipe(); err == nil {
+		p.memory, p.memoryTheirs = host.share(spec)
+	}
 	return p, err
 }
 
-func (p *pipes) closeOurs()   { closeAll(p.requests, p.replies, p.output) }
-func (p *pipes) closeTheirs() { closeAll(p.requestsTheirs, p.repliesTheirs, p.outputTheirs) }
+// spawned are the files of a process with the standard input null, and the argument that names those behind the
+// standard streams.
+func (p *pipes) spawned(null *os.File) (files []uintptr, numbers string) {
+	files = []uintptr{null.Fd(), p.outputTheirs.Fd(), p.outputTheirs.Fd(), p.requestsTheirs.Fd(), p.repliesTheirs.Fd()}
+	if p.memory == nil {
+		return files, "3,4"
+	}
+	return append(files, p.memoryTheirs.Fd()), "3,4,5"
+}
+
+// forked are what a zygote is sent for a process.
+func (p *pipes) forked() []int {
+	files := []int{int(p.requestsTheirs.Fd()), int(p.repliesTheirs.Fd()), int(p.outputTheirs.Fd())}
+	if p.memory == nil {
+		return files
+	}
+	return append(files, int(p.memoryTheirs.Fd()))
+}
+
+func (p *pipes) closeOurs() {
+	closeAll(p.requests, p.replies, p.output)
+	p.memory.close()
+}
+
+func (p *pipes) closeTheirs() {
+	closeAll(p.requestsTheirs, p.repliesTheirs, p.outputTheirs, p.memoryTheirs)
+}
 
 func closeAll(files ...*os.File) {
 	for _, f := range files {

@@ -85,10 +85,7 @@ func (w *Worker) refuse(ctx context.Context, c *Call, now time.Time) *Outcome {
 }
 
 func (w *Worker) maxPayload() int {
-	if w.spec.MaxPayload > 0 {
-		return w.spec.MaxPayload
-	}
-	return frame.DefaultMaxPayload
+	return w.spec.maxPayload()
 }
 
 // rest is how long a worker must have been idle for its pipe to be looked at before it is used. What one writes unasked
@@ -100,6 +97,10 @@ func (w *Worker) exchange(ctx context.Context, c *Call, start time.Time, f *fram
 	if w.reader.Buffered() > 0 {
 		return errUnsolicited
 	}
+	if err := w.memory.begin(); err != nil {
+		return err
+	}
+	defer w.memory.end()
 	if err := w.watch.begin(ctx, c.Deadline, start); err != nil {
 		return err
 	}
@@ -107,6 +108,7 @@ func (w *Worker) exchange(ctx context.Context, c *Call, start time.Time, f *fram
 		w.ahead = w.introduce(c.Program)
 	}
 	w.request.ID, w.request.Payload = w.sequence, c.Payload
+	w.memory.put(&w.request)
 	w.replyReader.ask, w.replyReader.look = w.ask, start.Sub(w.answered) > rest
 	err := w.reader.Read(f)
 	w.watch.done()

@@ -19,7 +19,7 @@ import (
 // the "process" has exited with status 0.
 func scripted(t *testing.T, maxPayload int, play func(requests *frame.Reader, replies *os.File)) *Worker {
 	t.Helper()
-	p, err := newPipes()
+	p, err := newPipes(nil, &Spec{MemoryFrom: 1 << 40})
 	if err != nil {
 		t.Fatal(err)
 	}

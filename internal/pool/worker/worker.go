@@ -32,6 +32,9 @@ type Spec struct {
 	MaxPayload int      // bytes; 0: frame.DefaultMaxPayload
 	// Concurrency is how many calls one worker serves at the same time; above 1 it is to be made Shared. 0: 1.
 	Concurrency int
+	// MemoryFrom is the smallest payload that goes by shared memory, in bytes. 0: DefaultMemoryFrom; above MaxPayload:
+	// there is none, as where the kernel can't make it.
+	MemoryFrom int
 
 	InitTimeout time.Duration // from start to ready, imports included; 0: 2 minutes
 	Grace       time.Duration // from a polite end to SIGTERM; 0: 5 s
@@ -66,6 +69,7 @@ type Worker struct {
 	sent     countingWriter
 	writer   *frame.Writer
 	reader   *frame.Reader // of replyReader
+	memory   *memory       // for large payloads; nil: they go through the pipes
 	sequence uint64
 
 	// The question of the current round trip: ask writes what goes ahead and the request.
@@ -98,16 +102,17 @@ func Launch(host *Host, spec *Spec) (*Worker, error) {
 }
 
 func launch(host *Host, spec *Spec, python string) (*Worker, error) {
-	p, err := newPipes()
+	p, err := newPipes(host, spec)
 	if err != nil {
 		return nil, err
 	}
 	defer p.closeTheirs()
 	id, generation := host.nextID(spec)
-	proc, err := host.start([]string{python, spec.PythonDir, "--fds", "3,4"}, &syscall.ProcAttr{
+	files, fds := p.spawned(host.null)
+	proc, err := host.start([]string{python, spec.PythonDir, "--fds", fds}, &syscall.ProcAttr{
 		Dir:   spec.WorkingDir,
 		Env:   spec.environment(id),
-		Files: []uintptr{host.null.Fd(), p.outputTheirs.Fd(), p.outputTheirs.Fd(), p.requestsTheirs.Fd(), p.repliesTheirs.Fd()},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
@@ -131,7 +136,7 @@ func (h *Host) nextID(spec *Spec) (id string, generation uint32) {
 // newWorker completes w, which has its name and mode, for a process at the other end of the pipes.
 func newWorker(host *Host, spec *Spec, proc *process, p *pipes, w *Worker) (_ *Worker, err error) {
 	w.spec, w.host, w.proc = spec, host, proc
-	w.requests, w.replies, w.gone = p.requests, p.replies, make(chan struct{})
+	w.requests, w.replies, w.memory, w.gone = p.requests, p.replies, p.memory, make(chan struct{})
 	w.output = readOutput(w.id, p.output, host.output)
 	w.programs = pool.NewRecent[struct{}](maxPrograms, maxProgramBytes)
 	if err = w.connect(); err != nil {
@@ -164,6 +169,7 @@ func (w *Worker) cleanUp() {
 	_ = w.requests.Close()
 	_ = w.replies.Close()
 	w.watch.close()
+	w.memory.close()
 	close(w.gone)
 }
 

@@ -136,7 +136,7 @@ func (p *incubator) fork(host *Host, spec *Spec) (*Worker, error) {
 	if p.failed != nil {
 		return nil, p.failed
 	}
-	pipes, err := newPipes()
+	pipes, err := newPipes(host, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -156,8 +156,7 @@ func (p *incubator) forkProcess(host *Host, id string, pipes *pipes) (*process, 
 	defer p.forks.Unlock()
 	release := host.expectOrphan()
 	defer release()
-	rights := unix.UnixRights(int(pipes.requestsTheirs.Fd()), int(pipes.repliesTheirs.Fd()), int(pipes.outputTheirs.Fd()))
-	answer, err := p.ask(forkOrder{Worker: id}, rights, forkPatience)
+	answer, err := p.ask(forkOrder{Worker: id}, unix.UnixRights(pipes.forked()...), forkPatience)
 	switch {
 	case err != nil:
 		p.kill() // what it would answer later belongs to nobody

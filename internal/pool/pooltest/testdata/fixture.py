@@ -52,6 +52,12 @@ def echo(value):
     return value
 
 
+@command
+def pattern(seed, size):
+    """A text that is so long as JSON, and is another for each seed."""
+    return (f"{seed:08d}" * (size // 8 + 1))[: size - 2]
+
+
 IMPORTED_IN = os.getpid()
 
 

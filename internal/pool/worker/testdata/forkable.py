@@ -99,6 +99,11 @@ def close():
 
 
 @command
+def echo(value):
+    return value
+
+
+@command
 def asked(text):
     return ask(text)
 

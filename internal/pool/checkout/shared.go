@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
@@ -23,8 +24,9 @@ var _ pool.Pool = (*Shared)(nil)
 // NewShared makes a pool as New does. launch makes workers that serve limits.Concurrency requests at the same time,
 // which can't be changed later.
 func NewShared(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Shared {
-	gate := crew.NewGate(name, limits)
+	gate := affinity.NewGate(name, limits)
 	p := &Shared{Pool: Pool{name: name, line: line{gate}}, places: &places{Gate: gate, each: max(1, limits.Concurrency)}}
+	gate.Freed = p.places.serve
 	p.crew = crew.New(ctx, launch, p.places, log)
 	p.places.crew = p.crew
 	p.Configure(limits)
@@ -48,7 +50,9 @@ func (p *Shared) do(ctx context.Context, req pool.Request) (reply pool.Reply, er
 		return reply, err
 	}
 	defer p.line.Leave()
-	place, m, err := p.places.take(submitted, false)
+	wish := p.line.Wish(req.Affinity)
+	defer p.line.Fulfil(wish)
+	place, m, err := p.places.take(wish, submitted, false)
 	for {
 		if place != nil {
 			m, err = p.wait(ctx, budget, place)
@@ -69,7 +73,7 @@ func (p *Shared) do(ctx context.Context, req pool.Request) (reply pool.Reply, er
 		}
 		// Back in its place before the dead member is replaced: else somebody else would get the new one.
 		dead := m
-		place, m, err = p.places.take(submitted, true)
+		place, m, err = p.places.take(wish, submitted, true)
 		p.give(dead, out.Discard)
 	}
 }

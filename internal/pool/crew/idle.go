@@ -40,6 +40,9 @@ func (i *Idle) PopOldest() *Member {
 	return m
 }
 
+// Has reports whether m is idle.
+func (i *Idle) Has(m *Member) bool { return slices.Contains(i.members, m) }
+
 // Remove takes m out and reports whether it was in.
 func (i *Idle) Remove(m *Member) bool {
 	at := slices.Index(i.members, m)

@@ -44,6 +44,9 @@ const maxFailures = 3
 // reasonFailing is why it is ended then.
 const reasonFailing worker.Reason = "failing"
 
+// ID is its worker's, unique within its pool's slot. For members that have been offered.
+func (m *Member) ID() string { return m.worker.ID() }
+
 // RoundTrip runs one operation on a member that the caller has checked out. The call's Start is required.
 func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {
 	out := m.worker.RoundTrip(ctx, c)

@@ -31,8 +31,7 @@ var _ pool.Pool = (*Pool)(nil)
 // beyond its values: a pool ends by Close.
 func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Pool {
 	p := &Pool{
-		name: name, quit: make(chan struct{}),
-		line: line{Gate: crew.NewGate(name, limits), work: make(chan struct{}, 1)},
+		name: name, quit: make(chan struct{}), line: newLine(name, limits),
 	}
 	p.crew = crew.New(ctx, launch, p.line, log)
 	p.owner.Go(p.own)
@@ -54,7 +53,9 @@ func (p *Pool) own() {
 		}
 		out := op.run(m)
 		again := out.Retriable() && p.line.putBack(op)
-		p.crew.Checkin(m, out.Discard)
+		if stays := p.crew.Checkin(m, out.Discard); !stays {
+			p.line.Left(m)
+		}
 		if !again {
 			op.done <- out
 		}
@@ -78,6 +79,8 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 		return reply, err
 	}
 	defer p.line.Leave()
+	wish := p.line.Wish(req.Affinity)
+	defer p.line.Fulfil(wish)
 	run := func(m *crew.Member) worker.Outcome {
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)
@@ -86,7 +89,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch, Start: now, Deadline: budget.OperationUntil(now),
 		})
 	}
-	out, err := p.turn(ctx, budget, &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)})
+	out, err := p.turn(ctx, budget, &operation{Wish: wish, since: submitted, run: run, done: make(chan worker.Outcome, 1)})
 	if err != nil {
 		reply.Wait = time.Since(submitted)
 		return reply, err

@@ -1,0 +1,172 @@
+package affinity
+
+import (
+	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/crew"
+)
+
+// Gate is a crew.Gate that knows keys: the part of a Line that is the same in V1 and V2.
+type Gate struct {
+	*crew.Gate
+	// Freed is called, with Mu held, when a worker has left that requests may wait for. It must be set before a crew
+	// uses the gate.
+	Freed func()
+
+	table *Table[*crew.Member] // guarded by Mu
+}
+
+// NewGate returns an open gate; see crew.NewGate.
+func NewGate(name string, limits pool.Limits) *Gate {
+	return &Gate{Gate: crew.NewGate(name, limits), table: NewTable[*crew.Member]()}
+}
+
+// Wish is which worker a request wants. The zero value is any; it costs no lock and no memory.
+type Wish struct {
+	key  *Key[*crew.Member] // nil: any
+	mode pool.AffinityMode
+}
+
+// Wish begins a request's affinity, which ends with Fulfil.
+func (g *Gate) Wish(a pool.Affinity) Wish {
+	if a.Mode == pool.AffinityNone {
+		return Wish{}
+	}
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	return Wish{key: g.table.Hold(a.Key, time.Now()), mode: a.Mode}
+}
+
+// Fulfil ends a request's affinity: from now on its key may become idle.
+func (g *Gate) Fulfil(w Wish) {
+	if w.key == nil {
+		return
+	}
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	g.table.Release(w.key, time.Now())
+}
+
+// Any reports whether a request asks for no worker.
+func (w Wish) Any() bool { return w.key == nil }
+
+// Home is the worker that the request asks for; nil: it takes any, as its key has none or it has no key. The caller
+// holds Mu.
+func (w Wish) Home() *crew.Member {
+	if w.key == nil {
+		return nil
+	}
+	m, _ := w.key.Worker()
+	return m
+}
+
+// Insists reports whether the request takes Home only, and so is to be passed over when another worker is free. The
+// caller holds Mu.
+func (w Wish) Insists() bool { return w.strict() && w.Home() != nil }
+
+func (w Wish) strict() bool {
+	return w.mode == pool.AffinityStrict || w.mode == pool.AffinityStrictNow
+}
+
+// AnyIdle reports whether there is an idle member that may be used. The caller holds Mu.
+func (g *Gate) AnyIdle() bool { return g.Idle.Len() > 0 && !g.Paused() }
+
+// TakeIdle takes an idle member for a request: its Home, or else the one that pop takes unless it insists. nil: there is
+// none for it, or nobody is to get one. The caller holds Mu.
+func (g *Gate) TakeIdle(w Wish, pop func(*crew.Idle) *crew.Member) *crew.Member {
+	if g.Paused() {
+		return nil
+	}
+	if w.key == nil {
+		return pop(&g.Idle)
+	}
+	m := w.Home()
+	if m == nil || !g.Idle.Remove(m) {
+		if m != nil && w.strict() {
+			return nil
+		}
+		m = pop(&g.Idle)
+	}
+	if m != nil {
+		g.Bind(w, m)
+	}
+	return m
+}
+
+// Bind makes m the worker of the request's key, if it has one, and reports whether another request may wait for m
+// because of it. The caller holds Mu.
+func (g *Gate) Bind(w Wish, m *crew.Member) (moved bool) {
+	return w.key != nil && g.table.Bind(w.key, m)
+}
+
+// Busy refuses a request that doesn't want to wait for its Home, which isn't idle; nil: it may wait. In a pause all wait
+// alike. The caller holds Mu.
+func (g *Gate) Busy(w Wish) *pool.Error {
+	if w.mode != pool.AffinityStrictNow || g.Paused() {
+		return nil
+	}
+	m := w.Home()
+	if m == nil || g.Idle.Has(m) {
+		return nil
+	}
+	return pool.NewWorkerBusy(g.Name(), m.ID(), g.Meter.RetryAfter(1))
+}
+
+// Left ends a member that takes no more requests: who waited for it takes any.
+func (g *Gate) Left(m *crew.Member) {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	g.Unbind(m)
+}
+
+// Unbind is Left for a caller that holds Mu.
+func (g *Gate) Unbind(m *crew.Member) {
+	g.table.Unbind(m)
+	if g.table.Held() > 0 {
+		g.Freed()
+	}
+}
+
+// Withdraw implements crew.Line. An idle member is withdrawn to be ended; one that isn't idle leaves if its process has
+// ended, whoever has it checked out.
+func (g *Gate) Withdraw(m *crew.Member) bool {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	idle := g.Idle.Remove(m)
+	if idle || m.Leaving() {
+		g.Unbind(m)
+	}
+	return idle
+}
+
+// WithdrawIdle implements crew.Line.
+func (g *Gate) WithdrawIdle(t time.Time) *crew.Member {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	m := g.Idle.RemoveIdleSince(t)
+	if m != nil {
+		g.Unbind(m)
+	}
+	return m
+}
+
+// Demand implements crew.Line. Whoever waits for one certain worker needs no other one started.
+func (g *Gate) Demand() crew.Demand {
+	d := g.Gate.Demand()
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	if d.Waiting == 0 || g.table.Held() == 0 {
+		return d
+	}
+	d.Waiting, d.Oldest = 0, time.Time{}
+	for _, w := range g.Waiting() {
+		if insists, asks := w.(interface{ Insists() bool }); asks && insists.Insists() {
+			continue
+		}
+		if d.Waiting++; d.Waiting == 1 {
+			d.Oldest = w.Since()
+		}
+	}
+	return d
+}

@@ -120,9 +120,11 @@ var choosing = map[string]story{
 		b.limits.Size = 2
 		s := b.ready()
 		running := s.hold("a")
-		other := s.mustAsk("a", pool.AffinityHint)
-		if home := running.release(); other == home {
-			b.Errorf("served by %v, which was busy", home)
+		other, err := s.request(b.Context(), pool.Request{
+			Command: "pid", Affinity: pool.Affinity{Key: "a", Mode: pool.AffinityHint}, Deadline: time.Now().Add(b.patience / 2),
+		}, nil)
+		if home := running.release(); err != nil || other == home {
+			b.Errorf("served by %v, %v; want another worker than %v, which was busy", other, err, home)
 		}
 		if pid := s.mustAsk("a", pool.AffinityStrictNow); pid != other {
 			b.Errorf("then served by %v, not by %v, which served it last", pid, other)
@@ -255,15 +257,12 @@ var choosing = map[string]story{
 	},
 }
 
-// pid is how results name a worker.
-type pid = float64
-
-// ask has a worker say who it is.
+// ask has a worker say who it is: its pid, a float64 as all numbers of results.
 func (s *subject) ask(key string, mode pool.AffinityMode) (any, *pool.Error) {
 	return s.request(s.Context(), pool.Request{Command: "pid", Affinity: pool.Affinity{Key: key, Mode: mode}}, nil)
 }
 
-func (s *subject) mustAsk(key string, mode pool.AffinityMode) pid {
+func (s *subject) mustAsk(key string, mode pool.AffinityMode) float64 {
 	s.Helper()
 	v, err := s.ask(key, mode)
 	if err != nil {
@@ -285,7 +284,7 @@ func (s *subject) askAsync(key string, mode pool.AffinityMode) <-chan result {
 	return end
 }
 
-func (s *subject) servedBy(worker pid, end <-chan result) {
+func (s *subject) servedBy(worker float64, end <-chan result) {
 	s.Helper()
 	if r := <-end; r.err != nil || r.value != worker {
 		s.Errorf("got %v, %v; want worker %v", r.value, r.err, worker)
@@ -319,7 +318,7 @@ func (s *subject) begin(key string) holding {
 }
 
 // release lets the request end, and returns who served it.
-func (o holding) release() pid {
+func (o holding) release() float64 {
 	o.Helper()
 	o.letGo()
 	r := <-o.end
@@ -355,7 +354,7 @@ func (o holding) kill() {
 }
 
 // homes gives each key a worker of its own, as many as the pool has.
-func (s *subject) homes(keys ...string) map[string]pid {
+func (s *subject) homes(keys ...string) map[string]float64 {
 	s.Helper()
 	running := map[string]holding{}
 	for _, key := range keys {
@@ -365,7 +364,7 @@ func (s *subject) homes(keys ...string) map[string]pid {
 	for _, o := range running {
 		o.letGo() // all of them: V1 runs one after the other
 	}
-	homes, keyOf := map[string]pid{}, map[pid]string{}
+	homes, keyOf := map[string]float64{}, map[float64]string{}
 	for key, o := range running {
 		home := o.release()
 		if other, taken := keyOf[home]; taken {

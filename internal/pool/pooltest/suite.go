@@ -40,6 +40,7 @@ func run(t *testing.T, version pool.Version, factory Factory, set settings) {
 	if set.shared {
 		maps.DeleteFunc(stories, func(title string, _ story) bool { return unshared[title] != "" })
 		maps.Copy(stories, sharing)
+		maps.Copy(stories, placing)
 	}
 	for title, tell := range stories {
 		t.Run(title, func(t *testing.T) {

@@ -119,7 +119,7 @@ func (p *player) submit(op operation) {
 	if err != nil {
 		p.Fatal(err)
 	}
-	req := pool.Request{Command: op.Kind, Payload: payload}
+	req := pool.Request{Command: op.Kind, Payload: payload, Affinity: op.Affinity}
 	if op.Deadline != 0 {
 		req.Deadline = time.Now().Add(op.Deadline)
 	}

@@ -137,6 +137,7 @@ func TestBrokenTwinIsNoticed(t *testing.T) {
 		"last come first served, by V2": true, "an expired request is executed": true,
 		"what was sent is sent again": true, "waiting isn't part of the budget": true, "an exception costs a worker": true,
 		"no other worker is tried when nothing was sent": true, "a counter never moves": true, "errors are swallowed": true,
+		"strict-now takes any worker": true,
 	}
 	drawn := rapid.Custom(mode{sizes: 1, stops: true, tight: true}.draw)
 	for _, p := range broken.Pools() {
@@ -228,6 +229,9 @@ func (m mode) operation(r *rapid.T, n int) *operation {
 		Kind:    rapid.SampledFrom(kinds).Draw(r, "kind"),
 		Service: ticks(r, "service", 15) + 2<<n,
 	}
+	if key := rapid.SampledFrom([]string{"", "", "a", "b"}).Draw(r, "key"); key != "" {
+		op.Affinity = pool.Affinity{Key: key, Mode: rapid.SampledFrom(m.affinities()).Draw(r, "affinity")}
+	}
 	if !m.stops {
 		return op
 	}
@@ -241,4 +245,14 @@ func (m mode) operation(r *rapid.T, n int) *operation {
 		op.Cancel = ticks(r, "cancel", 20) + 7*time.Millisecond + own
 	}
 	return op
+}
+
+// affinities are the modes of a family. Whether a worker is busy at a certain moment is the same in V1 and V2 only where
+// operations don't run side by side.
+func (m mode) affinities() []pool.AffinityMode {
+	modes := []pool.AffinityMode{pool.AffinityHint, pool.AffinityStrict}
+	if m.sizes == 1 || m.alone {
+		modes = append(modes, pool.AffinityStrictNow)
+	}
+	return modes
 }

@@ -22,39 +22,47 @@ func NewGate(name string, limits pool.Limits) *Gate {
 	return &Gate{Gate: crew.NewGate(name, limits), table: NewTable[*crew.Member]()}
 }
 
-// Wish is which worker a request wants. The zero value is any; it costs no lock and no memory.
+// Wish is which worker a request wants; nil: any.
 type Wish struct {
-	key  *Key[*crew.Member] // nil: any
+	key  *Key[*crew.Member]
 	mode pool.AffinityMode
+
+	// What the request has made of its key's home, and what that was before; guarded by the gate's Mu.
+	bound, before *home[*crew.Member]
 }
 
-// Wish begins a request's affinity, which ends with Fulfil.
-func (g *Gate) Wish(a pool.Affinity) Wish {
+// Wish begins a request's affinity, which ends with Fulfil. Without affinity it costs no lock and no memory.
+func (g *Gate) Wish(a pool.Affinity) *Wish {
 	if a.Mode == pool.AffinityNone {
-		return Wish{}
+		return nil
 	}
 	g.Mu.Lock()
 	defer g.Mu.Unlock()
-	return Wish{key: g.table.Hold(a.Key, time.Now()), mode: a.Mode}
+	return &Wish{key: g.table.Hold(a.Key, time.Now()), mode: a.Mode}
 }
 
-// Fulfil ends a request's affinity: from now on its key may become idle.
-func (g *Gate) Fulfil(w Wish) {
-	if w.key == nil {
+// Fulfil ends a request's affinity. A worker that was handed to it and never had it isn't its key's: what was the key's
+// before is again.
+func (g *Gate) Fulfil(w *Wish, served bool) {
+	if w == nil {
 		return
 	}
 	g.Mu.Lock()
 	defer g.Mu.Unlock()
+	undone := !served && w.bound != nil && w.key.home == w.bound
+	if undone {
+		w.key.home = w.before
+	}
 	g.table.Release(w.key, time.Now())
+	if undone && g.table.Held() > 0 {
+		g.Freed()
+	}
 }
-
-// Any reports whether a request asks for no worker.
-func (w Wish) Any() bool { return w.key == nil }
 
 // Home is the worker that the request asks for; nil: it takes any, as its key has none or it has no key. The caller
 // holds Mu.
-func (w Wish) Home() *crew.Member {
-	if w.key == nil {
+func (w *Wish) Home() *crew.Member {
+	if w == nil {
 		return nil
 	}
 	m, _ := w.key.Worker()
@@ -63,27 +71,23 @@ func (w Wish) Home() *crew.Member {
 
 // Insists reports whether the request takes Home only, and so is to be passed over when another worker is free. The
 // caller holds Mu.
-func (w Wish) Insists() bool { return w.strict() && w.Home() != nil }
-
-func (w Wish) strict() bool {
-	return w.mode == pool.AffinityStrict || w.mode == pool.AffinityStrictNow
-}
+func (w *Wish) Insists() bool { return w != nil && w.mode != pool.AffinityHint && w.Home() != nil }
 
 // AnyIdle reports whether there is an idle member that may be used. The caller holds Mu.
 func (g *Gate) AnyIdle() bool { return g.Idle.Len() > 0 && !g.Paused() }
 
 // TakeIdle takes an idle member for a request: its Home, or else the one that pop takes unless it insists. nil: there is
 // none for it, or nobody is to get one. The caller holds Mu.
-func (g *Gate) TakeIdle(w Wish, pop func(*crew.Idle) *crew.Member) *crew.Member {
+func (g *Gate) TakeIdle(w *Wish, pop func(*crew.Idle) *crew.Member) *crew.Member {
 	if g.Paused() {
 		return nil
 	}
-	if w.key == nil {
+	if w == nil {
 		return pop(&g.Idle)
 	}
 	m := w.Home()
 	if m == nil || !g.Idle.Remove(m) {
-		if m != nil && w.strict() {
+		if w.Insists() {
 			return nil
 		}
 		m = pop(&g.Idle)
@@ -96,14 +100,22 @@ func (g *Gate) TakeIdle(w Wish, pop func(*crew.Idle) *crew.Member) *crew.Member 
 
 // Bind makes m the worker of the request's key, if it has one, and reports whether another request may wait for m
 // because of it. The caller holds Mu.
-func (g *Gate) Bind(w Wish, m *crew.Member) (moved bool) {
-	return w.key != nil && g.table.Bind(w.key, m)
+func (g *Gate) Bind(w *Wish, m *crew.Member) (moved bool) {
+	if w == nil {
+		return false
+	}
+	if w.bound == nil || w.key.home != w.bound {
+		w.before = w.key.home
+	}
+	moved = g.table.Bind(w.key, m)
+	w.bound = w.key.home
+	return moved
 }
 
 // Busy refuses a request that doesn't want to wait for its Home, which isn't idle; nil: it may wait. In a pause all wait
 // alike. The caller holds Mu.
-func (g *Gate) Busy(w Wish) *pool.Error {
-	if w.mode != pool.AffinityStrictNow || g.Paused() {
+func (g *Gate) Busy(w *Wish) *pool.Error {
+	if w == nil || w.mode != pool.AffinityStrictNow || g.Paused() {
 		return nil
 	}
 	m := w.Home()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
@@ -38,7 +39,9 @@ func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limit
 
 // Do runs one operation in the caller's goroutine.
 func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
-	reply, err := p.do(ctx, req)
+	wish := p.line.Wish(req.Affinity)
+	reply, err := p.do(ctx, req, wish)
+	p.line.Fulfil(wish, reply.Service > 0)
 	p.line.Meter.Observe(reply, err)
 	if err != nil {
 		return reply, err
@@ -46,15 +49,13 @@ func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	return reply, nil
 }
 
-func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err *pool.Error) {
+func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (reply pool.Reply, err *pool.Error) {
 	submitted := time.Now()
 	budget, err := p.line.Enter(req, submitted)
 	if err != nil {
 		return reply, err
 	}
 	defer p.line.Leave()
-	wish := p.line.Wish(req.Affinity)
-	defer p.line.Fulfil(wish)
 	place, m, err := p.line.take(wish, submitted, false)
 	for now := submitted; ; now = time.Now() {
 		if place != nil {

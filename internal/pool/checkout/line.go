@@ -22,12 +22,12 @@ func newLine(name string, limits pool.Limits) line {
 
 // waiter is a request that waits for a member.
 type waiter struct {
-	affinity.Wish
+	*affinity.Wish
 	since  time.Time
 	member chan *crew.Member // room for the one value that is ever sent; nil means that the pool has closed
 }
 
-func newWaiter(w affinity.Wish, submitted time.Time) *waiter {
+func newWaiter(w *affinity.Wish, submitted time.Time) *waiter {
 	return &waiter{Wish: w, since: submitted, member: make(chan *crew.Member, 1)}
 }
 
@@ -46,7 +46,7 @@ func (l line) Offer(m *crew.Member) {
 }
 
 // take returns an idle member, or the place of a new waiter.
-func (l line) take(w affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
+func (l line) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if err := l.Closed(); err != nil {
@@ -62,7 +62,7 @@ func (l line) take(w affinity.Wish, submitted time.Time, again bool) (*list.Elem
 }
 
 // seat takes an idle member that may be used; nil when there is none. The caller holds Mu.
-func (l line) seat(w affinity.Wish) *crew.Member { return l.TakeIdle(w, (*crew.Idle).PopNewest) }
+func (l line) seat(w *affinity.Wish) *crew.Member { return l.TakeIdle(w, (*crew.Idle).PopNewest) }
 
 // serve hands idle members to those who have waited longest. The caller holds Mu.
 func (l line) serve() {

@@ -56,7 +56,7 @@ func (l *places) Demand() crew.Demand {
 }
 
 // take returns a member with a place for the caller, or the caller's own place in the queue.
-func (l *places) take(w affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
+func (l *places) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if err := l.Closed(); err != nil {
@@ -77,7 +77,7 @@ func (l *places) take(w affinity.Wish, submitted time.Time, again bool) (*list.E
 
 // seat takes a place; nil when none is free for w, or nobody is to get one. moved: another request may be seated
 // because of it. The caller holds Mu.
-func (l *places) seat(w affinity.Wish) (m *crew.Member, moved bool) {
+func (l *places) seat(w *affinity.Wish) (m *crew.Member, moved bool) {
 	if l.Paused() {
 		return nil, false
 	}

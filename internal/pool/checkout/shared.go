@@ -35,7 +35,9 @@ func NewShared(ctx context.Context, name string, launch crew.Launch, limits pool
 
 // Do runs one operation in the caller's goroutine.
 func (p *Shared) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
-	reply, err := p.do(ctx, req)
+	wish := p.line.Wish(req.Affinity)
+	reply, err := p.do(ctx, req, wish)
+	p.line.Fulfil(wish, reply.Service > 0)
 	p.line.Meter.Observe(reply, err)
 	if err != nil {
 		return reply, err
@@ -43,15 +45,13 @@ func (p *Shared) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	return reply, nil
 }
 
-func (p *Shared) do(ctx context.Context, req pool.Request) (reply pool.Reply, err *pool.Error) {
+func (p *Shared) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (reply pool.Reply, err *pool.Error) {
 	submitted := time.Now()
 	budget, err := p.line.Enter(req, submitted)
 	if err != nil {
 		return reply, err
 	}
 	defer p.line.Leave()
-	wish := p.line.Wish(req.Affinity)
-	defer p.line.Fulfil(wish)
 	place, m, err := p.places.take(wish, submitted, false)
 	for {
 		if place != nil {

@@ -26,7 +26,7 @@ func newLine(name string, limits pool.Limits) line {
 
 // operation waits for its turn, then is run by the owner.
 type operation struct {
-	affinity.Wish
+	*affinity.Wish
 	since time.Time
 	run   func(*crew.Member) worker.Outcome
 	done  chan worker.Outcome // buffered; closed without one: the pool has closed

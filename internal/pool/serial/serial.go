@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
@@ -64,7 +65,9 @@ func (p *Pool) own() {
 
 // Do queues one operation and waits for its end.
 func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
-	reply, err := p.do(ctx, req)
+	wish := p.line.Wish(req.Affinity)
+	reply, err := p.do(ctx, req, wish)
+	p.line.Fulfil(wish, reply.Service > 0)
 	p.line.Meter.Observe(reply, err)
 	if err != nil {
 		return reply, err
@@ -72,15 +75,13 @@ func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	return reply, nil
 }
 
-func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err *pool.Error) {
+func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (reply pool.Reply, err *pool.Error) {
 	submitted := time.Now()
 	budget, err := p.line.Enter(req, submitted)
 	if err != nil {
 		return reply, err
 	}
 	defer p.line.Leave()
-	wish := p.line.Wish(req.Affinity)
-	defer p.line.Fulfil(wish)
 	run := func(m *crew.Member) worker.Outcome {
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)

@@ -86,10 +86,11 @@ func (g *Gate) TakeIdle(w *Wish, pop func(*crew.Idle) *crew.Member) *crew.Member
 		return pop(&g.Idle)
 	}
 	m := w.Home()
-	if m == nil || !g.Idle.Remove(m) {
-		if w.Insists() {
-			return nil
-		}
+	switch {
+	case m != nil && g.Idle.Remove(m):
+	case m != nil && w.mode != pool.AffinityHint:
+		return nil
+	default:
 		m = pop(&g.Idle)
 	}
 	if m != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 )
 
-// Gate is a crew.Gate that knows keys: the part of a Line that is the same in V1 and V2.
+// Gate is a crew.Gate that knows keys: the part of a Line that is the same in V1 and V2. All that is enqueued must embed
+// a *Wish.
 type Gate struct {
 	*crew.Gate
 	// Freed is called, with Mu held, when a worker has left that requests may wait for. It must be set before a crew
@@ -30,6 +31,9 @@ type Wish struct {
 	// What the request has made of its key's home, and what that was before; guarded by the gate's Mu.
 	bound, before *home[*crew.Member]
 }
+
+// waiter is a request in the queue: it embeds a Wish.
+type waiter interface{ Insists() bool }
 
 // Wish begins a request's affinity, which ends with Fulfil. Without affinity it costs no lock and no memory.
 func (g *Gate) Wish(a pool.Affinity) *Wish {
@@ -77,7 +81,7 @@ func (w *Wish) Insists() bool { return w != nil && w.mode != pool.AffinityHint &
 func (g *Gate) AnyIdle() bool { return g.Idle.Len() > 0 && !g.Paused() }
 
 // TakeIdle takes an idle member for a request: its Home, or else the one that pop takes unless it insists. nil: there is
-// none for it, or nobody is to get one. The caller holds Mu.
+// none for it, or nobody is to get one. What is taken is to be bound. The caller holds Mu.
 func (g *Gate) TakeIdle(w *Wish, pop func(*crew.Idle) *crew.Member) *crew.Member {
 	if g.Paused() {
 		return nil
@@ -88,15 +92,11 @@ func (g *Gate) TakeIdle(w *Wish, pop func(*crew.Idle) *crew.Member) *crew.Member
 	m := w.Home()
 	switch {
 	case m != nil && g.Idle.Remove(m):
+		return m
 	case m != nil && w.mode != pool.AffinityHint:
 		return nil
-	default:
-		m = pop(&g.Idle)
 	}
-	if m != nil {
-		g.Bind(w, m)
-	}
-	return m
+	return pop(&g.Idle)
 }
 
 // Bind makes m the worker of the request's key, if it has one, and reports whether another request may wait for m
@@ -174,7 +174,7 @@ func (g *Gate) Demand() crew.Demand {
 	}
 	d.Waiting, d.Oldest = 0, time.Time{}
 	for _, w := range g.Waiting() {
-		if insists, asks := w.(interface{ Insists() bool }); asks && insists.Insists() {
+		if w.(waiter).Insists() {
 			continue
 		}
 		if d.Waiting++; d.Waiting == 1 {

@@ -62,7 +62,13 @@ func (l line) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Ele
 }
 
 // seat takes an idle member that may be used; nil when there is none. The caller holds Mu.
-func (l line) seat(w *affinity.Wish) *crew.Member { return l.TakeIdle(w, (*crew.Idle).PopNewest) }
+func (l line) seat(w *affinity.Wish) *crew.Member {
+	m := l.TakeIdle(w, (*crew.Idle).PopNewest)
+	if m != nil {
+		l.Bind(w, m)
+	}
+	return m
+}
 
 // serve hands idle members to those who have waited longest. The caller holds Mu.
 func (l line) serve() {

@@ -87,7 +87,7 @@ func (l *places) seat(w *affinity.Wish) (m *crew.Member, moved bool) {
 	}
 	if m := l.TakeIdle(w, (*crew.Idle).PopNewest); m != nil {
 		l.serving = append(l.serving, &table{member: m, taken: 1})
-		return m, false
+		return m, l.Bind(w, m)
 	}
 	if w.Insists() {
 		return nil, false

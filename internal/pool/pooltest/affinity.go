@@ -131,6 +131,20 @@ var choosing = map[string]story{
 		}
 	},
 
+	"TestP68_WhoNeverHadARequestIsntItsKeysWorker": func(b *bench) {
+		b.limits.Size = 2
+		s := b.ready()
+		running := s.hold("a")
+		_, err := s.request(b.Context(), pool.Request{
+			Command: "pid", Affinity: pool.Affinity{Key: "a", Mode: pool.AffinityHint}, Deadline: time.Now().Add(-time.Millisecond),
+		}, nil)
+		s.wants(err, pool.TimeoutError, pool.DeadlineExceeded)
+		home := running.release()
+		if pid := s.mustAsk("a", pool.AffinityStrictNow); pid != home {
+			b.Errorf("served by %v, not by %v, which served it last", pid, home)
+		}
+	},
+
 	"TestP68_StrictWaits": func(b *bench) {
 		b.limits.Size = 2
 		s := b.ready()
@@ -301,17 +315,15 @@ type holding struct {
 // hold returns when a worker has begun a request of the key.
 func (s *subject) hold(key string) holding {
 	s.Helper()
-	o := s.begin(key)
+	o := s.begin(key, pool.AffinityStrict)
 	s.until("the worker is busy", func() bool { return exists(o.path + ".begun") })
 	return o
 }
 
-func (s *subject) begin(key string) holding {
+func (s *subject) begin(key string, mode pool.AffinityMode) holding {
 	path, end := filepath.Join(s.TempDir(), "go"), make(chan result, 1)
 	go func() {
-		v, err := s.request(s.Context(), pool.Request{
-			Command: "occupy", Affinity: pool.Affinity{Key: key, Mode: pool.AffinityStrict},
-		}, args{"path": path})
+		v, err := s.request(s.Context(), pool.Request{Command: "occupy", Affinity: pool.Affinity{Key: key, Mode: mode}}, args{"path": path})
 		end <- result{v, err}
 	}()
 	return holding{s, path, end}
@@ -358,7 +370,7 @@ func (s *subject) homes(keys ...string) map[string]float64 {
 	s.Helper()
 	running := map[string]holding{}
 	for _, key := range keys {
-		running[key] = s.begin(key)
+		running[key] = s.begin(key, pool.AffinityStrict)
 	}
 	s.await("all inside", func(st pool.Stats) bool { return st.Busy+st.Queued == len(keys) })
 	for _, o := range running {

@@ -258,9 +258,12 @@ var placing = map[string]story{
 		one, other := s.hold("a"), s.hold("a")
 		waiting := s.askAsync("a", pool.AffinityStrict)
 		s.await("one waiting beside an idle worker", func(st pool.Stats) bool { return st.Queued == 1 && st.Ready == 1 })
-		moved := s.mustAsk("a", pool.AffinityHint)
-		s.servedBy(moved, waiting)
-		if home := one.release(); home == moved || other.release() != home {
+		moved := s.begin("a", pool.AffinityHint)
+		r := <-waiting // beside the hint, which runs on
+		if home := moved.release(); r.err != nil || r.value != home {
+			b.Errorf("got %v, %v; want the key's new worker %v", r.value, r.err, home)
+		}
+		if home := one.release(); home == r.value || other.release() != home {
 			b.Errorf("the first two had %v, and so had the hint", home)
 		}
 	},

@@ -70,6 +70,7 @@ func (l line) next() (*operation, *crew.Member) {
 		}
 		op := w.(*operation)
 		if m := l.TakeIdle(op.Wish, (*crew.Idle).PopOldest); m != nil {
+			l.Bind(op.Wish, m)
 			l.Dequeue(place)
 			op.place = nil
 			return op, m

@@ -256,7 +256,13 @@ var placing = map[string]story{
 	"TestP68_KeyThatMovesTakesItsWaitersAlong": func(b *bench) {
 		s := b.sharing(2, 2)
 		one, other := s.hold("a"), s.hold("a")
-		waiting := s.askAsync("a", pool.AffinityStrict)
+		waiting := make(chan result, 1)
+		go func() {
+			v, err := s.request(b.Context(), pool.Request{
+				Command: "pid", Affinity: pool.Affinity{Key: "a", Mode: pool.AffinityStrict}, Deadline: time.Now().Add(b.patience / 2),
+			}, nil)
+			waiting <- result{v, err}
+		}()
 		s.await("one waiting beside an idle worker", func(st pool.Stats) bool { return st.Queued == 1 && st.Ready == 1 })
 		moved := s.begin("a", pool.AffinityHint)
 		r := <-waiting // beside the hint, which runs on

@@ -58,7 +58,7 @@ var affinities = []Pool{
 	},
 	{
 		Fault: "a key that moves leaves its waiters behind", Version: pool.V2, Test: "TestP68_KeyThatMovesTakesItsWaitersAlong",
-		Says: "timeout_error/checkout_timeout", Limit: time.Second,
+		Says: "timeout_error/deadline_exceeded", Limit: time.Second,
 		make: staying,
 	},
 }

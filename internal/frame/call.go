@@ -3,13 +3,15 @@ package frame
 import "bytes"
 
 // Call is what the meta of a Request holds: the command; with FlagProgram NUL and the hash; with FlagContext NUL and the
-// session's id, NUL and the program's id. Only the command may have a NUL in it.
+// session's id, NUL and the program's id; with FlagAffinity NUL and its mode. Only the command may have a NUL in it.
 type Call struct {
 	Command string
 	Hash    string // of the Program whose arguments are merged with the payload's; "": a plain command
 	Session string // id; "": anonymous
 	Program string // id; "": a plain command
-	Batch   bool   // of many inputs; it is in the flags alone
+	// Affinity is a pool.AffinityMode to the worker of the session, router → slot only; "": none.
+	Affinity string
+	Batch    bool // of many inputs; it is in the flags alone
 }
 
 // Flags returns those of a Request with this meta.
@@ -20,6 +22,9 @@ func (c *Call) Flags() (flags uint8) {
 	if c.Session != "" || c.Program != "" {
 		flags |= FlagContext
 	}
+	if c.Affinity != "" {
+		flags |= FlagAffinity
+	}
 	if c.Batch {
 		flags |= FlagBatch
 	}
@@ -28,7 +33,7 @@ func (c *Call) Flags() (flags uint8) {
 
 // Meta returns the meta of a Request with these Flags.
 func (c *Call) Meta() []byte {
-	meta := make([]byte, 0, len(c.Command)+len(c.Hash)+len(c.Session)+len(c.Program)+3)
+	meta := make([]byte, 0, len(c.Command)+len(c.Hash)+len(c.Session)+len(c.Program)+len(c.Affinity)+4)
 	meta = append(meta, c.Command...)
 	if c.Hash != "" {
 		meta = append(append(meta, 0), c.Hash...)
@@ -37,12 +42,18 @@ func (c *Call) Meta() []byte {
 		meta = append(append(meta, 0), c.Session...)
 		meta = append(append(meta, 0), c.Program...)
 	}
+	if c.Affinity != "" {
+		meta = append(append(meta, 0), c.Affinity...)
+	}
 	return meta
 }
 
 // Call reads a Request's meta. Parts that its flags promise and that aren't there stay empty.
 func (f *Frame) Call() (c Call) {
 	rest := f.Meta
+	if f.Flags&FlagAffinity != 0 {
+		rest, c.Affinity = cutLast(rest)
+	}
 	if f.Flags&FlagContext != 0 {
 		rest, c.Program = cutLast(rest)
 		rest, c.Session = cutLast(rest)

@@ -56,7 +56,11 @@ const (
 // FlagBatch in a Request: its payload has the arguments of many calls, which the worker makes one after the other.
 const FlagBatch uint8 = 1 << 3
 
-const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch // and FlagMemory, where there is memory
+// FlagAffinity in a Request from the router: its meta has the mode of affinity to the worker that served the session
+// last. A worker isn't told.
+const FlagAffinity uint8 = 1 << 6
+
+const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch | FlagAffinity // and FlagMemory, where there is memory
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28

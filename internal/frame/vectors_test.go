@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,6 +58,7 @@ func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 
 type vectors struct {
 	Valid   []vector `json:"valid"`
+	Router  []vector `json:"router"` // valid for Go, which is at both ends, and for no worker
 	Invalid []vector `json:"invalid"`
 }
 
@@ -70,14 +72,14 @@ func readVectors(t testing.TB) vectors {
 	if err := json.Unmarshal(data, &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Valid) == 0 || len(v.Invalid) == 0 {
+	if len(v.Valid) == 0 || len(v.Router) == 0 || len(v.Invalid) == 0 {
 		t.Fatal("no vectors")
 	}
 	return v
 }
 
 func TestP32_ValidVectors(t *testing.T) {
-	for _, v := range readVectors(t).Valid {
+	for _, v := range slices.Concat(readVectors(t).Valid, readVectors(t).Router) {
 		t.Run(v.Name, func(t *testing.T) {
 			want := v.frame()
 			encoded, err := frame.Append(nil, &want)

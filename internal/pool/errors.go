@@ -28,6 +28,7 @@ const (
 	CommandTimeout   Type = "command_timeout"    // timeout_error
 	DeadlineExceeded Type = "deadline_exceeded"  // timeout_error: the deadline had passed before execution
 	QueueFull        Type = "queue_full"         // resource_error
+	WorkerBusy       Type = "worker_busy"        // resource_error: the one worker that the request takes
 	NotAvailable     Type = "pool_not_available" // resource_error
 	PythonError      Type = "python_error"       // communication_error: the handler raised
 	ResponseMismatch Type = "response_mismatch"  // communication_error

@@ -35,7 +35,7 @@ func (m *Meter) Observe(reply Reply, err *Error) {
 		m.counts.Errors++
 	case CommandTimeout, DeadlineExceeded:
 		m.counts.Timeouts++
-	case QueueFull, CheckoutTimeout, NotAvailable:
+	case QueueFull, WorkerBusy, CheckoutTimeout, NotAvailable:
 		m.counts.Shed++
 	case Cancelled:
 		m.counts.Cancelled++

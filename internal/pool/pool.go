@@ -32,6 +32,8 @@ type Request struct {
 	// Deadline is the end of the whole budget: waiting and operation together. Zero: checkout + operation
 	// timeouts from now.
 	Deadline time.Time
+	// Affinity is which worker the request wants; the zero value: any.
+	Affinity Affinity
 	// Recall, once closed, takes the request back (NewRecalled) as long as it waits for a worker; one that a worker has
 	// goes on. nil: never.
 	Recall <-chan struct{}

@@ -18,6 +18,15 @@ func NewQueueFull(pool string, busy, waiting int, retryAfter time.Duration) *Err
 	return e
 }
 
+// NewWorkerBusy refuses a request that takes no worker but its key's, and doesn't wait for that.
+func NewWorkerBusy(pool, worker string, retryAfter time.Duration) *Error {
+	e := NewError(ResourceError, WorkerBusy,
+		"worker %s of pool %s, which served the request's key last, is busy; retry later, or ask for affinity strict, which waits for it, or hint, which takes another",
+		worker, pool)
+	e.Context = map[string]any{"pool": pool, "worker": worker, "retry_after_ms": max(1, retryAfter.Milliseconds())}
+	return e
+}
+
 // NewCheckoutTimeout ends a request that no worker became free for.
 func NewCheckoutTimeout(pool string, limit time.Duration) *Error {
 	e := NewError(TimeoutError, CheckoutTimeout,

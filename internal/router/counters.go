@@ -18,7 +18,7 @@ const (
 	failed                 // the handler raised
 	timedOut               // command_timeout, deadline_exceeded
 	infrastructure         // crashes, protocol errors, a slot that is away
-	shed                   // queue_full, checkout_timeout
+	shed                   // queue_full, worker_busy, checkout_timeout
 	callerError            // unknown command, invalid payload, cancelled, what the handler blames on its caller
 	upstreamError          // what the handler blames on a service that it calls
 	outcomes               // their number
@@ -47,7 +47,7 @@ func outcomeOf(outputs pool.Type, err error) outcome {
 		return failed
 	case pool.CommandTimeout, pool.DeadlineExceeded:
 		return timedOut
-	case pool.QueueFull, pool.CheckoutTimeout:
+	case pool.QueueFull, pool.WorkerBusy, pool.CheckoutTimeout:
 		return shed
 	case pool.UpstreamError:
 		return upstreamError

@@ -23,17 +23,18 @@ const (
 
 // call is one request of the application.
 type call struct {
-	command string
-	payload []byte
-	budget  time.Duration // asked for by the caller; 0: the pool's checkout and operation timeouts
-	version pool.Version  // asked for by the caller; "": by weight
-	session string        // id; "": anonymous
-	program string        // id; "": a plain command
-	batch   bool          // payload has the arguments of many calls
-	fixed   *pool.Program // what the program's inputs add to payload; nil for a plain command
-	start   time.Time
-	sent    time.Time // to a slot, the last time
-	apart   bool      // it doesn't match, and so can't be the canary's
+	command  string
+	payload  []byte
+	budget   time.Duration     // asked for by the caller; 0: the pool's checkout and operation timeouts
+	version  pool.Version      // asked for by the caller; "": by weight
+	session  string            // id; "": anonymous
+	affinity pool.AffinityMode // to the worker that served the session last, of the slot that the call goes to
+	program  string            // id; "": a plain command
+	batch    bool              // payload has the arguments of many calls
+	fixed    *pool.Program     // what the program's inputs add to payload; nil for a plain command
+	start    time.Time
+	sent     time.Time // to a slot, the last time
+	apart    bool      // it doesn't match, and so can't be the canary's
 }
 
 // span holds the ends of a call: of waiting for a slot, and of the whole.
@@ -97,7 +98,7 @@ func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadl
 	c.sent = time.Now()
 	request := slotclient.Request{
 		Command: c.command, Payload: c.payload, Program: c.fixed, Session: c.session, ProgramID: c.program, Batch: c.batch,
-		Deadline: deadline,
+		Affinity: c.affinity, Deadline: deadline,
 	}
 	if to.watch != nil && role != pinned {
 		request.Recall = to.watch.recall

@@ -24,6 +24,7 @@ const statusClientClosed = 499
 var statuses = map[pool.Type]int{
 	pool.CheckoutTimeout:  http.StatusServiceUnavailable,
 	pool.QueueFull:        http.StatusServiceUnavailable,
+	pool.WorkerBusy:       http.StatusServiceUnavailable,
 	pool.NotAvailable:     http.StatusServiceUnavailable,
 	pool.CommandTimeout:   http.StatusGatewayTimeout,
 	pool.DeadlineExceeded: http.StatusGatewayTimeout,

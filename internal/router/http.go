@@ -26,6 +26,7 @@ const (
 	headerVersion  = "Workerpool-Version"  // request: v1 or v2, for tests; reply: which one served
 	headerRevision = "Workerpool-Revision" // reply
 	headerSession  = "Workerpool-Session"  // request: id of the session that it belongs to
+	headerAffinity = "Workerpool-Affinity" // request: hint, strict or strict-now: the worker that served the session last
 )
 
 const (
@@ -111,6 +112,9 @@ func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control
 		return nil, err
 	}
 	if err := store.CheckSession(c.session); err != nil {
+		return nil, err
+	}
+	if err := readAffinity(c, req.Header.Get(headerAffinity)); err != nil {
 		return nil, err
 	}
 	return r.receive(c, w, req, control)
@@ -213,6 +217,20 @@ func readDeadline(c *call, value string) error {
 		return pastDeadline(c, value)
 	}
 	c.budget = budget
+	return nil
+}
+
+// readAffinity needs a session of somebody's own: everyone's would all go to one worker.
+func readAffinity(c *call, value string) error {
+	c.affinity = pool.AffinityMode(value)
+	switch {
+	case value == "":
+		return nil
+	case !c.affinity.Known():
+		return invalidHeader(headerAffinity, value, "use hint, strict or strict-now, or leave it out")
+	case c.session == "" || c.session == store.Anonymous:
+		return invalidHeader(headerAffinity, value, "the request has no session of its own; name one with "+headerSession+", or leave it out")
+	}
 	return nil
 }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
+// requestFlags are those that a Request from the router may have.
+const requestFlags = frame.FlagProgram | frame.FlagContext | frame.FlagBatch | frame.FlagAffinity
+
 // data serves one request at a time until the connection ends. A request's program may come just ahead of it.
 func (s *Server) data(ctx context.Context, p *peer) error {
 	var ahead *pool.Program
@@ -27,7 +30,7 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			ahead = s.programs.keep(string(f.Meta), f.Payload)
 			continue
 		}
-		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext|frame.FlagBatch) != 0 {
+		if f.Kind != frame.Request || f.Flags&^requestFlags != 0 {
 			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
 		}
 		reply, err := s.serve(ctx, p, &f, ahead)
@@ -54,6 +57,10 @@ func (s *Server) refuse(p *peer, reason error) error {
 // serve runs one request and returns its answer. ahead: the program that came ahead of it; nil: none did.
 func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool.Program) (*frame.Frame, error) {
 	call := f.Call()
+	affinity, err := affinityOf(&call)
+	if err != nil {
+		return nil, err
+	}
 	program, held := s.programs.find(call.Hash, ahead)
 	if !held {
 		return errorFrame(f.ID, pool.NewError(pool.SystemError, pool.ProgramNotHeld,
@@ -65,7 +72,7 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	defer s.instances.begin(p.Instance, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})()
 	req := pool.Request{
 		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
-		Batch: call.Batch, Recall: recall,
+		Batch: call.Batch, Affinity: affinity, Recall: recall,
 	}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
@@ -75,4 +82,18 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 		return errorFrame(f.ID, failure, reply.Service)
 	}
 	return &frame.Frame{Kind: frame.Result, ID: f.ID, Budget: reply.Service, Meta: []byte(reply.Failed), Payload: reply.Payload}, nil
+}
+
+// affinityOf reads what a call says of the worker that it wants: its session's.
+func affinityOf(call *frame.Call) (pool.Affinity, error) {
+	mode := pool.AffinityMode(call.Affinity)
+	switch {
+	case mode == pool.AffinityNone:
+		return pool.Affinity{}, nil
+	case !mode.Known():
+		return pool.Affinity{}, fmt.Errorf("a request with affinity %q", mode)
+	case call.Session == "":
+		return pool.Affinity{}, fmt.Errorf("a request with affinity %s and without a session", mode)
+	}
+	return pool.Affinity{Key: call.Session, Mode: mode}, nil
 }

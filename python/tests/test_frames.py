@@ -88,6 +88,12 @@ def test_p33_invalid_vectors(vector: Dict[str, Any]) -> None:
             channel.read()
 
 
+@pytest.mark.parametrize("vector", vectors("router"))
+def test_p68_what_only_a_slot_is_told_is_out_of_step(vector: Dict[str, Any]) -> None:
+    with stream(bytes.fromhex(vector["hex"])) as channel, pytest.raises(ProtocolError, match="flags"):
+        channel.read()
+
+
 def test_p32_any_chunking() -> None:
     rng = random.Random(7)
     frames = [

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
@@ -30,7 +31,7 @@ var _ pool.Pool = (*Pool)(nil)
 // New makes a pool and starts limits.Size workers at once. name is the WorkerPool's, for errors. ctx isn't kept
 // beyond its values: a pool ends by Close.
 func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Pool {
-	p := &Pool{name: name, line: line{crew.NewGate(name, limits)}}
+	p := &Pool{name: name, line: newLine(name, limits)}
 	p.crew = crew.New(ctx, launch, p.line, log)
 	p.crew.Configure(limits)
 	return p
@@ -38,7 +39,9 @@ func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limit
 
 // Do runs one operation in the caller's goroutine.
 func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
-	reply, err := p.do(ctx, req)
+	wish := p.line.Wish(req.Affinity)
+	reply, err := p.do(ctx, req, wish)
+	p.line.Fulfil(wish, reply.Service > 0)
 	p.line.Meter.Observe(reply, err)
 	if err != nil {
 		return reply, err
@@ -46,14 +49,14 @@ func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	return reply, nil
 }
 
-func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err *pool.Error) {
+func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (reply pool.Reply, err *pool.Error) {
 	submitted := time.Now()
 	budget, err := p.line.Enter(req, submitted)
 	if err != nil {
 		return reply, err
 	}
 	defer p.line.Leave()
-	place, m, err := p.line.take(submitted, false)
+	place, m, err := p.line.take(wish, submitted, false)
 	for now := submitted; ; now = time.Now() {
 		if place != nil {
 			m, err = p.wait(ctx, budget, place)
@@ -68,18 +71,25 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch, Start: now, Deadline: budget.OperationUntil(now),
 		})
 		if !out.Retriable() {
-			p.crew.Checkin(m, out.Discard)
+			p.checkin(m, out.Discard)
 			reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed
 			return reply, out.Err
 		}
 		// Back in its place before the dead member is replaced: else somebody else would get the new one.
 		dead := m
-		place, m, err = p.line.take(submitted, true)
-		p.crew.Checkin(dead, out.Discard)
+		place, m, err = p.line.take(wish, submitted, true)
+		p.checkin(dead, out.Discard)
 	}
 }
 
-// wait returns a member that is the caller's until Checkin.
+// checkin ends the use of a member.
+func (p *Pool) checkin(m *crew.Member, discard worker.Reason) {
+	if stays := p.crew.Checkin(m, discard); !stays {
+		p.line.Left(m)
+	}
+}
+
+// wait returns a member that is the caller's until checkin.
 func (p *Pool) wait(ctx context.Context, b pool.Budget, place *list.Element) (*crew.Member, *pool.Error) {
 	p.crew.Need()
 	if broken := p.crew.Broken(); broken != nil {
@@ -105,7 +115,7 @@ func (p *Pool) wait(ctx context.Context, b pool.Budget, place *list.Element) (*c
 // giveUp leaves the line with err. A member that was handed over at the same moment goes back.
 func (p *Pool) giveUp(place *list.Element, err *pool.Error) (*crew.Member, *pool.Error) {
 	if m := p.line.abandon(place); m != nil {
-		p.crew.Checkin(m, "")
+		p.checkin(m, "")
 	}
 	return nil, err
 }

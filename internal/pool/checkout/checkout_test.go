@@ -26,3 +26,5 @@ func TestContractWithSharedWorkers(t *testing.T) {
 }
 
 func BenchmarkPool(b *testing.B) { pooltest.Benchmark(b, makeV2) }
+
+func BenchmarkBesideWaiters(b *testing.B) { pooltest.BenchmarkBesideWaiters(b, makeV2) }

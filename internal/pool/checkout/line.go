@@ -5,18 +5,30 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 )
 
-// line is where callers wait for members. No member is idle while anyone waits, except in a pause.
-type line struct{ *crew.Gate }
+// line is where callers wait for members. No member is idle that anyone who waits would take, except in a pause.
+type line struct{ *affinity.Gate }
 
 var _ crew.Line = line{}
 
+func newLine(name string, limits pool.Limits) line {
+	l := line{affinity.NewGate(name, limits)}
+	l.Freed = l.serve
+	return l
+}
+
 // waiter is a request that waits for a member.
 type waiter struct {
+	*affinity.Wish
 	since  time.Time
 	member chan *crew.Member // room for the one value that is ever sent; nil means that the pool has closed
+}
+
+func newWaiter(w *affinity.Wish, submitted time.Time) *waiter {
+	return &waiter{Wish: w, since: submitted, member: make(chan *crew.Member, 1)}
 }
 
 // Since implements crew.Waiter.
@@ -25,50 +37,59 @@ func (w *waiter) Since() time.Time { return w.since }
 // Refuse implements crew.Waiter.
 func (w *waiter) Refuse() { w.member <- nil }
 
-// Offer hands the member to whoever has waited longest, else keeps it idle.
+// Offer hands the member to whoever has waited longest of those who take it, else keeps it idle.
 func (l line) Offer(m *crew.Member) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	if w := l.Next(); w != nil {
-		w.(*waiter).member <- m
-		return
-	}
 	l.Idle.Push(m, m.FreeSince())
+	l.serve()
 }
 
 // take returns an idle member, or the place of a new waiter.
-func (l line) take(submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
+func (l line) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if err := l.Closed(); err != nil {
 		return nil, nil, err
 	}
-	if m := l.idle(); m != nil {
+	if m := l.seat(w); m != nil {
 		return nil, m, nil
 	}
-	return l.Enqueue(&waiter{since: submitted, member: make(chan *crew.Member, 1)}, again), nil, nil
-}
-
-// idle takes an idle member that may be used; nil when there is none. The caller holds Mu.
-func (l line) idle() *crew.Member {
-	if l.Paused() {
-		return nil
+	if err := l.Busy(w); err != nil && !again {
+		return nil, nil, err
 	}
-	return l.Idle.PopNewest()
+	return l.Enqueue(newWaiter(w, submitted), again), nil, nil
 }
 
-// resume hands idle members to those who have waited longest.
+// seat takes an idle member that may be used; nil when there is none. The caller holds Mu.
+func (l line) seat(w *affinity.Wish) *crew.Member {
+	m := l.TakeIdle(w, (*crew.Idle).PopNewest)
+	if m != nil {
+		l.Bind(w, m)
+	}
+	return m
+}
+
+// serve hands idle members to those who have waited longest. The caller holds Mu.
+func (l line) serve() {
+	for place, w := range l.Waiting() {
+		if !l.AnyIdle() {
+			return
+		}
+		w := w.(*waiter)
+		if m := l.seat(w.Wish); m != nil {
+			l.Dequeue(place)
+			w.member <- m
+		}
+	}
+}
+
+// resume ends a pause.
 func (l line) resume() {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	l.Resume()
-	for l.Idle.Len() > 0 {
-		w := l.Next()
-		if w == nil {
-			return
-		}
-		w.(*waiter).member <- l.Idle.PopNewest()
-	}
+	l.serve()
 }
 
 // abandon leaves the queue, or returns the member that was handed over at the same moment.

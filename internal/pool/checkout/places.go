@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 )
 
@@ -13,7 +14,7 @@ import (
 // some is among the serving. Requests go where the fewest run, so that all processes work before any has two: they
 // share the machine's cores better than one process's interpreter does.
 type places struct {
-	*crew.Gate
+	*affinity.Gate
 	crew *crew.Crew
 	each int // places of a member
 
@@ -40,14 +41,11 @@ func (l *places) Offer(m *crew.Member) {
 // Withdraw implements crew.Line. Of a member whose process has ended the free places go too.
 func (l *places) Withdraw(m *crew.Member) bool {
 	l.Mu.Lock()
-	defer l.Mu.Unlock()
-	if l.Idle.Remove(m) {
-		return true
-	}
 	if at := l.find(m); at >= 0 && m.Leaving() {
 		l.serving[at].leaving = true
 	}
-	return false
+	l.Mu.Unlock()
+	return l.Gate.Withdraw(m)
 }
 
 // Demand implements crew.Line: what waits, in members that it takes to serve it.
@@ -58,50 +56,88 @@ func (l *places) Demand() crew.Demand {
 }
 
 // take returns a member with a place for the caller, or the caller's own place in the queue.
-func (l *places) take(submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
+func (l *places) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if err := l.Closed(); err != nil {
 		return nil, nil, err
 	}
-	if again || !l.Waits() { // whoever waits comes first
-		if m := l.seat(); m != nil {
+	if again || !l.Waits() {
+		if m, _ := l.seat(w); m != nil {
 			return nil, m, nil
 		}
 	}
-	return l.Enqueue(&waiter{since: submitted, member: make(chan *crew.Member, 1)}, again), nil, nil
+	if err := l.Busy(w); err != nil && !again && l.room(w.Home()) == nil {
+		return nil, nil, err
+	}
+	place := l.Enqueue(newWaiter(w, submitted), again)
+	l.serve() // whoever waits for a place comes first, but not those who wait for another one
+	return place, nil, nil
 }
 
-// seat takes a place; nil when none is free, or nobody is to get one. The caller holds Mu.
-func (l *places) seat() *crew.Member {
+// seat takes a place; nil when none is free for w, or nobody is to get one. moved: another request may be seated
+// because of it. The caller holds Mu.
+func (l *places) seat(w *affinity.Wish) (m *crew.Member, moved bool) {
 	if l.Paused() {
-		return nil
+		return nil, false
 	}
-	if m := l.Idle.PopNewest(); m != nil {
+	if t := l.room(w.Home()); t != nil {
+		t.taken++
+		return t.member, false
+	}
+	if m := l.TakeIdle(w, (*crew.Idle).PopNewest); m != nil {
 		l.serving = append(l.serving, &table{member: m, taken: 1})
-		return m
+		return m, l.Bind(w, m)
+	}
+	if w.Insists() {
+		return nil, false
 	}
 	var least *table
 	for _, t := range l.serving {
-		if !t.leaving && t.taken < l.each && (least == nil || t.taken < least.taken) && !l.crew.Spent(t.member, t.taken) {
+		if l.free(t) && (least == nil || t.taken < least.taken) {
 			least = t
 		}
 	}
 	if least == nil {
-		return nil
+		return nil, false
 	}
 	least.taken++
-	return least.member
+	return least.member, l.Bind(w, least.member)
 }
 
-// serve hands places to those who have waited longest. The caller holds Mu.
+// free reports whether a member that serves has a place.
+func (l *places) free(t *table) bool {
+	return !t.leaving && t.taken < l.each && !l.crew.Spent(t.member, t.taken)
+}
+
+// room returns a member that serves and has a place; nil when it doesn't, or hasn't. The caller holds Mu.
+func (l *places) room(m *crew.Member) *table {
+	if m == nil {
+		return nil
+	}
+	if at := l.find(m); at >= 0 && l.free(l.serving[at]) {
+		return l.serving[at]
+	}
+	return nil
+}
+
+// serve hands places to those who have waited longest, until nobody takes one of those that are left. The caller holds
+// Mu.
 func (l *places) serve() {
-	for l.Waits() {
-		m := l.seat()
-		if m == nil {
-			return
+	for again := true; again; {
+		again = false
+		for place, w := range l.Waiting() {
+			w := w.(*waiter)
+			m, moved := l.seat(w.Wish)
+			if m == nil && !w.Insists() {
+				break // there is no place
+			}
+			if m != nil {
+				l.Dequeue(place)
+				w.member <- m
+				again = again || moved
+			}
 		}
-		l.Next().(*waiter).member <- m
 	}
 }
 
@@ -111,7 +147,10 @@ func (l *places) vacate(m *crew.Member, stays bool) {
 	defer l.Mu.Unlock()
 	at := l.find(m)
 	t := l.serving[at]
-	t.leaving = t.leaving || !stays
+	if !stays {
+		t.leaving = true
+		l.Unbind(m)
+	}
 	if t.taken--; t.taken == 0 {
 		l.serving = slices.Delete(l.serving, at, at+1)
 		if !t.leaving {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
@@ -23,8 +24,9 @@ var _ pool.Pool = (*Shared)(nil)
 // NewShared makes a pool as New does. launch makes workers that serve limits.Concurrency requests at the same time,
 // which can't be changed later.
 func NewShared(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Shared {
-	gate := crew.NewGate(name, limits)
+	gate := affinity.NewGate(name, limits)
 	p := &Shared{Pool: Pool{name: name, line: line{gate}}, places: &places{Gate: gate, each: max(1, limits.Concurrency)}}
+	gate.Freed = p.places.serve
 	p.crew = crew.New(ctx, launch, p.places, log)
 	p.places.crew = p.crew
 	p.Configure(limits)
@@ -33,7 +35,9 @@ func NewShared(ctx context.Context, name string, launch crew.Launch, limits pool
 
 // Do runs one operation in the caller's goroutine.
 func (p *Shared) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
-	reply, err := p.do(ctx, req)
+	wish := p.line.Wish(req.Affinity)
+	reply, err := p.do(ctx, req, wish)
+	p.line.Fulfil(wish, reply.Service > 0)
 	p.line.Meter.Observe(reply, err)
 	if err != nil {
 		return reply, err
@@ -41,14 +45,14 @@ func (p *Shared) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	return reply, nil
 }
 
-func (p *Shared) do(ctx context.Context, req pool.Request) (reply pool.Reply, err *pool.Error) {
+func (p *Shared) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (reply pool.Reply, err *pool.Error) {
 	submitted := time.Now()
 	budget, err := p.line.Enter(req, submitted)
 	if err != nil {
 		return reply, err
 	}
 	defer p.line.Leave()
-	place, m, err := p.places.take(submitted, false)
+	place, m, err := p.places.take(wish, submitted, false)
 	for {
 		if place != nil {
 			m, err = p.wait(ctx, budget, place)
@@ -69,7 +73,7 @@ func (p *Shared) do(ctx context.Context, req pool.Request) (reply pool.Reply, er
 		}
 		// Back in its place before the dead member is replaced: else somebody else would get the new one.
 		dead := m
-		place, m, err = p.places.take(submitted, true)
+		place, m, err = p.places.take(wish, submitted, true)
 		p.give(dead, out.Discard)
 	}
 }

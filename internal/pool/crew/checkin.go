@@ -11,9 +11,9 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
-// Checkin ends the use of a member: it goes back to the Line, or ends because it can't be used again (discard) or
-// isn't needed any more.
-func (c *Crew) Checkin(m *Member, discard worker.Reason) {
+// Checkin ends the use of a member, and reports whether it stays: it goes back to the Line, or ends because it can't be
+// used again (discard) or isn't needed any more.
+func (c *Crew) Checkin(m *Member, discard worker.Reason) (stays bool) {
 	switch {
 	case discard != "":
 		c.end(m, discard)
@@ -22,7 +22,9 @@ func (c *Crew) Checkin(m *Member, discard worker.Reason) {
 	default:
 		c.offer(m)
 		c.withdrawDead(m)
+		return true
 	}
+	return false
 }
 
 // offer brings m to the Line. A plan that found too many members may have looked for idle ones just before, and

@@ -2,6 +2,7 @@ package crew
 
 import (
 	"container/list"
+	"iter"
 	"sync"
 	"time"
 
@@ -38,6 +39,9 @@ type Gate struct {
 func NewGate(name string, limits pool.Limits) *Gate {
 	return &Gate{name: name, limits: limits, emptied: make(chan struct{})}
 }
+
+// Name is the WorkerPool's.
+func (g *Gate) Name() string { return g.name }
 
 // Enter admits a request, which must Leave; or refuses it because the pool is closed or as many as it takes are
 // inside. V1 takes as many as V2 with the same limits, so that going back to V1 doesn't shrink the queue.
@@ -97,7 +101,7 @@ func (g *Gate) Enqueue(w Waiter, again bool) *list.Element {
 // Dequeue takes a request out that is in the queue. The caller holds Mu.
 func (g *Gate) Dequeue(place *list.Element) { g.queue.Remove(place) }
 
-// Pause makes Next give out nobody. The channel is closed when those that have a member have ended.
+// Pause begins a pause; see Paused. The channel is closed when those that have a member have ended.
 func (g *Gate) Pause() (quiet <-chan struct{}) {
 	g.Mu.Lock()
 	defer g.Mu.Unlock()
@@ -127,20 +131,21 @@ func (g *Gate) signalQuiet() {
 	}
 }
 
-// Next takes out the request that has waited longest; nil when none waits, or the gate is paused. The caller holds Mu.
-func (g *Gate) Next() Waiter {
-	if g.Paused() {
-		return nil
-	}
-	return g.first()
-}
+// Waits tells whether any request is in the queue. The caller holds Mu.
+func (g *Gate) Waits() bool { return g.queue.Len() > 0 }
 
-func (g *Gate) first() Waiter {
-	first := g.queue.Front()
-	if first == nil {
-		return nil
+// Waiting are the requests in the queue with their places, first come first. The one that is looked at may be taken out.
+// The caller holds Mu.
+func (g *Gate) Waiting() iter.Seq2[*list.Element, Waiter] {
+	return func(yield func(*list.Element, Waiter) bool) {
+		for place := g.queue.Front(); place != nil; {
+			next := place.Next()
+			if !yield(place, place.Value.(Waiter)) {
+				return
+			}
+			place = next
+		}
 	}
-	return g.queue.Remove(first).(Waiter)
 }
 
 // Withdraw implements Line.
@@ -206,7 +211,8 @@ func (g *Gate) Close() (emptied <-chan struct{}, first bool) {
 		return g.emptied, false
 	}
 	g.closed = true
-	for w := g.first(); w != nil; w = g.first() {
+	for place, w := range g.Waiting() {
+		g.Dequeue(place)
 		w.Refuse()
 	}
 	g.signalEmptied()

@@ -1,6 +1,7 @@
 package crew
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -59,10 +60,13 @@ func TestP18_GateKeepsTheOrder(t *testing.T) {
 	}
 	g.Mu.Lock()
 	defer g.Mu.Unlock()
-	for i, want := range []Waiter{again, a, b, nil} {
-		if got := g.Next(); got != want {
-			t.Errorf("number %d isn't the one that was first", i)
-		}
+	var order []Waiter
+	for place, w := range g.Waiting() {
+		order = append(order, w)
+		g.Dequeue(place)
+	}
+	if !slices.Equal(order, []Waiter{again, a, b}) || g.Waits() {
+		t.Errorf("%d in another order than theirs, or some are left", len(order))
 	}
 }
 

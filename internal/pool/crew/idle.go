@@ -14,7 +14,7 @@ func (i *Idle) Len() int { return len(i.members) }
 
 // Push adds a member that is idle from now on.
 func (i *Idle) Push(m *Member, now time.Time) {
-	m.idleSince = now
+	m.idle, m.idleSince = true, now
 	i.members = append(i.members, m)
 }
 
@@ -27,6 +27,7 @@ func (i *Idle) PopNewest() *Member {
 	m := i.members[last]
 	i.members[last] = nil
 	i.members = i.members[:last]
+	m.idle = false
 	return m
 }
 
@@ -37,16 +38,21 @@ func (i *Idle) PopOldest() *Member {
 	}
 	m := i.members[0]
 	i.members = slices.Delete(i.members, 0, 1)
+	m.idle = false
 	return m
 }
 
+// Has reports whether m is idle.
+func (*Idle) Has(m *Member) bool { return m.idle }
+
 // Remove takes m out and reports whether it was in.
 func (i *Idle) Remove(m *Member) bool {
-	at := slices.Index(i.members, m)
-	if at < 0 {
+	if !m.idle {
 		return false
 	}
+	at := slices.Index(i.members, m)
 	i.members = slices.Delete(i.members, at, at+1)
+	m.idle = false
 	return true
 }
 

@@ -13,7 +13,8 @@ type Member struct {
 	random    float64      // in [0, 1), its own for its life: how much earlier than others it is recycled
 	requests  atomic.Int64 // that reached its process
 	worn      atomic.Bool  // it is to be recycled as soon as others can do without it
-	idleSince time.Time    // guarded by the Line's owner
+	idle      bool         // it is in its Line's Idle; guarded by that's owner
+	idleSince time.Time    // likewise
 	freeSince time.Time    // whoever has it checked out
 	failures  int          // in a row; whoever has it checked out
 	shared    atomic.Int32 // failures in a row of a member that several callers have checked out
@@ -43,6 +44,9 @@ const maxFailures = 3
 
 // reasonFailing is why it is ended then.
 const reasonFailing worker.Reason = "failing"
+
+// ID is its worker's, unique within its pool's slot. For members that have been offered.
+func (m *Member) ID() string { return m.worker.ID() }
 
 // RoundTrip runs one operation on a member that the caller has checked out. The call's Start is required.
 func (m *Member) RoundTrip(ctx context.Context, c worker.Call) worker.Outcome {

@@ -69,6 +69,3 @@ func (c *Crew) Returned(m *Member) {
 	}
 	c.withdrawDead(m)
 }
-
-// Waits tells whether any request is in the queue. The caller holds Mu.
-func (g *Gate) Waits() bool { return g.queue.Len() > 0 }

@@ -212,6 +212,10 @@ func (s *subject) call(command string, a args) (any, *pool.Error) {
 }
 
 func (s *subject) callAs(ctx context.Context, command string, a args, deadline time.Time) (any, *pool.Error) {
+	return s.request(ctx, pool.Request{Command: command, Deadline: deadline}, a)
+}
+
+func (s *subject) request(ctx context.Context, req pool.Request, a args) (any, *pool.Error) {
 	if a == nil {
 		a = args{}
 	}
@@ -219,7 +223,8 @@ func (s *subject) callAs(ctx context.Context, command string, a args, deadline t
 	if err != nil {
 		s.Error(err)
 	}
-	reply, err := s.Do(ctx, pool.Request{Command: command, Payload: payload, Deadline: deadline})
+	req.Payload = payload
+	reply, err := s.Do(ctx, req)
 	if err != nil {
 		return nil, s.fourParts(err)
 	}

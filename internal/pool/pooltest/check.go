@@ -26,6 +26,9 @@ func Check(t testing.TB, version pool.Version, title string, factory Factory, li
 		tell, shared = sharing[title], true
 	}
 	if tell == nil {
+		tell = placing[title]
+	}
+	if tell == nil {
 		t.Fatalf("the contract of %s has no test %s", version, title)
 	}
 	if limit == 0 {

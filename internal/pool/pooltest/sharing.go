@@ -234,6 +234,76 @@ var sharing = map[string]story{
 	},
 }
 
+// placing holds for requests that ask for a place in the worker of their key.
+var placing = map[string]story{
+	"TestP68_PlacesOfAKeysWorker": func(b *bench) {
+		s := b.sharing(2, 2)
+		one, other := s.hold("a"), s.hold("a")
+		waiting := s.askAsync("a", pool.AffinityStrict)
+		s.await("one waiting beside an idle worker", func(st pool.Stats) bool { return st.Queued == 1 && st.Ready == 1 })
+		_, err := s.ask("a", pool.AffinityStrictNow)
+		s.wants(err, pool.ResourceError, pool.WorkerBusy)
+		home := one.release()
+		s.servedBy(home, waiting)
+		if pid := s.mustAsk("a", pool.AffinityStrictNow); pid != home { // beside the other one
+			b.Errorf("served by %v, not by %v, which has a place", pid, home)
+		}
+		if pid := other.release(); pid != home {
+			b.Errorf("the second of the key had %v, the first %v", pid, home)
+		}
+	},
+
+	"TestP68_KeyThatMovesTakesItsWaitersAlong": func(b *bench) {
+		s := b.sharing(2, 2)
+		one, other := s.hold("a"), s.hold("a")
+		waiting := make(chan result, 1)
+		go func() {
+			v, err := s.request(b.Context(), pool.Request{
+				Command: "pid", Affinity: pool.Affinity{Key: "a", Mode: pool.AffinityStrict}, Deadline: time.Now().Add(b.patience / 2),
+			}, nil)
+			waiting <- result{v, err}
+		}()
+		s.await("one waiting beside an idle worker", func(st pool.Stats) bool { return st.Queued == 1 && st.Ready == 1 })
+		moved := s.begin("a", pool.AffinityHint)
+		r := <-waiting // beside the hint, which runs on
+		if home := moved.release(); r.err != nil || r.value != home {
+			b.Errorf("got %v, %v; want the key's new worker %v", r.value, r.err, home)
+		}
+		if home := one.release(); home == r.value || other.release() != home {
+			b.Errorf("the first two had %v, and so had the hint", home)
+		}
+	},
+
+	"TestP18_StrictWaiterBlocksNoPlace": func(b *bench) {
+		s := b.sharing(2, 2)
+		one, other := s.hold("a"), s.hold("a")
+		waiting := s.askAsync("a", pool.AffinityStrict)
+		s.await("one waiting", func(st pool.Stats) bool { return st.Queued == 1 })
+		idle := s.mustAsk("b", pool.AffinityStrictNow)
+		for range 3 {
+			if pid := float64(s.pid()); pid != idle {
+				b.Errorf("served by %v, which has no place", pid)
+			}
+		}
+		home := one.release()
+		s.servedBy(home, waiting)
+		other.release()
+	},
+
+	"TestP69_WhoWaitsForAQuarantinedWorkerTakesAny": func(b *bench) {
+		s := b.sharing(2, 2)
+		running := s.hold("a")
+		_, err := s.request(b.Context(), pool.Request{
+			Command: "wait_for", Affinity: pool.Affinity{Key: "a", Mode: pool.AffinityStrict}, Deadline: time.Now().Add(50 * time.Millisecond),
+		}, args{"path": filepath.Join(b.TempDir(), "never"), "deaf": true})
+		s.wants(err, pool.TimeoutError, pool.CommandTimeout)
+		next := s.mustAsk("a", pool.AffinityStrict) // it waits for the place of the deaf one, until the quarantine
+		if home := running.release(); home == next {
+			b.Errorf("served by %v, which was in quarantine", home)
+		}
+	},
+}
+
 // sharing starts a pool of size workers for so many requests each, and waits until they can serve.
 func (b *bench) sharing(size, concurrency int) *subject {
 	b.Helper()

@@ -40,6 +40,7 @@ func run(t *testing.T, version pool.Version, factory Factory, set settings) {
 	if set.shared {
 		maps.DeleteFunc(stories, func(title string, _ story) bool { return unshared[title] != "" })
 		maps.Copy(stories, sharing)
+		maps.Copy(stories, placing)
 	}
 	for title, tell := range stories {
 		t.Run(title, func(t *testing.T) {
@@ -61,12 +62,12 @@ func picked(variable string, version pool.Version) (bool, error) {
 
 // contract is every story that holds for a version, by its title.
 func contract(version pool.Version) map[string]story {
-	sets := []map[string]story{lifecycle, timeouts, failures, frames, exits, crowds, changes, programs, recycling, lazy, memory}
+	sets := []map[string]story{lifecycle, timeouts, failures, frames, exits, crowds, changes, programs, recycling, lazy, memory, affinities}
 	switch version {
 	case pool.V1:
 		sets = append(sets, serialOnly)
 	case pool.V2:
-		sets = append(sets, checkoutOnly, surging)
+		sets = append(sets, checkoutOnly, surging, choosing)
 	}
 	all := map[string]story{}
 	for _, set := range sets {

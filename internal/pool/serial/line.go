@@ -5,20 +5,28 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
 // line is where operations wait for their turn. The one that runs isn't in its queue.
 type line struct {
-	*crew.Gate
+	*affinity.Gate
 	work chan struct{} // wakes the owner; room for one
 }
 
 var _ crew.Line = line{}
 
+func newLine(name string, limits pool.Limits) line {
+	l := line{Gate: affinity.NewGate(name, limits), work: make(chan struct{}, 1)}
+	l.Freed = l.wakeOwner
+	return l
+}
+
 // operation waits for its turn, then is run by the owner.
 type operation struct {
+	*affinity.Wish
 	since time.Time
 	run   func(*crew.Member) worker.Outcome
 	done  chan worker.Outcome // buffered; closed without one: the pool has closed
@@ -50,20 +58,25 @@ func (l line) wakeOwner() {
 	}
 }
 
-// next takes the first operation and a member for it; nil, nil when either is missing.
+// next takes the first operation that there is a member for; nil, nil when there is none. As all standbys but those that
+// are being ended are idle between operations, that is the first of all: one that insists on a member waits for its turn
+// only.
 func (l line) next() (*operation, *crew.Member) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	if l.Idle.Len() == 0 {
-		return nil, nil
+	for place, w := range l.Waiting() {
+		if !l.AnyIdle() {
+			break
+		}
+		op := w.(*operation)
+		if m := l.TakeIdle(op.Wish, (*crew.Idle).PopOldest); m != nil {
+			l.Bind(op.Wish, m)
+			l.Dequeue(place)
+			op.place = nil
+			return op, m
+		}
 	}
-	w := l.Next()
-	if w == nil {
-		return nil, nil
-	}
-	op := w.(*operation)
-	op.place = nil
-	return op, l.Idle.PopOldest()
+	return nil, nil
 }
 
 // resume has the owner look at those who wait.
@@ -79,6 +92,9 @@ func (l line) enqueue(op *operation) *pool.Error {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if err := l.Closed(); err != nil {
+		return err
+	}
+	if err := l.Busy(op.Wish); err != nil {
 		return err
 	}
 	op.place = l.Enqueue(op, false)

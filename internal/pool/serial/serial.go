@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
@@ -31,8 +32,7 @@ var _ pool.Pool = (*Pool)(nil)
 // beyond its values: a pool ends by Close.
 func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Pool {
 	p := &Pool{
-		name: name, quit: make(chan struct{}),
-		line: line{Gate: crew.NewGate(name, limits), work: make(chan struct{}, 1)},
+		name: name, quit: make(chan struct{}), line: newLine(name, limits),
 	}
 	p.crew = crew.New(ctx, launch, p.line, log)
 	p.owner.Go(p.own)
@@ -54,7 +54,9 @@ func (p *Pool) own() {
 		}
 		out := op.run(m)
 		again := out.Retriable() && p.line.putBack(op)
-		p.crew.Checkin(m, out.Discard)
+		if stays := p.crew.Checkin(m, out.Discard); !stays {
+			p.line.Left(m)
+		}
 		if !again {
 			op.done <- out
 		}
@@ -63,7 +65,9 @@ func (p *Pool) own() {
 
 // Do queues one operation and waits for its end.
 func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
-	reply, err := p.do(ctx, req)
+	wish := p.line.Wish(req.Affinity)
+	reply, err := p.do(ctx, req, wish)
+	p.line.Fulfil(wish, reply.Service > 0)
 	p.line.Meter.Observe(reply, err)
 	if err != nil {
 		return reply, err
@@ -71,7 +75,7 @@ func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	return reply, nil
 }
 
-func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err *pool.Error) {
+func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (reply pool.Reply, err *pool.Error) {
 	submitted := time.Now()
 	budget, err := p.line.Enter(req, submitted)
 	if err != nil {
@@ -86,7 +90,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request) (reply pool.Reply, err 
 			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch, Start: now, Deadline: budget.OperationUntil(now),
 		})
 	}
-	out, err := p.turn(ctx, budget, &operation{since: submitted, run: run, done: make(chan worker.Outcome, 1)})
+	out, err := p.turn(ctx, budget, &operation{Wish: wish, since: submitted, run: run, done: make(chan worker.Outcome, 1)})
 	if err != nil {
 		reply.Wait = time.Since(submitted)
 		return reply, err

@@ -38,6 +38,8 @@ type Request struct {
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
 	Batch              bool // see pool.Request
+	// Affinity to the worker that served the session last.
+	Affinity pool.AffinityMode
 
 	Deadline time.Time // of the whole: waiting and operation; must be set
 	// Recall, once closed, makes Client.Recall take the request back. nil: never.
@@ -130,7 +132,9 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 }
 
 func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
-	call := frame.Call{Command: req.Command, Session: req.Session, Program: req.ProgramID, Batch: req.Batch}
+	call := frame.Call{
+		Command: req.Command, Session: req.Session, Program: req.ProgramID, Batch: req.Batch, Affinity: string(req.Affinity),
+	}
 	if req.Program != nil {
 		call.Hash = req.Program.Hash
 	}

@@ -12,7 +12,7 @@ import threading
 import time
 
 import poolworker
-from poolworker import command, worker_start
+from poolworker import command, worker_start, worker_stop
 
 if "FIXTURE_CHILD" in os.environ:  # a child that outlives a careless kill
     with open(os.environ["FIXTURE_CHILD"], "w") as f:
@@ -30,6 +30,10 @@ def start():
             time.sleep(0.01)
     if "FIXTURE_DIE_IDLE" in os.environ:
         threading.Timer(float(os.environ["FIXTURE_DIE_IDLE"]), lambda: os._exit(9)).start()
+
+
+if "FIXTURE_STOP_SLEEP" in os.environ:
+    worker_stop(lambda: time.sleep(float(os.environ["FIXTURE_STOP_SLEEP"])))
 
 
 kept: list[bytearray] = []
@@ -82,6 +86,16 @@ def hold(path):
     while not os.path.exists(path):
         time.sleep(0.005)
     return "held"
+
+
+@command
+def occupy(path):
+    """Say that it has begun; return who this is, once path is there."""
+    with open(path + ".new", "w") as f:
+        f.write(str(os.getpid()))
+    os.rename(path + ".new", path + ".begun")
+    hold(path)
+    return os.getpid()
 
 
 @command

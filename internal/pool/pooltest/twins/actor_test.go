@@ -19,6 +19,7 @@ type operation struct {
 	Service  time.Duration // until the worker does it
 	Deadline time.Duration // of the request, from its submission; 0: none
 	Cancel   time.Duration // when the caller gives up; 0: never
+	Affinity pool.Affinity
 }
 
 // stage makes workers that act what their requests say, in the bubble's time.

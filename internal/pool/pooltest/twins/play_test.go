@@ -47,6 +47,7 @@ func (sc scenario) String() string {
 
 // outcome is how a request ended.
 type outcome struct {
+	Now           bool   // it was asked for with strict-now
 	Result        string // payload or error
 	Context       string // the error's
 	Sent          bool
@@ -119,7 +120,7 @@ func (p *player) submit(op operation) {
 	if err != nil {
 		p.Fatal(err)
 	}
-	req := pool.Request{Command: op.Kind, Payload: payload}
+	req := pool.Request{Command: op.Kind, Payload: payload, Affinity: op.Affinity}
 	if op.Deadline != 0 {
 		req.Deadline = time.Now().Add(op.Deadline)
 	}
@@ -134,6 +135,7 @@ func (p *player) submit(op operation) {
 	p.running.Go(func() {
 		defer cancel()
 		out := outcomeOf(p.Do(ctx, req))
+		out.Now = op.Affinity.Mode == pool.AffinityStrictNow
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.rec.Outcomes[n] = out

@@ -64,6 +64,19 @@ var (
 	}
 )
 
+var byBusyWorker = difference{
+	name: "V2 refuses a strict-now whose worker serves another, where under V1 both wait for their turns",
+	forget: func(r *record) {
+		r.stats(func(s *pool.Stats) { s.Shed, s.Service = 0, nil })
+		for i := range r.Outcomes {
+			if r.Outcomes[i].Now {
+				r.Outcomes[i] = outcome{}
+			}
+		}
+	},
+	shown: scenario{Limits: roomy(2, 0), Steps: []step{submit("echo", 20), submitNow("a", 20), submitNow("a", 20)}},
+}
+
 var anyWorker = regexp.MustCompile(`w-\d+`)
 
 func (r *record) stats(change func(*pool.Stats)) {
@@ -80,6 +93,12 @@ func roomy(size, overflow int) pool.Limits {
 
 func submit(kind string, ms int) step {
 	return step{Submit: &operation{Kind: kind, Service: time.Duration(ms) * time.Millisecond}}
+}
+
+func submitNow(key string, ms int) step {
+	st := submit("echo", ms)
+	st.Submit.Affinity = pool.Affinity{Key: key, Mode: pool.AffinityStrictNow}
+	return st
 }
 
 // compare plays the scenario with both and returns what differs apart from what is allowed.
@@ -117,7 +136,7 @@ func TestP22_SameResults(t *testing.T) {
 
 // A difference that nothing shows any more is to be taken off the list.
 func TestP22_DeclaredDifferencesAreReal(t *testing.T) {
-	all := []difference{byVersion, byWorker, byOverflow, byWaiting}
+	all := []difference{byVersion, byWorker, byOverflow, byWaiting, byBusyWorker}
 	for i, d := range all {
 		t.Run(d.name, func(t *testing.T) {
 			if diff := compare(t, v1, v2, d.shown, all); diff != "" {
@@ -137,6 +156,7 @@ func TestBrokenTwinIsNoticed(t *testing.T) {
 		"last come first served, by V2": true, "an expired request is executed": true,
 		"what was sent is sent again": true, "waiting isn't part of the budget": true, "an exception costs a worker": true,
 		"no other worker is tried when nothing was sent": true, "a counter never moves": true, "errors are swallowed": true,
+		"strict-now takes any worker": true,
 	}
 	drawn := rapid.Custom(mode{sizes: 1, stops: true, tight: true}.draw)
 	for _, p := range broken.Pools() {
@@ -228,6 +248,9 @@ func (m mode) operation(r *rapid.T, n int) *operation {
 		Kind:    rapid.SampledFrom(kinds).Draw(r, "kind"),
 		Service: ticks(r, "service", 15) + 2<<n,
 	}
+	if key := rapid.SampledFrom([]string{"", "", "a", "b"}).Draw(r, "key"); key != "" {
+		op.Affinity = pool.Affinity{Key: key, Mode: rapid.SampledFrom(m.affinities()).Draw(r, "affinity")}
+	}
 	if !m.stops {
 		return op
 	}
@@ -241,4 +264,14 @@ func (m mode) operation(r *rapid.T, n int) *operation {
 		op.Cancel = ticks(r, "cancel", 20) + 7*time.Millisecond + own
 	}
 	return op
+}
+
+// affinities are the modes of a family: what byBusyWorker allows changes what comes after it where operations run side by
+// side.
+func (m mode) affinities() []pool.AffinityMode {
+	modes := []pool.AffinityMode{pool.AffinityHint, pool.AffinityStrict}
+	if m.sizes == 1 || m.alone {
+		modes = append(modes, pool.AffinityStrictNow)
+	}
+	return modes
 }

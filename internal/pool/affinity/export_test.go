@@ -1,0 +1,4 @@
+package affinity
+
+// Len is how many keys are remembered.
+func (t *Table[W]) Len() int { return len(t.keys) }

@@ -14,6 +14,7 @@ from poolworker.execute import Executor
 from poolworker.frames import Channel, Fields, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, take_over
+from poolworker.stacks import Stacks
 
 if TYPE_CHECKING:
     from poolworker.concurrent import Multiplexer
@@ -136,6 +137,9 @@ class Worker:
         answer = {"worker": _identity, "mode": self._mode, "codec": codec.name, "commands": sorted(commands)}
         if self._multiplexed is not None:
             answer["concurrency"] = settings["concurrency"]
+        stack = Stacks((self._multiplexed or executor).running).offer()
+        if stack is not None:
+            answer["stack"] = stack
         self._reply(frames.RESULT, init.id, _json(answer))
         return executor
 

@@ -48,6 +48,8 @@ type initReply struct {
 	Commands []string `json:"commands"`
 	// Concurrency that it was told, if it was.
 	Concurrency int `json:"concurrency"`
+	// Stack is how to ask for its handlers' stacks; absent where it can't tell them.
+	Stack *stackSource `json:"stack"`
 }
 
 // How a worker's process was made.
@@ -159,7 +161,7 @@ func (w *Worker) readInitReply() error {
 		if r.Concurrency != w.spec.concurrency() {
 			return &BootError{Message: "the worker didn't echo its concurrency, so it isn't admitted; install poolworker and poold from one image"}
 		}
-		w.commands, w.codec = r.Commands, r.Codec
+		w.commands, w.codec, w.stacks.source = r.Commands, r.Codec, r.Stack
 		return nil
 	case frame.Error:
 		return bootErrorFrom(f.Payload)

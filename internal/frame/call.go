@@ -10,6 +10,8 @@ type Call struct {
 	Session string // id; "": anonymous
 	Program string // id; "": a plain command
 	Batch   bool   // of many inputs; it is in the flags alone
+
+	Idempotent bool // it may run more than once; in the flags alone, and never to a worker
 }
 
 // Flags returns those of a Request with this meta.
@@ -22,6 +24,9 @@ func (c *Call) Flags() (flags uint8) {
 	}
 	if c.Batch {
 		flags |= FlagBatch
+	}
+	if c.Idempotent {
+		flags |= FlagIdempotent
 	}
 	return flags
 }
@@ -50,7 +55,7 @@ func (f *Frame) Call() (c Call) {
 	if f.Flags&FlagProgram != 0 {
 		rest, c.Hash = cutLast(rest)
 	}
-	c.Command, c.Batch = string(rest), f.Flags&FlagBatch != 0
+	c.Command, c.Batch, c.Idempotent = string(rest), f.Flags&FlagBatch != 0, f.Flags&FlagIdempotent != 0
 	return c
 }
 

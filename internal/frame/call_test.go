@@ -20,6 +20,7 @@ func TestACallIsItsMeta(t *testing.T) {
 		"of everyone's":        {frame.Call{Command: "echo", Hash: "h1", Program: "p1"}, "echo\x00h1\x00\x00p1", frame.FlagProgram | frame.FlagContext},
 		"a command with a NUL": {frame.Call{Command: "a\x00b", Hash: "h1"}, "a\x00b\x00h1", frame.FlagProgram},
 		"a batch":              {frame.Call{Command: "echo", Hash: "h1", Batch: true}, "echo\x00h1", frame.FlagProgram | frame.FlagBatch},
+		"idempotent":           {frame.Call{Command: "echo", Idempotent: true}, "echo", frame.FlagIdempotent},
 		"no command":           {frame.Call{Hash: "h1"}, "\x00h1", frame.FlagProgram},
 	} {
 		t.Run(name, func(t *testing.T) {

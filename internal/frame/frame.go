@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       FlagSent, FlagProgram, FlagContext, FlagBatch or 0; a receiver refuses flags it doesn't know
+//	5       1     flags       FlagSent, FlagProgram, FlagContext, FlagBatch, FlagIdempotent or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -56,7 +56,10 @@ const (
 // FlagBatch in a Request: its payload has the arguments of many calls, which the worker makes one after the other.
 const FlagBatch uint8 = 1 << 3
 
-const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch
+// FlagIdempotent in a Request of a router: it may run more than once.
+const FlagIdempotent uint8 = 1 << 7
+
+const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch | FlagIdempotent
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28

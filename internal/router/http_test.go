@@ -72,6 +72,8 @@ func TestBadRequests(t *testing.T) {
 			code: 504, errorType: pool.DeadlineExceeded, message: "had passed"},
 		"unknown version": {body: "{}", header: []string{"Workerpool-Version", "v3"},
 			code: 400, errorType: InvalidHeader, message: `Workerpool-Version is "v3": use v1 or v2`},
+		"P52 idempotent by another word": {body: "{}", header: []string{"Workerpool-Idempotent", "yes"},
+			code: 400, errorType: InvalidHeader, message: `Workerpool-Idempotent is "yes": use true`},
 		"P33 too large, length told": {body: strings.Repeat("x", 1001),
 			code: 413, errorType: pool.FrameTooLarge, message: "over 1000 bytes"},
 		"no name":             {path: "/v1/commands/", code: 404, errorType: pool.UnknownCommand, message: "command's name"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspex/workerpool-operator/internal/frame"
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/guard"
 )
 
 // data serves one request at a time until the connection ends. A request's program may come just ahead of it.
@@ -27,7 +28,7 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			ahead = s.programs.keep(string(f.Meta), f.Payload)
 			continue
 		}
-		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext|frame.FlagBatch) != 0 {
+		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext|frame.FlagBatch|frame.FlagIdempotent) != 0 {
 			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
 		}
 		reply, err := s.serve(ctx, p, &f, ahead)
@@ -66,6 +67,9 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	req := pool.Request{
 		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
 		Batch: call.Batch, Recall: recall,
+	}
+	if call.Idempotent {
+		ctx = guard.Idempotent(ctx)
 	}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)

@@ -37,6 +37,7 @@ type Request struct {
 	Program *pool.Program // nil: a plain command
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
+	Idempotent         bool // it may run more than once
 
 	Deadline time.Time // of the whole: waiting and operation; must be set
 	// Recall, once closed, makes Client.Recall take the request back. nil: never.
@@ -128,7 +129,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 }
 
 func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
-	call := frame.Call{Command: req.Command, Session: req.Session, Program: req.ProgramID}
+	call := frame.Call{Command: req.Command, Session: req.Session, Program: req.ProgramID, Idempotent: req.Idempotent}
 	if req.Program != nil {
 		call.Hash = req.Program.Hash
 	}

@@ -28,6 +28,7 @@ type Call struct {
 	Fixed   string // its body
 	// Session and ProgramID are what the handler would be told.
 	Session, ProgramID string
+	Idempotent         bool
 	// Revision that the slot was configured with when the call came.
 	Revision string
 	// Recalled is closed when the router takes the request back; a Handler that plays a queue looks at it.

@@ -42,6 +42,7 @@ const (
 	Program   Kind = 12 // meta: hash; payload: arguments that Requests with FlagProgram name by it
 	Forget    Kind = 13 // meta: hash of a Program that no Request will name any more
 	Recall    Kind = 14 // router → slot; id: the request to give back if no worker has it
+	Reset     Kind = 20 // router → slot: replace all workers
 )
 
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.

@@ -59,6 +59,7 @@ type Slot struct {
 	conns      map[net.Conn]*control         // guarded by mu: nil for data connections
 	running    map[uint64]context.CancelFunc // guarded by mu
 	recalls    map[uint64]context.CancelFunc // guarded by mu: ends what stands behind Call.Recalled
+	resets     int                           // guarded by mu
 	crashed    uint64                        // guarded by mu: as the status says
 	drained    uint64                        // guarded by mu: those of crashed that were a former pool's
 	boot       *pool.BootFailure             // guarded by mu: as the status says
@@ -270,6 +271,8 @@ func (s *Slot) serveControl(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 					recall()
 				}
 			})
+		case frame.Reset:
+			s.set(func() { s.resets++ })
 		default:
 			s.t.Errorf("slot %s: a frame of kind %d on a control connection", s.Name, f.Kind)
 		}

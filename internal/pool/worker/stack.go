@@ -63,30 +63,42 @@ func (w *Worker) takeStacks() (dump, error) {
 		return dump{}, err
 	}
 	defer unix.Close(pipe) //nolint:errcheck // it was read from
-	var scratch [4096]byte
-	for { // what an earlier question was answered too late
-		if n, err := unix.Read(pipe, scratch[:]); n <= 0 && !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	emptyPipe(pipe)        // of what an earlier question was answered too late
 	if !w.proc.signalMainThread(source.Signal) {
 		return dump{}, errors.New("the worker has ended")
 	}
-	var data []byte
-	for len(data) < maxDump && awaitReadable(pipe, until) {
-		n, err := unix.Read(pipe, scratch[:])
-		if n <= 0 && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			break
-		}
-		data = append(data, scratch[:max(0, n)]...)
-		if d := parseDump(data); d.enough(source, w.spec.concurrency() == 0) {
-			return d, nil
-		}
-	}
+	data := readUntil(pipe, until, func(data []byte) bool {
+		d := parseDump(data)
+		return d.enough(source, w.spec.concurrency() == 0)
+	})
 	if len(data) == 0 {
 		return dump{}, fmt.Errorf("the worker gave none within %s", stackPatience)
 	}
 	return parseDump(data), nil
+}
+
+// emptyPipe reads what there is, of a descriptor that doesn't block, and no more than a pipe holds of one that is written to
+// without end.
+func emptyPipe(fd int) {
+	var scratch [4096]byte
+	for range maxDump/len(scratch) + 1 {
+		if n, err := unix.Read(fd, scratch[:]); n <= 0 && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// readUntil reads until that time, or until there is enough.
+func readUntil(fd int, until time.Time, enough func([]byte) bool) (data []byte) {
+	var scratch [4096]byte
+	for len(data) < maxDump && !enough(data) && awaitReadable(fd, until) {
+		n, err := unix.Read(fd, scratch[:])
+		if n <= 0 && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		data = append(data, scratch[:max(0, n)]...)
+	}
+	return data
 }
 
 // awaitReadable reports whether there is something to read before that time.

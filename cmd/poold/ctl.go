@@ -23,18 +23,20 @@ const controlSocket = "/run/workerpool/state/" + router.ControlSocket
 // ctlTimeout bounds one question: the router answers at once, and writes one small file.
 const ctlTimeout = 10 * time.Second
 
-const ctlUsage = "usage: poold ctl trip [--reason TEXT] | status      (in the router's container; no operator is needed)\n" +
+const ctlUsage = "usage: poold ctl trip [--reason TEXT] | reset [--slot a|b] | status      (in the router's container; no operator is needed)\n" +
 	"  trip:   takes the canary off this pod's traffic until the WorkerPool gets another retry token\n" +
+	"  reset:  replaces the workers of a slot, or of all that serve, one after the other; no request fails for it\n" +
 	"  status: what serves here, with which weight, and whether it tripped\n" +
-	"exit codes: 0; 1 there is nothing to trip; 2 wrong usage, or the router can't be reached"
+	"exit codes: 0; 1 there is nothing to trip or to reset; 2 wrong usage, or the router can't be reached"
 
 // ctlCommands are what can be asked; each returns what to print.
-var ctlCommands = map[string]func(ctx context.Context, socket, reason string) (string, error){
+var ctlCommands = map[string]func(ctx context.Context, socket, option string) (string, error){
 	"trip":   ctlTrip,
+	"reset":  ctlReset,
 	"status": ctlStatus,
 }
 
-// runCtl is `poold ctl trip|status`.
+// runCtl is `poold ctl trip|reset|status`.
 func runCtl(args []string) int {
 	name := ""
 	if len(args) > 0 {
@@ -47,9 +49,12 @@ func runCtl(args []string) int {
 	}
 	flags := flag.NewFlagSet("poold ctl "+name, flag.ContinueOnError)
 	socket := flags.String("socket", controlSocket, "`path` of the router's control socket")
-	reason := new(string)
-	if name == "trip" {
-		flags.StringVar(reason, "reason", "", "`text` that goes into status, reports and the log")
+	option := new(string)
+	switch name {
+	case "trip":
+		flags.StringVar(option, "reason", "", "`text` that goes into status, reports and the log")
+	case "reset":
+		flags.StringVar(option, "slot", "", "`name` of the slot, a or b; without it all that serve")
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return usageCode(err)
@@ -60,7 +65,7 @@ func runCtl(args []string) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ctlTimeout)
 	defer cancel()
-	text, err := ask(ctx, *socket, *reason)
+	text, err := ask(ctx, *socket, *option)
 	return ctlResult(name, text, err)
 }
 
@@ -141,6 +146,22 @@ func tripText(a *router.TripAnswer) string {
 	}
 	return fmt.Sprintf("pool %s: %s\n%s\n  kubectl annotate workerpool %s %s=\"$(date +%%s)\" --overwrite\n",
 		a.Pool, did, holds, a.Pool, retryAnnotation)
+}
+
+func ctlReset(ctx context.Context, socket, slot string) (string, error) {
+	var answer router.ResetAnswer
+	if err := ctlAsk(ctx, socket, http.MethodPost, router.ResetPath, slot, &answer); err != nil {
+		return "", err
+	}
+	return resetText(&answer), nil
+}
+
+func resetText(a *router.ResetAnswer) string {
+	var b strings.Builder
+	for _, slot := range a.Slots {
+		_, _ = fmt.Fprintf(&b, "pool %s: the workers of %s are replaced, one after the other; no request fails for it.\n", a.Pool, named(slot))
+	}
+	return b.String()
 }
 
 // retryAnnotation is the API's; this binary doesn't know the API.

@@ -35,6 +35,11 @@ func TestWhatCtlPrints(t *testing.T) {
 		strings.Contains(got, "also when the router restarts") || !strings.Contains(got, "kubectl annotate") {
 		t.Errorf("of a trip that isn't kept:\n%s", got)
 	}
+	reset := router.ResetAnswer{Pool: "summarizer", Slots: []router.ServedBy{a.Canary}}
+	want = "pool summarizer: the workers of v2 (revision 7c9f, slot b) are replaced, one after the other; no request fails for it.\n"
+	if got := resetText(&reset); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 	status := router.Status{
 		Pool: "summarizer", Configured: true, Epoch: 7, Sequence: 3, Stable: "a", Canary: "b", GivenWeight: 25,
 		Slots: []router.SlotStatus{

@@ -11,7 +11,10 @@ type Call struct {
 	Program string // id; "": a plain command
 	// Affinity is a pool.AffinityMode to the worker of the session, router → slot only; "": none.
 	Affinity string
-	Batch    bool // of many inputs; it is in the flags alone
+
+	// In the flags alone.
+	Batch      bool // of many inputs
+	Idempotent bool // it may run more than once; never to a worker
 }
 
 // Flags returns those of a Request with this meta.
@@ -27,6 +30,9 @@ func (c *Call) Flags() (flags uint8) {
 	}
 	if c.Batch {
 		flags |= FlagBatch
+	}
+	if c.Idempotent {
+		flags |= FlagIdempotent
 	}
 	return flags
 }
@@ -61,7 +67,7 @@ func (f *Frame) Call() (c Call) {
 	if f.Flags&FlagProgram != 0 {
 		rest, c.Hash = cutLast(rest)
 	}
-	c.Command, c.Batch = string(rest), f.Flags&FlagBatch != 0
+	c.Command, c.Batch, c.Idempotent = string(rest), f.Flags&FlagBatch != 0, f.Flags&FlagIdempotent != 0
 	return c
 }
 

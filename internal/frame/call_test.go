@@ -24,6 +24,7 @@ func TestACallIsItsMeta(t *testing.T) {
 			frame.Call{Command: "echo", Hash: "h1", Session: "s1", Program: "p1", Affinity: "strict-now"}, "echo\x00h1\x00s1\x00p1\x00strict-now",
 			frame.FlagProgram | frame.FlagContext | frame.FlagAffinity,
 		},
+		"idempotent": {frame.Call{Command: "echo", Idempotent: true}, "echo", frame.FlagIdempotent},
 		"no command": {frame.Call{Hash: "h1"}, "\x00h1", frame.FlagProgram},
 	} {
 		t.Run(name, func(t *testing.T) {

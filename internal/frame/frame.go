@@ -42,6 +42,7 @@ const (
 	Program   Kind = 12 // meta: hash; payload: arguments that Requests with FlagProgram name by it
 	Forget    Kind = 13 // meta: hash of a Program that no Request will name any more
 	Recall    Kind = 14 // router → slot; id: the request to give back if no worker has it
+	Reset     Kind = 20 // router → slot: replace all workers
 )
 
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.
@@ -60,7 +61,11 @@ const FlagBatch uint8 = 1 << 3
 // last. A worker isn't told.
 const FlagAffinity uint8 = 1 << 6
 
-const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch | FlagAffinity // and FlagMemory, where there is memory
+// FlagIdempotent in a Request from the router: it may run more than once. A worker isn't told.
+const FlagIdempotent uint8 = 1 << 7
+
+// knownFlags are those of a stream without memory; see FlagMemory.
+const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch | FlagAffinity | FlagIdempotent
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28

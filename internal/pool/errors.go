@@ -98,7 +98,7 @@ func (e *Error) With(key string, value any) *Error {
 }
 
 // Infrastructure reports whether the failure is the pool's own (a crash, a protocol error, a timeout), not the
-// handler's or the caller's. Only these count against a worker or a breaker, and, timeouts apart, towards a canary's trip.
+// handler's or the caller's. Only these count against a worker, and, timeouts apart, towards a breaker and a canary's trip.
 func (e *Error) Infrastructure() bool {
 	switch e.Type {
 	case CommandTimeout, ResponseMismatch, DecodeError, PortExited, Internal:

@@ -91,6 +91,18 @@ func NewBroken(pool string, f *BootFailure) *Error {
 	return NewNotAvailable(pool, "has no worker, as none can be started: "+f.Message).With("attempts", f.Attempts)
 }
 
+// breakerKey is in the context of what an open breaker refuses.
+const breakerKey = "breaker"
+
+// NewBreakerOpen refuses a request because the pool has lost workers in too many operations in a row.
+func NewBreakerOpen(pool string, retryAfter time.Duration) *Error {
+	return NewNotAvailable(pool, "has lost its worker too often in a row and is left alone for a while; retry in "+Millis(retryAfter)).
+		With("retry_after_ms", retryAfter.Milliseconds()).With(breakerKey, "open")
+}
+
+// IsBreakerOpen reports whether e is such a refusal. It says nothing new of the pool: what it is for has been counted.
+func (e *Error) IsBreakerOpen() bool { return e.Type == NotAvailable && e.Context[breakerKey] != nil }
+
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

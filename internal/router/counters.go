@@ -18,7 +18,7 @@ const (
 	failed                 // the handler raised
 	timedOut               // command_timeout, deadline_exceeded
 	infrastructure         // crashes, protocol errors, a slot that is away
-	shed                   // queue_full, worker_busy, checkout_timeout
+	shed                   // queue_full, worker_busy, checkout_timeout, an open breaker: that it is open was counted
 	callerError            // unknown command, invalid payload, cancelled, what the handler blames on its caller
 	upstreamError          // what the handler blames on a service that it calls
 	outcomes               // their number
@@ -51,6 +51,11 @@ func outcomeOf(outputs pool.Type, err error) outcome {
 		return shed
 	case pool.UpstreamError:
 		return upstreamError
+	case pool.NotAvailable:
+		if e.IsBreakerOpen() {
+			return shed
+		}
+		return infrastructure
 	default:
 		if e.Category == pool.RequestError {
 			return callerError

@@ -67,6 +67,7 @@ func (r *Router) serveControl(ctx context.Context) {
 		writeJSON(w, http.NewResponseController(w), http.StatusOK, r.status())
 	})
 	mux.HandleFunc("POST "+TripPath, r.serveTrip)
+	mux.HandleFunc("POST "+ResetPath, r.serveReset)
 	server := &http.Server{
 		Handler: mux, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },

@@ -34,7 +34,9 @@ type call struct {
 	fixed    *pool.Program     // what the program's inputs add to payload; nil for a plain command
 	start    time.Time
 	sent     time.Time // to a slot, the last time
-	apart    bool      // it doesn't match, and so can't be the canary's
+
+	idempotent bool // the caller says that it may run more than once
+	apart      bool // it doesn't match, and so can't be the canary's
 }
 
 // span holds the ends of a call: of waiting for a slot, and of the whole.
@@ -98,7 +100,7 @@ func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadl
 	c.sent = time.Now()
 	request := slotclient.Request{
 		Command: c.command, Payload: c.payload, Program: c.fixed, Session: c.session, ProgramID: c.program, Batch: c.batch,
-		Affinity: c.affinity, Deadline: deadline,
+		Affinity: c.affinity, Idempotent: c.idempotent, Deadline: deadline,
 	}
 	if to.watch != nil && role != pinned {
 		request.Recall = to.watch.recall

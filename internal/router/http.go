@@ -27,6 +27,8 @@ const (
 	headerRevision = "Workerpool-Revision" // reply
 	headerSession  = "Workerpool-Session"  // request: id of the session that it belongs to
 	headerAffinity = "Workerpool-Affinity" // request: hint, strict or strict-now: the worker that served the session last
+	// headerIdempotent is "true" in a request that may run more than once.
+	headerIdempotent = "Workerpool-Idempotent"
 )
 
 const (
@@ -109,6 +111,9 @@ func (r *Router) read(c *call, w http.ResponseWriter, req *http.Request, control
 		return nil, err
 	}
 	if err := readDeadline(c, req.Header.Get(headerDeadline)); err != nil {
+		return nil, err
+	}
+	if err := readIdempotent(c, req.Header.Get(headerIdempotent)); err != nil {
 		return nil, err
 	}
 	if err := store.CheckSession(c.session); err != nil {
@@ -194,6 +199,14 @@ func readVersion(c *call, value string) error {
 		return nil
 	}
 	return invalidHeader(headerVersion, value, "use v1 or v2, or leave it out")
+}
+
+func readIdempotent(c *call, value string) error {
+	c.idempotent = value == "true"
+	if value == "" || c.idempotent {
+		return nil
+	}
+	return invalidHeader(headerIdempotent, value, "use true if the command may run more than once, or leave it out")
 }
 
 // readDeadline takes a Go duration or a number of seconds. One that has run out is the caller's deadline met, not

@@ -78,6 +78,8 @@ func TestBadRequests(t *testing.T) {
 			code: 400, errorType: InvalidHeader, message: `header Workerpool-Affinity is "strict": the request has no session of its own; name one with Workerpool-Session`},
 		"affinity of everyone's session": {body: "{}", header: []string{"Workerpool-Affinity", "hint", "Workerpool-Session", "anonymous"},
 			code: 400, errorType: InvalidHeader, message: "has no session of its own"},
+		"P52 idempotent by another word": {body: "{}", header: []string{"Workerpool-Idempotent", "yes"},
+			code: 400, errorType: InvalidHeader, message: `Workerpool-Idempotent is "yes": use true`},
 		"P33 too large, length told": {body: strings.Repeat("x", 1001),
 			code: 413, errorType: pool.FrameTooLarge, message: "over 1000 bytes"},
 		"no name":             {path: "/v1/commands/", code: 404, errorType: pool.UnknownCommand, message: "command's name"},

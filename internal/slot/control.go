@@ -17,7 +17,7 @@ const (
 	statusGap = 20 * time.Millisecond
 )
 
-// control takes Configure, Cancel and Recall, and pushes Status, until the connection ends.
+// control takes Configure, Cancel, Recall and Reset, and pushes Status, until the connection ends.
 func (s *Server) control(ctx context.Context, p *peer) error {
 	answers := make(chan *frame.Frame)
 	ended := make(chan struct{})
@@ -51,6 +51,9 @@ func (s *Server) readControl(ctx context.Context, p *peer, answers chan<- *frame
 			continue
 		case frame.Recall:
 			s.instances.recall(p.Instance, f.ID)
+			continue
+		case frame.Reset:
+			s.slot.Reset()
 			continue
 		case frame.Ping:
 			answer = &frame.Frame{Kind: frame.Pong, ID: f.ID}

@@ -9,10 +9,11 @@ import (
 
 	"github.com/dspex/workerpool-operator/internal/frame"
 	"github.com/dspex/workerpool-operator/internal/pool"
+	"github.com/dspex/workerpool-operator/internal/pool/guard"
 )
 
 // requestFlags are those that a Request from the router may have.
-const requestFlags = frame.FlagProgram | frame.FlagContext | frame.FlagBatch | frame.FlagAffinity
+const requestFlags = frame.FlagProgram | frame.FlagContext | frame.FlagBatch | frame.FlagAffinity | frame.FlagIdempotent
 
 // data serves one request at a time until the connection ends. A request's program may come just ahead of it.
 func (s *Server) data(ctx context.Context, p *peer) error {
@@ -73,6 +74,9 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	req := pool.Request{
 		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
 		Batch: call.Batch, Affinity: affinity, Recall: recall,
+	}
+	if call.Idempotent {
+		ctx = guard.Idempotent(ctx)
 	}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)

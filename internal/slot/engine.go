@@ -14,6 +14,7 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/checkout"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/guard"
 	"github.com/dspex/workerpool-operator/internal/pool/serial"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
@@ -53,7 +54,8 @@ func (s *Slot) newEngine(ctx context.Context, cfg slotproto.Config) *engine {
 	limits, _ := capped(cfg, s.opt.MaxWorkers)
 	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
 	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
-	e.pool = versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, s.spec(cfg), log), limits, log)
+	plain := versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, s.spec(cfg), log), limits, log)
+	e.pool = guard.New(plain, cfg.Pool, limits, log)
 	go e.forward(&s.changes)
 	return e
 }

@@ -124,6 +124,16 @@ func (s *Slot) Configure(ctx context.Context, cfg slotproto.Config) *pool.Error 
 	return nil
 }
 
+// Reset has all workers of the current pool replaced, one after the other; no request fails for it.
+func (s *Slot) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		s.opt.Log.Info("workers are replaced, as the router asks for", "pool", s.config.Pool, "revision", s.config.Revision)
+		s.current.pool.Reset()
+	}
+}
+
 // retire drains and closes a pool in the background. The caller holds mu.
 func (s *Slot) retire(ctx context.Context, e *engine) {
 	s.retired[e] = struct{}{}

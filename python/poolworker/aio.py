@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from typing import Any, Coroutine, List
+from typing import Any, Coroutine, List, Optional
 
 from poolworker.process import Signals
 
@@ -22,6 +22,8 @@ class Loop:
     def __init__(self) -> None:
         """Make the loop, for this thread."""
         self._loop = asyncio.new_event_loop()
+        self.task: Optional[asyncio.Task[Any]] = None
+        """Of the handler that runs."""
         asyncio.set_event_loop(self._loop)
         self._woken, self._waker = socket.socketpair()
         for end in (self._woken, self._waker):
@@ -30,7 +32,7 @@ class Loop:
 
     def run(self, coroutine: Coroutine[Any, Any, Any], signals: Signals) -> Any:
         """Run one handler to its end. What interrupts it (SIGINT, SIGTERM) cancels it first."""
-        task = self._loop.create_task(coroutine)
+        task = self.task = self._loop.create_task(coroutine)
         raised: List[BaseException] = []
 
         def cancel(error: BaseException) -> None:
@@ -49,7 +51,7 @@ class Loop:
                 raise raised[0] from None
             raise
         finally:
-            signals.cancel = None
+            self.task = signals.cancel = None
             signal.set_wakeup_fd(before)
 
     def close(self) -> None:

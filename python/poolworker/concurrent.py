@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import CoroutineType
@@ -21,6 +22,7 @@ from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
 from poolworker.frames import Call, Channel, Frame, ProtocolError
 from poolworker.process import Signals
+from poolworker.stacks import Step, of_coroutine, of_thread
 
 Answer = Tuple[int, bytes, bytes]  # kind, payload and meta
 Reply = Callable[[int, int, bytes, bytes], None]
@@ -46,6 +48,7 @@ class ConcurrentExecutor(Executor):
         super().__init__(commands, package, max_result, signals)
         self.concurrency: Final = concurrency
         self._threads = ThreadPoolExecutor(concurrency, "poolworker")
+        self._thread_of: Dict[Optional[asyncio.Task[Any]], int] = {}  # that runs a handler for a task, by its ident
         self._on_loop = frozenset(name for name, command in self._commands.items() if _is_async(command))
         current.separate()
 
@@ -107,15 +110,24 @@ class ConcurrentExecutor(Executor):
     async def _in_thread(self, command: Command, arguments: Dict[str, Any]) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, context.run, self._call_here, command, arguments)
+        task = asyncio.current_task()
+        return await loop.run_in_executor(self._threads, context.run, self._call_here, command, arguments, task)
 
-    def _call_here(self, command: Command, arguments: Dict[str, Any]) -> Any:
+    def _call_here(self, command: Command, arguments: Dict[str, Any], task: Optional[asyncio.Task[Any]]) -> Any:
+        self._thread_of[task] = threading.get_ident()
         try:
             return command.function(**arguments)
         except SystemExit:
             raise
         except BaseException as error:  # noqa: BLE001 - no future takes a StopIteration
             raise self.failure(error) from None
+        finally:
+            del self._thread_of[task]
+
+    def where(self, task: asyncio.Task[Any]) -> List[Step]:
+        """Return the stack of the handler that runs for a task."""
+        ident = self._thread_of.get(task)
+        return of_coroutine(task.get_coro()) if ident is None else of_thread(ident)
 
     def close(self) -> None:
         """Release what handlers left. A thread that goes on holds up the exit, which is bounded."""
@@ -148,6 +160,10 @@ class Multiplexer:
         self._other = other
         self._running: Dict[int, _Running] = {}
         self._closing = False
+
+    def running(self) -> List[Tuple[int, List[Step]]]:
+        """Return where the handlers of all requests are; see stacks.Running."""
+        return [(id, self._executor.where(running.task)) for id, running in self._running.items()]
 
     async def serve(self) -> None:
         """Serve until the end of input or Shutdown, and then until what runs has ended.

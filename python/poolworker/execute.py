@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, List, Mapping, Optional, Tuple
 
 from poolworker import batch, codec
 from poolworker.commands import Command
 from poolworker.errors import CallerError, Failure, UpstreamError, caller_error, python_error, upstream_error
 from poolworker.process import Signals
 from poolworker.programs import Programs
+from poolworker.stacks import Step, of_coroutine
 
 if TYPE_CHECKING:
     from poolworker.aio import Loop
@@ -102,6 +103,11 @@ class Executor:
         """Run a hook, an async one on the loop of async handlers. What it raises goes through."""
         result = function()
         return self._await(result) if type(result) is CoroutineType else result
+
+    def running(self) -> List[Tuple[int, List[Step]]]:
+        """Return where the handler is if it is a task, which the thread's stack doesn't show; see stacks.Running."""
+        task = self._loop.task if self._loop is not None else None
+        return [] if task is None else [(0, of_coroutine(task.get_coro()))]
 
     def close(self) -> None:
         """Release what handlers left: the event loop with its unfinished tasks. Idempotent."""

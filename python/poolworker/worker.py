@@ -15,6 +15,7 @@ from poolworker.frames import Channel, Fields, Frame, ProtocolError
 from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.memory import Memory
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, private, take_over
+from poolworker.stacks import Stacks
 
 if TYPE_CHECKING:
     from poolworker.concurrent import Multiplexer
@@ -150,6 +151,9 @@ class Worker:
             answer["memory"] = True
         if self._multiplexed is not None:
             answer["concurrency"] = settings["concurrency"]
+        stack = Stacks((self._multiplexed or executor).running).offer()
+        if stack is not None:
+            answer["stack"] = stack
         self._reply(frames.RESULT, init.id, _json(answer))
         return executor
 

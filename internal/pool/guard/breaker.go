@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ func (p BreakerPolicy) withDefaults() BreakerPolicy {
 type verdict uint8
 
 const (
-	silent  verdict = iota // nothing: it was refused, cancelled, or never sent
+	silent  verdict = iota // nothing: it was refused, cancelled, never sent, or ran out of time
 	healthy                // a worker answered, be it with an exception
 	broken
 )
@@ -47,6 +48,8 @@ func judge(err error) verdict {
 	case err == nil:
 		return healthy
 	case e == nil:
+		return silent
+	case e.Type == pool.CommandTimeout: // often the work's own; a rollout compares those, which a breaker would keep from it
 		return silent
 	case e.Infrastructure():
 		return broken
@@ -72,6 +75,9 @@ type switchState struct {
 	probing   int       // while half-open: probes under way
 	successes int       // while half-open
 }
+
+// calm reports whether the breaker is closed and has nothing to forget.
+func (s *switchState) calm() bool { return !s.open && s.failures == 0 }
 
 // admit lets an operation through and returns its era, or refuses it and returns for how long it should stay away.
 func (s *switchState) admit(now time.Time) (era uint64, wait time.Duration, ok bool) {
@@ -129,6 +135,7 @@ type Breaker struct {
 	pool.Pool
 	name  string
 	clock Clock
+	log   *slog.Logger
 
 	// mu guards state. No operation runs while it is held.
 	mu    sync.Mutex
@@ -136,11 +143,11 @@ type Breaker struct {
 }
 
 // NewBreaker guards a pool; name is the WorkerPool's, for errors.
-func NewBreaker(p pool.Pool, name string, policy BreakerPolicy, clock Clock) *Breaker {
-	return &Breaker{Pool: p, name: name, clock: clock, state: switchState{policy: policy.withDefaults()}}
+func NewBreaker(p pool.Pool, name string, policy BreakerPolicy, clock Clock, log *slog.Logger) *Breaker {
+	return &Breaker{Pool: p, name: name, clock: clock, log: log, state: switchState{policy: policy.withDefaults()}}
 }
 
-// Do runs one operation, or refuses it with pool_not_available.
+// Do runs one operation, or refuses it with pool_not_available. While nothing fails it doesn't look at the clock.
 func (b *Breaker) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	era, err := b.admit()
 	if err != nil {
@@ -156,17 +163,28 @@ func (b *Breaker) Do(ctx context.Context, req pool.Request) (pool.Reply, error) 
 func (b *Breaker) admit() (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.state.open {
+		return b.state.era, nil
+	}
 	era, wait, ok := b.state.admit(b.clock.Now())
 	if ok {
 		return era, nil
 	}
-	wait = max(wait, time.Millisecond)
-	return 0, pool.NewNotAvailable(b.name, "has failed too often in a row and is left alone for a while; retry in "+pool.Millis(wait)).
-		With("retry_after_ms", wait.Milliseconds())
+	return 0, pool.NewBreakerOpen(b.name, max(wait, time.Millisecond))
 }
 
 func (b *Breaker) ended(era uint64, v verdict) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if v != broken && b.state.calm() {
+		return
+	}
+	was := b.state.open
 	b.state.ended(era, v, b.clock.Now())
+	switch {
+	case b.state.open && !was:
+		b.log.Warn("breaker opened: operations are refused for a while, as workers were lost one after the other", "wait", b.state.policy.Wait)
+	case was && !b.state.open:
+		b.log.Info("breaker closed: workers answer again")
+	}
 }

@@ -25,7 +25,7 @@ func TestP53_WhatCounts(t *testing.T) {
 	}{
 		{nil, healthy},
 		{crash, broken},
-		{timeout, broken},
+		{timeout, silent},
 		{sent(pool.CommunicationError, pool.DecodeError), broken},
 		{sent(pool.SystemError, pool.Internal), broken},
 		{raised, healthy},
@@ -129,7 +129,7 @@ func TestP53_NeverMoreThanThreeProbes(t *testing.T) {
 
 func TestP53_RefusesWithAReason(t *testing.T) {
 	p, clock := &fakePool{do: func(context.Context, int) error { return crash }}, newClock()
-	b := NewBreaker(p, "p", BreakerPolicy{}, clock)
+	b := NewBreaker(p, "p", BreakerPolicy{}, clock, quiet)
 	for range 5 {
 		if _, err := b.Do(t.Context(), pool.Request{}); failure(err) != crash {
 			t.Fatalf("got %v; want the pool's own failure", err)
@@ -137,7 +137,7 @@ func TestP53_RefusesWithAReason(t *testing.T) {
 	}
 	_, err := b.Do(t.Context(), pool.Request{})
 	e := failure(err)
-	if e == nil || e.Type != pool.NotAvailable || e.Sent || e.Context["retry_after_ms"] != wait.Milliseconds() || e.Context["pool"] != "p" {
+	if e == nil || e.Type != pool.NotAvailable || e.Sent || !e.IsBreakerOpen() || e.Context["retry_after_ms"] != wait.Milliseconds() || e.Context["pool"] != "p" {
 		t.Errorf("refused with %+v; want pool_not_available, unsent, with the time to wait", e)
 	}
 	if len(p.asked) != 5 {
@@ -155,7 +155,7 @@ func TestP53_DoesntSerialise(t *testing.T) {
 		together.Wait()
 		return nil
 	}}
-	b := NewBreaker(p, "p", BreakerPolicy{}, newClock())
+	b := NewBreaker(p, "p", BreakerPolicy{}, newClock(), quiet)
 	r := NewRetry(b, pool.Limits{Operation: time.Hour}, RetryPolicy{}, newClock(), slog.New(slog.DiscardHandler))
 	var all sync.WaitGroup
 	for range n {
@@ -179,7 +179,7 @@ func TestP53_ProbesUnderContention(t *testing.T) {
 		<-release
 		return nil
 	}
-	b := NewBreaker(p, "p", BreakerPolicy{}, clock)
+	b := NewBreaker(p, "p", BreakerPolicy{}, clock, quiet)
 	for range 5 {
 		_, _ = b.Do(t.Context(), pool.Request{})
 	}
@@ -202,8 +202,7 @@ func TestP53_ProbesUnderContention(t *testing.T) {
 // A guarded pool keeps the contract. Here is what a guard could break.
 func TestGuardedPoolKeepsTheContract(t *testing.T) {
 	guarded := func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
-		b := NewBreaker(checkout.New(ctx, name, l, limits, log), name, BreakerPolicy{}, System{})
-		return NewRetry(b, limits, RetryPolicy{}, System{}, log)
+		return New(checkout.New(ctx, name, l, limits, log), name, limits, log)
 	}
 	for _, title := range []string{
 		"TestP14_Parallel", "TestP17_NeverSharedByTwoCallers", "TestP18_FirstComeFirstServed", "TestP25_GivingUpAtHandOver",

@@ -4,8 +4,11 @@
 // It promises at most once: an operation of which a byte has reached a worker is sent again only if its caller has
 // marked it (see Idempotent), and then it may run several times. Exactly once is promised nowhere.
 //
-// What it doesn't do: it moves no request to another pool, and it retries no refusal of a queue that is full or too
-// slow, since the queue is the place to wait. Nothing in a pod uses it yet.
+// A slot has New around each of its pools.
+//
+// What it doesn't do: it moves no request to another pool, and it retries no refusal. A queue is the place to wait, and
+// from a pool that isn't available a request goes to the other slot at once, which the router sees to. Nor does it retry
+// what ran out of time: of that there is too little left.
 package guard
 
 import (
@@ -16,6 +19,11 @@ import (
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
+
+// New puts both around a pool that has these limits: each attempt passes the breaker. name is the WorkerPool's.
+func New(p pool.Pool, name string, limits pool.Limits, log *slog.Logger) *Retry {
+	return NewRetry(NewBreaker(p, name, BreakerPolicy{}, System{}, log), limits, RetryPolicy{}, System{}, log)
+}
 
 // Clock is the time that a guard goes by.
 type Clock interface {
@@ -80,6 +88,9 @@ func Severity(c pool.Category, attempt int) slog.Level {
 
 // failure is the *pool.Error in err; nil when there is none.
 func failure(err error) *pool.Error {
+	if err == nil {
+		return nil // and nothing is allocated
+	}
 	var e *pool.Error
 	errors.As(err, &e)
 	return e

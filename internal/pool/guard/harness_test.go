@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -69,6 +70,8 @@ func sent(c pool.Category, t pool.Type) *pool.Error {
 	e.Sent = true
 	return e
 }
+
+var quiet = slog.New(slog.DiscardHandler)
 
 var (
 	crash       = sent(pool.CommunicationError, pool.PortExited)

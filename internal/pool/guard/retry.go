@@ -42,11 +42,11 @@ func (p RetryPolicy) delay(attempt int, random float64) time.Duration {
 	return time.Duration(float64(d) * (1 - jitter + 2*jitter*random))
 }
 
-// retriable tells whether another attempt may be made at all after e: the failure may pass, and the operation hasn't
-// been sent or may run twice.
+// retriable tells whether another attempt may be made at all after e: a worker was lost, and the operation hasn't been
+// sent or may run twice.
 func retriable(e *pool.Error, idempotent bool) bool {
 	switch e.Type {
-	case pool.NotAvailable, pool.PortExited, pool.ResponseMismatch, pool.DecodeError, pool.CommandTimeout:
+	case pool.PortExited, pool.ResponseMismatch, pool.DecodeError:
 		return idempotent || !e.Sent
 	default:
 		return false
@@ -62,29 +62,13 @@ type attempt struct {
 }
 
 // next decides whether another attempt follows, and after how long. One that could begin only after the deadline
-// doesn't follow, nor one that the failure itself puts off for longer than any delay may be.
+// doesn't follow.
 func (p RetryPolicy) next(a attempt, now time.Time, random float64) (time.Duration, bool) {
 	if a.number >= p.Attempts || !retriable(a.err, a.idempotent) {
 		return 0, false
 	}
 	d := p.delay(a.number, random)
-	if asked := retryAfter(a.err); asked > p.Most {
-		return 0, false
-	} else if asked > d {
-		d = asked
-	}
 	return d, now.Add(d).Before(a.deadline)
-}
-
-// retryAfter is how long the failure asks to wait; 0 when it doesn't. From a pool in another process it is a float64.
-func retryAfter(e *pool.Error) time.Duration {
-	switch ms := e.Context["retry_after_ms"].(type) {
-	case int64:
-		return time.Duration(ms) * time.Millisecond
-	case float64:
-		return time.Duration(ms * float64(time.Millisecond))
-	}
-	return 0
 }
 
 // Retry is a pool whose failed operations are tried again within their one budget.
@@ -111,29 +95,40 @@ func (r *Retry) Configure(limits pool.Limits) {
 	r.Pool.Configure(limits)
 }
 
-// Do runs one operation, in up to as many attempts as the policy has. The error is that of the last one and says how
-// many there were.
+// Do runs one operation, in up to as many attempts as the policy has. Between two of them it holds neither a worker nor a
+// place in the queue. The error says how many there were; it is that of the last one that was sent, if any was, as only
+// that tells what can have happened.
 func (r *Retry) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	if req.Deadline.IsZero() {
 		req.Deadline = r.clock.Now().Add(time.Duration(r.budget.Load()))
 	}
+	var told pool.Reply
+	var last *pool.Error // what told belongs to
 	for n := 1; ; n++ {
 		reply, err := r.Pool.Do(ctx, req)
 		e := failure(err)
 		if e == nil {
 			return reply, err
 		}
-		a := attempt{number: n, err: e, idempotent: isIdempotent(ctx), deadline: req.Deadline}
-		d, again := r.policy.next(a, r.clock.Now(), rand.Float64())
-		if !again {
-			return reply, counted(e, n)
+		if last == nil || e.Sent || !last.Sent {
+			told, last = reply, e
 		}
-		r.log.Log(ctx, Severity(e.Category, n), "operation is tried again",
-			"command", req.Command, "category", e.Category, "type", e.Type, "attempt", n, "delay", d)
-		if r.clock.Sleep(ctx, d) != nil {
-			return reply, counted(e, n)
+		if !r.waitAfter(ctx, req, e, n) {
+			return told, counted(last, n)
 		}
 	}
+}
+
+// waitAfter returns when another attempt is due after the n-th, which failed with e; false: there is none.
+func (r *Retry) waitAfter(ctx context.Context, req pool.Request, e *pool.Error, n int) bool {
+	a := attempt{number: n, err: e, idempotent: isIdempotent(ctx), deadline: req.Deadline}
+	d, again := r.policy.next(a, r.clock.Now(), rand.Float64())
+	if !again {
+		return false
+	}
+	r.log.Log(ctx, Severity(e.Category, n), "operation is tried again",
+		"command", req.Command, "category", e.Category, "type", e.Type, "attempt", n, "delay", d)
+	return r.clock.Sleep(ctx, d) == nil
 }
 
 // counted adds how many attempts there were, if there were several.

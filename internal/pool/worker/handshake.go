@@ -52,6 +52,8 @@ type initReply struct {
 	Concurrency int `json:"concurrency"`
 	// Memory tells that it was told of one and has mapped it.
 	Memory bool `json:"memory"`
+	// Stack is how to ask for its handlers' stacks; absent where it can't tell them.
+	Stack *stackSource `json:"stack"`
 }
 
 // How a worker's process was made.
@@ -166,7 +168,7 @@ func (w *Worker) readInitReply() error {
 		if r.Concurrency != w.spec.concurrency() {
 			return &BootError{Message: "the worker didn't echo its concurrency, so it isn't admitted; install poolworker and poold from one image"}
 		}
-		w.commands, w.codec = r.Commands, r.Codec
+		w.commands, w.codec, w.stacks.source = r.Commands, r.Codec, r.Stack
 		w.useMemory(r.Memory)
 		return nil
 	case frame.Error:

@@ -30,6 +30,7 @@ type Host struct {
 	quit        chan struct{}
 	loops       sync.WaitGroup
 	generations atomic.Uint32
+	stackLogged atomic.Int64 // when a stack was logged last, in ns
 
 	// starting is held from before a fork until the child is in children, so that the reaper never takes a child
 	// that ends at once for an unknown one.

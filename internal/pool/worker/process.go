@@ -61,6 +61,13 @@ func (p *process) signal(s syscall.Signal) bool { return p.kill(p.pid, s) }
 // signalGroup signals the process and all that it started and that stayed in its group.
 func (p *process) signalGroup(s syscall.Signal) bool { return p.kill(-p.pid, s) }
 
+// signalMainThread reports as signal does. A signal to the process may be taken by any thread of it.
+func (p *process) signalMainThread(s syscall.Signal) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.reaped && unix.Tgkill(p.pid, p.pid, s) == nil
+}
+
 func (p *process) kill(target int, s syscall.Signal) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

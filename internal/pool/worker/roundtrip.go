@@ -188,9 +188,10 @@ func (w *Worker) failed(ctx context.Context, c *Call, start time.Time, err error
 	case ctx.Err() != nil:
 		out.Discard = ReasonCancelled
 		out.Err = w.name(pool.NewCancelled(w.spec.Pool))
+		w.logStack(c.Command, 0)
 	default:
 		out.Discard = ReasonTimeout
-		out.Err = pool.NewCommandTimeout(w.spec.Pool, w.id, c.Command, c.Deadline.Sub(start))
+		out.Err = pool.NewCommandTimeout(w.spec.Pool, w.id, c.Command, c.Deadline.Sub(start)).With("stack", w.stack(0))
 	}
 	out.Err.Sent = w.sent.n > 0
 	return out

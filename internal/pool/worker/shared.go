@@ -94,8 +94,10 @@ func (s *Shared) RoundTrip(ctx context.Context, c Call) Outcome {
 	case out := <-p.done:
 		return out
 	case <-timer.C:
-		return s.giveUp(p, ReasonTimeout, pool.NewTaskTimeout(s.spec.Pool, s.id, c.Command, c.Deadline.Sub(start)))
+		err := pool.NewTaskTimeout(s.spec.Pool, s.id, c.Command, c.Deadline.Sub(start)).With("stack", s.stack(p.id))
+		return s.giveUp(p, ReasonTimeout, err)
 	case <-ctx.Done():
+		s.logStack(c.Command, p.id)
 		return s.giveUp(p, ReasonCancelled, s.name(pool.NewCancelled(s.spec.Pool)))
 	}
 }

@@ -22,10 +22,10 @@ const (
 	ReasonExited    Reason = "exited"    // it ended by itself
 )
 
-// interruptGrace is the time between the interrupt of an operation and the kill.
+// interruptGrace is the time between the interrupt of an operation and SIGTERM, and then that to SIGKILL.
 const interruptGrace = 250 * time.Millisecond
 
-// termGrace is the time between SIGTERM and SIGKILL.
+// termGrace is the time between SIGTERM and SIGKILL of a worker that was asked to end before.
 const termGrace = time.Second
 
 // rung is one step of a kill ladder: an act, and how long it may take to work.
@@ -45,11 +45,12 @@ func (w *Worker) Retire(r Reason) {
 }
 
 // Interrupt ends a worker that is in the middle of an operation which nobody waits for any more: SIGINT, so that
-// Python's finally blocks run, then SIGKILL. The interrupt can race the operation's end and can be swallowed, so a
-// worker that was sent one is never used again. It returns at once.
+// Python's finally blocks run, then SIGTERM, which also reaches processes that it has started, then SIGKILL. The interrupt
+// can race the operation's end and can be swallowed, so a worker that was sent one is never used again. It returns at once.
 func (w *Worker) Interrupt(r Reason) {
 	w.descend(r, []rung{
 		{w.sayInterrupt, interruptGrace},
+		{func() { w.proc.signalGroup(syscall.SIGTERM) }, interruptGrace},
 		{func() { w.proc.signalGroup(syscall.SIGKILL) }, 0},
 	})
 }

@@ -82,6 +82,7 @@ type Worker struct {
 	programs *pool.Recent[struct{}] // that this process holds, by hash
 	commands []string               // as its handshake told
 	codec    string                 // as its handshake told
+	stacks   stacks
 
 	served atomic.Uint64
 	ending atomic.Pointer[Reason] // set once, by the first who asks it to end

@@ -38,6 +38,7 @@ type Request struct {
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
 	Batch              bool // see pool.Request
+	Idempotent         bool // it may run more than once
 	// Affinity to the worker that served the session last.
 	Affinity pool.AffinityMode
 
@@ -134,6 +135,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
 	call := frame.Call{
 		Command: req.Command, Session: req.Session, Program: req.ProgramID, Batch: req.Batch, Affinity: string(req.Affinity),
+		Idempotent: req.Idempotent,
 	}
 	if req.Program != nil {
 		call.Hash = req.Program.Hash

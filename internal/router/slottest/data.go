@@ -62,7 +62,8 @@ func (s *Slot) note(f *frame.Frame) (call Call, raw func(net.Conn, Call), held b
 	fixed, held := s.programs[told.Hash]
 	call = Call{
 		ID: f.ID, Command: told.Command, Payload: string(f.Payload), Budget: f.Budget, Program: told.Hash, Fixed: fixed,
-		Session: told.Session, ProgramID: told.Program, Affinity: told.Affinity, Revision: s.lastConfigLocked().Revision,
+		Session: told.Session, ProgramID: told.Program, Affinity: told.Affinity, Idempotent: told.Idempotent,
+		Revision: s.lastConfigLocked().Revision,
 	}
 	if held = held || told.Hash == ""; held {
 		s.calls = append(s.calls, call)

@@ -41,3 +41,10 @@ func (s *Slot) FailBoot(boot *pool.BootFailure) {
 	s.set(func() { s.boot = boot })
 	s.Report()
 }
+
+// Resets returns how often the router has asked for new workers.
+func (s *Slot) Resets() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.resets
+}

@@ -29,6 +29,7 @@ type Call struct {
 	// Session and ProgramID are what the handler would be told.
 	Session, ProgramID string
 	Affinity           string // to the worker of the session
+	Idempotent         bool
 	// Revision that the slot was configured with when the call came.
 	Revision string
 	// Recalled is closed when the router takes the request back; a Handler that plays a queue looks at it.
@@ -59,6 +60,7 @@ type Slot struct {
 	conns      map[net.Conn]*control         // guarded by mu: nil for data connections
 	running    map[uint64]context.CancelFunc // guarded by mu
 	recalls    map[uint64]context.CancelFunc // guarded by mu: ends what stands behind Call.Recalled
+	resets     int                           // guarded by mu
 	crashed    uint64                        // guarded by mu: as the status says
 	drained    uint64                        // guarded by mu: those of crashed that were a former pool's
 	boot       *pool.BootFailure             // guarded by mu: as the status says
@@ -270,6 +272,8 @@ func (s *Slot) serveControl(conn net.Conn, r *frame.Reader, w *frame.Writer) {
 					recall()
 				}
 			})
+		case frame.Reset:
+			s.set(func() { s.resets++ })
 		default:
 			s.t.Errorf("slot %s: a frame of kind %d on a control connection", s.Name, f.Kind)
 		}

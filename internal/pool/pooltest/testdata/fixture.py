@@ -147,6 +147,17 @@ def mark_then_exit(path):
 
 
 @command
+def exit_at_first(path, times=1):
+    """End the process so many times, then succeed with the number of executions."""
+    mark(path)
+    with open(path) as f:
+        executed = len(f.readlines())
+    if executed <= times:
+        os._exit(8)
+    return executed
+
+
+@command
 def careful(ms, path):
     try:
         time.sleep(ms / 1000)

@@ -88,8 +88,12 @@ var memory = map[string]story{
 			s.sends(i, 1<<20) // by the other one
 			s.awaitReady(2)
 		}
-		if maps := mappings(b); !b.shared && maps != 2 {
-			b.Errorf("%d mappings for 2 workers", maps)
+		want := 2
+		if b.shared {
+			want = 0
+		}
+		if maps := mappings(b); maps != want {
+			b.Errorf("%d mappings for 2 workers; want %d", maps, want)
 		}
 		s.end()
 		b.until("all memory unmapped", func() bool { return mappings(b) == 0 })

@@ -88,6 +88,24 @@ func TestP113_AReferenceWithoutMemoryIsNoFrame(t *testing.T) {
 	}
 }
 
+func TestP113_OnlyLargePayloadsLieInMemory(t *testing.T) {
+	const from = 1000
+	m, theirs, err := newMemory(testLimit, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = theirs.Close()
+	defer m.close()
+	m.active = true
+	for size, want := range map[int]bool{0: false, from - 1: false, from: true, testLimit: true} {
+		f := frame.Frame{Payload: make([]byte, size)}
+		m.put(&f)
+		if got := f.Flags&frame.FlagMemory != 0; got != want || !want && len(f.Payload) != size {
+			t.Errorf("of %d bytes %d are in the frame, in memory: %v; want %v", size, len(f.Payload), got, want)
+		}
+	}
+}
+
 // What a worker writes after its reply changes nothing that a caller has.
 func TestP113_AReplyIsCopiedOut(t *testing.T) {
 	var area []byte

@@ -1,7 +1,7 @@
 """Memory that a worker shares with its supervisor: large payloads lie in it, and their frames name only the size.
 
-It is one file with an area for requests and one of the same size for results. Its size is fixed by the kernel, so that
-neither side can take the other's pages away; which of them it keeps is the supervisor's business.
+It is one file, which holds a request until it is copied here, and then its result. Its size is fixed by the kernel, so
+that neither side can take the other's pages away; which of them it keeps is the supervisor's business.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Memory:
         """Take the file, which is mapped by open."""
         self._fd = fd
         self._map: Optional[mmap] = None
-        self._area = 0
+        self._size = 0
         os.register_at_fork(after_in_child=self.close)
 
     def open(self) -> bool:
@@ -37,7 +37,7 @@ class Memory:
             size = os.fstat(fd).st_size
             if mmap is None or size == 0:
                 return False
-            self._map, self._area = mmap(fd, size), size // 2
+            self._map, self._size = mmap(fd, size), size
         except OSError:  # no address space left, or a kernel that won't
             return False
         finally:
@@ -58,13 +58,13 @@ class Memory:
         if len(reference) != _REFERENCE.size or self._map is None:
             raise ProtocolError(f"a reference of {len(reference)} bytes to memory")
         size: int = _REFERENCE.unpack(reference)[0]
-        if size > min(max_payload, self._area):
-            raise ProtocolError(f"payload of {size} bytes in memory, at most {min(max_payload, self._area)}")
+        if size > min(max_payload, self._size):
+            raise ProtocolError(f"payload of {size} bytes in memory, at most {min(max_payload, self._size)}")
         return self._map[:size]
 
     def encode_reply(self, kind: int, generation: int, id: int, payload: bytes, meta: bytes = b"") -> bytes:
         """Encode a frame whose payload, a result's, is left in memory. What it has no room for goes into the frame."""
-        if kind != RESULT or len(payload) > self._area or self._map is None:
+        if kind != RESULT or len(payload) > self._size or self._map is None:
             return encode_reply(kind, generation, id, payload, meta)
-        self._map[self._area : self._area + len(payload)] = payload
+        self._map[: len(payload)] = payload
         return encode(kind, generation, id, _REFERENCE.pack(len(payload)), meta, flags=FLAG_MEMORY)

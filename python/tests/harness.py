@@ -59,10 +59,10 @@ class Worker:
     def __init__(
         self, folder: Path, env: Optional[Dict[str, str]] = None, close: Sequence[int] = (), memory: int = 0
     ) -> None:
-        """Start in folder. close: descriptors that the process doesn't get (0, 1, 2). memory: bytes of each area."""
+        """Start in folder. close: descriptors that the process doesn't get (0, 1, 2). memory: its bytes."""
         from_us, to_us = os.pipe(), os.pipe()
         stderr_read, stderr_write = os.pipe()
-        self.memory_fd = sealed_memory(2 * memory) if memory else -1
+        self.memory_fd = sealed_memory(memory) if memory else -1
         self._stderr_fd = stderr_read
         self._stderr = b""
         theirs = (from_us[0], to_us[1], self.memory_fd)[: 3 if memory else 2]

@@ -53,9 +53,9 @@ def stream(
 
 @contextlib.contextmanager
 def memory() -> Iterator[Memory]:
-    """Memory whose area for requests, of the default limit's size, is full of the letter m."""
+    """Memory of the default limit's size that is full of the letter m."""
     fd = os.memfd_create("test")
-    os.ftruncate(fd, 2 * DEFAULT_MAX_PAYLOAD)
+    os.ftruncate(fd, DEFAULT_MAX_PAYLOAD)
     os.pwrite(fd, b"m" * DEFAULT_MAX_PAYLOAD, 0)
     with contextlib.closing(Memory(fd)) as memory:
         assert memory.open()

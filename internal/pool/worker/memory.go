@@ -16,14 +16,14 @@ import (
 )
 
 // DefaultMemoryFrom is where shared memory begins to be faster than a pipe, in bytes (docs/adr/0019).
-const DefaultMemoryFrom = 32 << 10
+const DefaultMemoryFrom = 16 << 10
 
 // keepPages is how long pages that payloads have touched stay with a worker that doesn't need them any more; at most
 // twice as long. To get a page anew costs more than to copy it, so none is given back between two payloads.
 const keepPages = time.Second
 
-// memory is what a supervisor and one worker share for payloads: an area for requests, and behind it one for results,
-// each with room for the largest payload. Only pages that a payload has touched take any memory.
+// memory is what a supervisor and one worker share for payloads: room for the largest. It holds a request's until the
+// worker has copied that, then its result's. Only pages that a payload has touched take any memory.
 //
 // It is sealed: neither side can change its size, so that no access behind its end can kill the supervisor. What a
 // worker writes is copied out before anything looks at it. The worker's end is its own; there is no other.
@@ -31,8 +31,7 @@ type memory struct {
 	// mu is held by an operation from its begin to its end: no page is given back under a payload, and nothing is
 	// unmapped while it is used. It guards what follows.
 	mu        sync.Mutex
-	data      []byte      // both areas; nil: closed
-	area      int         // bytes of each
+	data      []byte      // nil: closed
 	timer     *time.Timer // calls giveBack while pages may be touched; nil before the first payload
 	running   bool        // the timer
 	used      int         // largest payload since giveBack was called
@@ -63,7 +62,7 @@ func (h *Host) pipesOnly(why string) {
 	})
 }
 
-// newMemory returns a mapping with room for a payload of maxPayload bytes each way, and the file that a worker maps.
+// newMemory returns a mapping with room for a payload of maxPayload bytes, and the file that a worker maps.
 func newMemory(maxPayload, from int) (ours *memory, theirs *os.File, err error) {
 	fd, err := memfd()
 	if err != nil {
@@ -71,13 +70,12 @@ func newMemory(maxPayload, from int) (ours *memory, theirs *os.File, err error) 
 	}
 	theirs = os.NewFile(uintptr(fd), "memory")
 	page := os.Getpagesize()
-	area := (maxPayload + page - 1) / page * page
-	data, err := mapSealed(fd, 2*area)
+	data, err := mapSealed(fd, (maxPayload+page-1)/page*page)
 	if err != nil {
 		_ = theirs.Close()
 		return nil, nil, err
 	}
-	return &memory{data: data, area: area, from: from}, theirs, nil
+	return &memory{data: data, from: from}, theirs, nil
 }
 
 // memfd makes an empty file in memory. Some systems insist on one that can't be executed; old ones don't know it.
@@ -147,7 +145,7 @@ func (m *memory) put(request *frame.Frame) {
 	if m == nil || !m.active || len(request.Payload) < m.from {
 		return
 	}
-	m.use(copy(m.data[:m.area], request.Payload))
+	m.use(copy(m.data, request.Payload))
 	m.reference = frame.AppendReference(m.reference[:0], len(request.Payload))
 	request.Flags |= frame.FlagMemory
 	request.Payload = m.reference
@@ -156,7 +154,7 @@ func (m *memory) put(request *frame.Frame) {
 // fetch copies a result of so many bytes. It is called within an operation.
 func (m *memory) fetch(size int) []byte {
 	m.use(size)
-	return bytes.Clone(m.data[m.area:][:size])
+	return bytes.Clone(m.data[:size])
 }
 
 // use notes that a payload of so many bytes has touched pages. The caller holds mu.
@@ -181,9 +179,8 @@ func (m *memory) giveBack() {
 		return
 	}
 	page := os.Getpagesize()
-	if from := (m.used + page - 1) / page * page; from < m.area {
-		_ = unix.Madvise(m.data[from:m.area], unix.MADV_REMOVE)
-		_ = unix.Madvise(m.data[m.area+from:], unix.MADV_REMOVE)
+	if from := (m.used + page - 1) / page * page; from < len(m.data) {
+		_ = unix.Madvise(m.data[from:], unix.MADV_REMOVE)
 	}
 	if m.running = m.used > 0; m.running {
 		m.timer.Reset(keepPages)

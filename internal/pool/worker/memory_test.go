@@ -46,10 +46,10 @@ func TestP113_HostileReferences(t *testing.T) {
 		play func(*memory, frame.Frame) frame.Frame
 		want pool.Type // "": it is served
 	}{
-		"the limit":         {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, testLimit) }, ""},
-		"one over":          {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, testLimit+1) }, pool.FrameTooLarge},
-		"behind both areas": {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, 4*testLimit) }, pool.FrameTooLarge},
-		"the largest":       {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, 1<<32-1) }, pool.FrameTooLarge},
+		"the limit":   {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, testLimit) }, ""},
+		"one over":    {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, testLimit+1) }, pool.FrameTooLarge},
+		"far behind":  {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, 4*testLimit) }, pool.FrameTooLarge},
+		"the largest": {func(_ *memory, r frame.Frame) frame.Frame { return inMemory(r, 1<<32-1) }, pool.FrameTooLarge},
 		"three bytes": {func(_ *memory, r frame.Frame) frame.Frame {
 			f := inMemory(r, 0)
 			f.Payload = f.Payload[1:]
@@ -88,11 +88,29 @@ func TestP113_AReferenceWithoutMemoryIsNoFrame(t *testing.T) {
 	}
 }
 
+func TestP113_OnlyLargePayloadsLieInMemory(t *testing.T) {
+	const from = 1000
+	m, theirs, err := newMemory(testLimit, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = theirs.Close()
+	defer m.close()
+	m.active = true
+	for size, want := range map[int]bool{0: false, from - 1: false, from: true, testLimit: true} {
+		f := frame.Frame{Payload: make([]byte, size)}
+		m.put(&f)
+		if got := f.Flags&frame.FlagMemory != 0; got != want || !want && len(f.Payload) != size {
+			t.Errorf("of %d bytes %d are in the frame, in memory: %v; want %v", size, len(f.Payload), got, want)
+		}
+	}
+}
+
 // What a worker writes after its reply changes nothing that a caller has.
 func TestP113_AReplyIsCopiedOut(t *testing.T) {
 	var area []byte
 	w := remembering(t, func(m *memory, r frame.Frame) frame.Frame {
-		area = m.data[m.area:]
+		area = m.data
 		return inMemory(r, uint32(copy(area, r.Payload)))
 	})
 	call := Call{Command: "c", Payload: []byte("the caller's"), Deadline: time.Now().Add(time.Minute)}
@@ -132,17 +150,16 @@ func TestP113_PagesAreGivenBack(t *testing.T) {
 		}
 		defer m.end()
 		m.put(&frame.Frame{Payload: bytes.Repeat([]byte("x"), size)})
-		copy(m.data[m.area:], m.data[:size]) // as the worker does
 		if got := m.fetch(size); len(got) != size || got[size-1] != 'x' {
 			t.Fatalf("%d bytes came back", len(got))
 		}
 	}
 	trip(limit)
-	if n := blocks(t, fd); n != 2*limit {
-		t.Errorf("%d bytes are taken by two payloads of %d", n, limit)
+	if n := blocks(t, fd); n != limit {
+		t.Errorf("%d bytes are taken by a payload of %d", n, limit)
 	}
 	const small = 3000
-	kept := int64(2 * os.Getpagesize())
+	kept := int64(os.Getpagesize())
 	await(t, "all but what is used given back", func() bool { trip(small); return blocks(t, fd) == kept })
 	await(t, "all given back", func() bool { return blocks(t, fd) == 0 })
 	trip(small)
@@ -196,5 +213,5 @@ func TestP113_SealedForBothSides(t *testing.T) {
 	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE); err == nil {
 		t.Error("a worker can add seals")
 	}
-	m.data[2*m.area-1] = 1 // and the last byte is there
+	m.data[testLimit-1] = 1 // and the last byte is there
 }

@@ -29,17 +29,21 @@ func RunShared(t *testing.T, version pool.Version, factory Factory) {
 }
 
 func run(t *testing.T, version pool.Version, factory Factory, set settings) {
+	stories := contract(version)
+	if set.shared {
+		maps.DeleteFunc(stories, func(title string, _ story) bool { return unshared[title] != "" })
+		maps.Copy(stories, sharing)
+	}
+	tellAll(t, stories, version, factory, set)
+}
+
+func tellAll(t *testing.T, stories map[string]story, version pool.Version, factory Factory, set settings) {
 	wanted, err := picked(os.Getenv("POOL_VERSION"), version)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !wanted {
 		t.Skipf("POOL_VERSION asks for the other version than %s", version)
-	}
-	stories := contract(version)
-	if set.shared {
-		maps.DeleteFunc(stories, func(title string, _ story) bool { return unshared[title] != "" })
-		maps.Copy(stories, sharing)
 	}
 	for title, tell := range stories {
 		t.Run(title, func(t *testing.T) {

@@ -105,6 +105,14 @@ var workers = []Pool{
 		make: contagious,
 	},
 	{
+		Fault: "a crash of a shared worker fails a later operation too", Version: pool.V2, Test: "TestP75_ConstantKillingOfSharedWorkers",
+		Says: "failed with", make: contagious,
+	},
+	{
+		Fault: "something is left of each recycled worker", Version: pool.V1, Test: "TestP99_NothingGrows", Says: "no more goroutines",
+		Limit: 2 * time.Second, make: leaky,
+	},
+	{
 		Fault: "a crash counts as retirement", Version: pool.V1, Test: "TestP80_CrashLoop", Says: "boot failure reported", Limit: time.Second,
 		make: func() fault { return fault{launch: asked} },
 	},
@@ -182,6 +190,23 @@ func contagious() fault {
 		}
 		return out
 	}}
+}
+
+// leaky has a goroutine watch each worker, until the pool is closed.
+func leaky() fault {
+	closed := make(chan struct{})
+	return fault{
+		launch: func(launch crew.Launch) crew.Launch {
+			return func() (crew.Worker, error) {
+				go func() { <-closed }()
+				return launch()
+			}
+		},
+		close: func(ctx context.Context, right pool.Pool) error {
+			close(closed)
+			return right.Close(ctx)
+		},
+	}
 }
 
 // asked makes workers that say of any end of theirs that it had been asked for.

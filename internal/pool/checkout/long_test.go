@@ -13,4 +13,6 @@ func TestP99_MillionRequests(t *testing.T) { pooltest.MillionRequests(t, makeV2)
 
 func TestContractAtLength(t *testing.T) { pooltest.RunLong(t, pool.V2, makeV2) }
 
-func TestContractAtLengthWithSharedWorkers(t *testing.T) { pooltest.RunLongShared(t, pool.V2, makeShared) }
+func TestContractAtLengthWithSharedWorkers(t *testing.T) {
+	pooltest.RunLongShared(t, pool.V2, makeShared)
+}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -46,10 +47,45 @@ func startStandardV2(ctx context.Context, s Setup) (rig, error) {
 	return startCheckout(ctx, s, "bench_handlers", "POOLWORKER_CODEC=json")
 }
 
+// startBatchV2 is V2 whose calls are batches, of as many inputs as multiprocessing.Pool.map puts into a chunk of 1024 for 4
+// workers.
+func startBatchV2(ctx context.Context, s Setup) (rig, error) {
+	r, err := startCheckout(ctx, s, "bench_handlers")
+	if err != nil {
+		return nil, err
+	}
+	return &batched{r.(*pooled)}, nil //nolint:forcetypeassert // startPool makes no other
+}
+
+// batchInputs are those of one call.
+const batchInputs = 64
+
+type batched struct{ *pooled }
+
+func (b *batched) inputs() int { return batchInputs }
+
+func (b *batched) caller(ctx context.Context, command string, p Payload, _ int) (Caller, error) {
+	one := func(prefix, item, suffix string) []byte {
+		return []byte(prefix + strings.Repeat(","+item, batchInputs)[1:] + suffix)
+	}
+	many := Payload{
+		Arguments: one(`{"inputs":[`, string(p.Arguments), `]}`), Result: one(`{"outputs":[`, `{"result":`+string(p.Result)+`}`, `]}`),
+	}
+	return b.prepare(ctx, pool.Request{Command: command, Payload: many.Arguments, Batch: true}, many.Result)
+}
+
 func startCheckout(ctx context.Context, s Setup, module string, env ...string) (rig, error) {
 	return startPool(ctx, s, module, env, func(l crew.Launch, limits pool.Limits) pool.Pool {
 		return checkout.New(ctx, "bench", l, limits, slog.Default())
 	})
+}
+
+// spec makes workers of a module in PythonDir.
+func (s Setup) spec(module string, env ...string) worker.Spec {
+	return worker.Spec{
+		Pool: "bench", Slot: "a", Marker: filepath.Join(s.Scratch, "a.sock"), Python: s.Python, PythonDir: s.PoolDir,
+		WorkingDir: s.PythonDir, Module: module, Env: append(os.Environ(), env...), InitTimeout: patience,
+	}
 }
 
 func startPool(ctx context.Context, s Setup, module string, env []string, build func(crew.Launch, pool.Limits) pool.Pool) (rig, error) {
@@ -57,10 +93,7 @@ func startPool(ctx context.Context, s Setup, module string, env []string, build 
 	if err != nil {
 		return nil, err
 	}
-	spec := worker.Spec{
-		Pool: "bench", Slot: "a", Marker: filepath.Join(s.Scratch, "a.sock"), Python: s.Python, PythonDir: s.PoolDir,
-		WorkingDir: s.PythonDir, Module: module, Env: append(os.Environ(), env...), InitTimeout: patience,
-	}
+	spec := s.spec(module, env...)
 	launch := func() (crew.Worker, error) {
 		w, err := worker.Launch(host, &spec)
 		if err != nil {
@@ -100,12 +133,16 @@ func (p *pooled) caller(ctx context.Context, command string, payload Payload, _ 
 	if p.opaque {
 		payload = opaque(payload)
 	}
-	request := pool.Request{Command: command, Payload: payload.Arguments}
+	return p.prepare(ctx, pool.Request{Command: command, Payload: payload.Arguments}, payload.Result)
+}
+
+// prepare returns what sends a request, after it has been answered once as is wanted.
+func (p *pooled) prepare(ctx context.Context, request pool.Request, want []byte) (Caller, error) {
 	reply, err := p.Do(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	if err := differ(reply.Payload, payload.Result); err != nil {
+	if err := differ(reply.Payload, want); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, _ int) (time.Duration, error) {

@@ -13,11 +13,11 @@ failed=()
 tests() {
   env=$out/venv-$1
   [ -e "$env/ready" ] || {
-    rm -rf "$env"
-    "$2" -m venv --without-pip "$env"
-    "$venv/bin/python" -m pip --python "$env" install -q --disable-pip-version-check -r <(grep -vE "^(mypy|ruff|librt|pathspec)" requirements-dev.txt)
-    touch "$env/ready"
-  }
+    rm -rf "$env" && "$2" -m venv --without-pip "$env" &&
+      grep -vE "^(mypy|ruff|librt|pathspec)" requirements-dev.txt >"$env/requirements.txt" &&
+      "$venv/bin/python" -m pip --python "$env" install -q --disable-pip-version-check -r "$env/requirements.txt" &&
+      touch "$env/ready"
+  } || return
   echo "again with $("$env/bin/python" -V)"
   "$env/bin/python" -m pytest -q --junitxml="$out/python-$1.xml" tests
 }

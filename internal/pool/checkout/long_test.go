@@ -11,6 +11,8 @@ import (
 
 func TestP99_MillionRequests(t *testing.T) { pooltest.MillionRequests(t, makeV2) }
 
+func TestWholeContractWithForkedWorkers(t *testing.T) { pooltest.RunAllForked(t, pool.V2, makeV2) }
+
 func TestContractAtLength(t *testing.T) { pooltest.RunLong(t, pool.V2, makeV2) }
 
 func TestContractAtLengthWithSharedWorkers(t *testing.T) {

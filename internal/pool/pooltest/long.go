@@ -17,6 +17,11 @@ func RunLong(t *testing.T, version pool.Version, factory Factory) {
 	tellAll(t, longForked, version, factory, settings{patience: longPatience, up: func() {}, forked: true})
 }
 
+// RunAllForked checks the whole contract with workers that are forked from a zygote.
+func RunAllForked(t *testing.T, version pool.Version, factory Factory) {
+	run(t, version, factory, settings{patience: patience, up: func() {}, forked: true})
+}
+
 // RunLongShared checks the same with workers that serve four requests at the same time.
 func RunLongShared(t *testing.T, version pool.Version, factory Factory) {
 	tellAll(t, long, version, factory, settings{patience: longPatience, up: func() {}, shared: true})

@@ -18,9 +18,11 @@ func Run(t *testing.T, version pool.Version, factory Factory) {
 	run(t, version, factory, settings{patience: patience, up: func() {}})
 }
 
-// RunForked checks the same with workers that are forked from a zygote.
+// RunForked checks with workers that are forked from a zygote what this can change.
 func RunForked(t *testing.T, version pool.Version, factory Factory) {
-	run(t, version, factory, settings{patience: patience, up: func() {}, forked: true})
+	stories := contract(version)
+	maps.DeleteFunc(stories, func(title string, _ story) bool { return forking[title] == "" })
+	tellAll(t, stories, version, factory, settings{patience: patience, up: func() {}, forked: true})
 }
 
 // RunShared checks the same with workers that serve several requests at the same time, and what holds for those.

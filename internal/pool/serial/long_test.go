@@ -11,4 +11,6 @@ import (
 
 func TestP99_MillionRequests(t *testing.T) { pooltest.MillionRequests(t, makeV1) }
 
+func TestWholeContractWithForkedWorkers(t *testing.T) { pooltest.RunAllForked(t, pool.V1, makeV1) }
+
 func TestContractAtLength(t *testing.T) { pooltest.RunLong(t, pool.V1, makeV1) }

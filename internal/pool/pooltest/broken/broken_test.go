@@ -3,6 +3,8 @@ package broken
 import (
 	"context"
 	"log/slog"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -42,18 +44,55 @@ func TestRightPoolsPass(t *testing.T) {
 	}
 }
 
-// Each fault makes the test fail that names it, for the reason that it should.
+// chosen is the variable that names the one fault for a process that looks at no other.
+const chosen = "BROKEN_POOL"
+
+// atOnce is how many faults are looked at: most of the time they wait for what doesn't happen.
+const atOnce = 4
+
+// Each fault makes the test fail that names it, for the reason that it should. Each is looked at in a process of its
+// own, as a test of the contract takes all children, goroutines and descriptors of its process for those of its pool.
 func TestContractNotices(t *testing.T) {
 	pools := Pools()
+	if fault := os.Getenv(chosen); fault != "" {
+		notices(t, pools[slices.IndexFunc(pools, func(p Pool) bool { return p.Fault == fault })])
+		return
+	}
 	if len(pools) < 25 {
 		t.Errorf("%d broken pools; want at least 25", len(pools))
 	}
-	for _, p := range pools {
+	places, outcomes := make(chan struct{}, atOnce), make([]chan string, len(pools))
+	for i, p := range pools {
+		outcomes[i] = make(chan string, 1)
+		go func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			outcomes[i] <- isolated(t, p)
+		}()
+	}
+	for i, p := range pools {
 		t.Run(p.Fault, func(t *testing.T) {
-			failures := pooltest.Check(t, p.Version, p.Test, p.Factory(right[p.Version]), p.Limit)
-			if !slices.ContainsFunc(failures, func(f string) bool { return strings.Contains(f, p.Says) }) {
-				t.Errorf("%s of %s says %q; want %q", p.Test, p.Version, failures, p.Says)
+			if failure := <-outcomes[i]; failure != "" {
+				t.Error(failure)
 			}
 		})
+	}
+}
+
+// isolated runs this test again for one fault, and returns what it printed if it failed.
+func isolated(t *testing.T, p Pool) string {
+	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestContractNotices$", "-test.timeout", "5m")
+	again.Env = append(os.Environ(), chosen+"="+p.Fault)
+	output, err := again.CombinedOutput()
+	if err != nil {
+		return err.Error() + "\n" + string(output)
+	}
+	return ""
+}
+
+func notices(t *testing.T, p Pool) {
+	failures := pooltest.Check(t, p.Version, p.Test, p.Factory(right[p.Version]), p.Limit)
+	if !slices.ContainsFunc(failures, func(f string) bool { return strings.Contains(f, p.Says) }) {
+		t.Errorf("%s of %s says %q; want %q", p.Test, p.Version, failures, p.Says)
 	}
 }

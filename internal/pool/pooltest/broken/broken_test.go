@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/checkout"
@@ -47,9 +48,6 @@ func TestRightPoolsPass(t *testing.T) {
 // chosen is the variable that names the one fault for a process that looks at no other.
 const chosen = "BROKEN_POOL"
 
-// atOnce is how many faults are looked at: most of the time they wait for what doesn't happen.
-const atOnce = 4
-
 // Each fault makes the test fail that names it, for the reason that it should. Each is looked at in a process of its
 // own, as a test of the contract takes all children, goroutines and descriptors of its process for those of its pool.
 func TestContractNotices(t *testing.T) {
@@ -61,38 +59,36 @@ func TestContractNotices(t *testing.T) {
 	if len(pools) < 25 {
 		t.Errorf("%d broken pools; want at least 25", len(pools))
 	}
-	places, outcomes := make(chan struct{}, atOnce), make([]chan string, len(pools))
-	for i, p := range pools {
-		outcomes[i] = make(chan string, 1)
-		go func() {
-			places <- struct{}{}
-			defer func() { <-places }()
-			outcomes[i] <- isolated(t, p)
-		}()
-	}
-	for i, p := range pools {
+	for _, p := range pools {
 		t.Run(p.Fault, func(t *testing.T) {
-			if failure := <-outcomes[i]; failure != "" {
-				t.Error(failure)
-			}
+			t.Parallel() // most of the time they wait for what doesn't happen
+			isolated(t, p)
 		})
 	}
 }
 
-// isolated runs this test again for one fault, and returns what it printed if it failed.
-func isolated(t *testing.T, p Pool) string {
+// isolated runs this test again for one fault.
+func isolated(t *testing.T, p Pool) {
 	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestContractNotices$", "-test.timeout", "5m")
 	again.Env = append(os.Environ(), chosen+"="+p.Fault)
-	output, err := again.CombinedOutput()
-	if err != nil {
-		return err.Error() + "\n" + string(output)
+	if output, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
 	}
-	return ""
 }
 
+// notices looks again with a longer limit, as on a busy machine a short one can end the test before it comes to what
+// the fault is about.
 func notices(t *testing.T, p Pool) {
-	failures := pooltest.Check(t, p.Version, p.Test, p.Factory(right[p.Version]), p.Limit)
-	if !slices.ContainsFunc(failures, func(f string) bool { return strings.Contains(f, p.Says) }) {
-		t.Errorf("%s of %s says %q; want %q", p.Test, p.Version, failures, p.Says)
+	limits := []time.Duration{p.Limit}
+	if p.Limit > 0 {
+		limits = append(limits, 5*p.Limit)
 	}
+	var failures []string
+	for _, limit := range limits {
+		failures = pooltest.Check(t, p.Version, p.Test, p.Factory(right[p.Version]), limit)
+		if slices.ContainsFunc(failures, func(f string) bool { return strings.Contains(f, p.Says) }) {
+			return
+		}
+	}
+	t.Errorf("%s of %s says %q; want %q", p.Test, p.Version, failures, p.Says)
 }

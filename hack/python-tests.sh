@@ -15,7 +15,7 @@ tests() {
   [ -e "$env/ready" ] || {
     rm -rf "$env" && "$2" -m venv --without-pip "$env" &&
       grep -vE "^(mypy|ruff|librt|pathspec)" requirements-dev.txt >"$env/requirements.txt" &&
-      "$venv/bin/python" -m pip --python "$env" install -q --disable-pip-version-check -r "$env/requirements.txt" &&
+      PYTHONWARNINGS=ignore "$venv/bin/python" -m pip --python "$env" install -q --disable-pip-version-check -r "$env/requirements.txt" &&
       touch "$env/ready"
   } || return
   echo "again with $("$env/bin/python" -V)"

@@ -54,7 +54,7 @@ func startBatchV2(ctx context.Context, s Setup) (rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &batched{r.(*pooled)}, nil //nolint:forcetypeassert // startPool makes no other
+	return &batched{r.(*pooled)}, nil
 }
 
 // batchInputs are those of one call.

@@ -2,6 +2,7 @@ package contestant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -125,7 +126,7 @@ func privateMemory(pid int) (bytes float64, err error) {
 
 // caller is for rigs that are called.
 func (r *starts) caller(context.Context, string, Payload, int) (Caller, error) {
-	return nil, fmt.Errorf("workers that are only started serve no load")
+	return nil, errors.New("workers that are only started serve no load")
 }
 
 func (r *starts) close(context.Context) error {

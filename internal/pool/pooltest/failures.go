@@ -112,11 +112,14 @@ var failures = map[string]story{
 		b.limits.Size = 4
 		s := b.ready()
 		for _, victims := range []int{1, 2, 4} {
+			before := s.Stats().Spawned
 			for _, w := range s.Stats().Workers[:victims] {
 				kill(b, w.PID)
 				b.until("process dead", func() bool { return !alive(w.PID) })
 			}
-			s.awaitReady(4)
+			s.await("ready workers", func(st pool.Stats) bool { // and not those that the pool hasn't missed yet
+				return st.Spawned >= before+uint64(victims) && st.Ready == 4 && st.Starting == 0
+			})
 			for i := range 20 {
 				if v := s.must("echo", args{"value": i}); v != float64(i) {
 					b.Fatalf("echo %d got %v after %d were killed", i, v, victims)

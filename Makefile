@@ -69,7 +69,9 @@ test-e2e: $(OUT) prerequisites ## Stories on the real cluster, the demo first
 
 ##@ Not part of `make test`
 .PHONY: test-long image-check
-test-long: $(OUT) prerequisites ## What takes long: simulations, ten minutes of A/A on the real cluster
+test-long: $(VENV)/ready ## What takes long: faults under load, fuzzing, every Python, simulations, ten minutes of A/A on the real cluster
+	@./hack/fuzz.sh 60s $(VENV)/bin/python
+	@./hack/python-tests.sh $(VENV) $(OUT) all
 	@./hack/long-tests.sh "long" internal \
 	  $(GOTESTSUM_LONG) $(OUT)/long.json -- -timeout 60m -count 1
 	@$(ON_CLUSTER); ./hack/long-tests.sh "e2e && long" test/e2e \

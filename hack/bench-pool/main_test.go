@@ -54,7 +54,7 @@ func TestPhase(t *testing.T) {
 	small := table.Workload{Command: "echo", Size: "200 B", Callers: 2, Workers: 2}
 	phase := table.Phase{
 		Title:       "test",
-		Contestants: []string{table.V1, table.V2, table.V2Opaque, table.V2JSON, table.Executor, table.MPApply, table.MPMap, table.MPPipe, table.Loky, table.Gunicorn},
+		Contestants: []string{table.V1, table.V2, table.V2Opaque, table.V2JSON, table.V2Batch, table.Executor, table.MPApply, table.MPMap, table.MPPipe, table.Loky, table.Gunicorn},
 	}
 	for _, command := range []string{"echo", "sleep", "burn"} {
 		w := small
@@ -65,7 +65,11 @@ func TestPhase(t *testing.T) {
 		Title: "alone", Contestants: []string{table.PingPong, table.PingPongJSON, table.V2Opaque, table.V2OpaquePipe},
 		Workloads: []table.Workload{{Command: "echo", Size: "4 KB", Callers: 1, Workers: 1, Pinned: true}},
 	}
-	for _, p := range []table.Phase{phase, alone} {
+	starts := table.Phase{
+		Title: "starts", Contestants: []string{table.Forked, table.Spawned},
+		Workloads: []table.Workload{{Command: table.Start, Size: "200 B", Callers: 1, Workers: 2}},
+	}
+	for _, p := range []table.Phase{phase, alone, starts} {
 		if err := b.phase(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
@@ -84,6 +88,13 @@ func TestPhase(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+	forked := b.results[table.Key{Contestant: table.Forked, Workload: starts.Workloads[0]}]
+	spawned := b.results[table.Key{Contestant: table.Spawned, Workload: starts.Workloads[0]}]
+	for i := range min(len(forked), len(spawned)) {
+		if own, whole := forked[i].Private, spawned[i].Private; own <= 0 || own > whole/2 || whole < 90e6 {
+			t.Errorf("a forked worker owns %.0f bytes, a spawned one %.0f with its heap of 100 MB", own, whole)
 		}
 	}
 	if len(b.absent) != 2 || b.absent[table.Loky] == "" || b.absent[table.Gunicorn] == "" {

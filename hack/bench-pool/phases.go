@@ -72,9 +72,9 @@ func (b *bench) turns(ctx context.Context, names []string, up map[string]*proces
 	return nil
 }
 
-// turnsOf is fewer for payloads of which a few calls take all the time of a turn, and more.
+// turnsOf is fewer for payloads of which a few calls take all the time of a turn, and more, and where workers start.
 func (b *bench) turnsOf(w table.Workload) int {
-	if contestant.Sizes[w.Size] >= 1<<20 {
+	if contestant.Sizes[w.Size] >= 1<<20 || w.Command == table.Start {
 		return min(b.rounds, 3)
 	}
 	return b.rounds

@@ -117,6 +117,9 @@ func (p *process) round(ctx context.Context, w table.Workload, length time.Durat
 	if _, err := p.orders.Write(append(order, '\n')); err != nil {
 		return table.Figures{}, fmt.Errorf("it has ended; see %s", p.log)
 	}
+	if w.Command == table.Start { // however long that takes: 16 imports on a busy machine are minutes
+		return p.answer(ctx, 4*patience)
+	}
 	return p.answer(ctx, length+patience)
 }
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
+import re
 import sys
 import textwrap
 import typing
 from typing import Any, Dict, Final, List, Sequence
 
-from poolworker import boot, frames
-from poolworker.commands import Command
+from poolworker import boot, frames, shared
+from poolworker.commands import Command, registry
 from poolworker.errors import Failure
 from poolworker.execute import Executor
 from poolworker.hooks import PRELOAD, WORKER_START, WORKER_STOP, hooks
 
 _WIDTH: Final = 80
+_NO_FORK: Final = "with `preload: Zygote` workers would be spawned, not forked; start it in @worker_start"
 _JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object, typing.Any)
 
 
@@ -24,8 +27,10 @@ def check(module: str, path: Sequence[str]) -> int:
     print(f"module  {module}")
     print(f"python  {sys.version.split()[0]} at {sys.executable}")
     boot.prepend_path(path)
+    before = _left(0)
     try:
         commands = boot.load(module).commands
+        hooks.begin(PRELOAD, module, lambda hook: hook())
     except Failure as failure:
         _print_failure(failure)
         return 1
@@ -35,6 +40,7 @@ def check(module: str, path: Sequence[str]) -> int:
         _print_command(commands[name])
         warnings += [f"{name}: {text}" for text in concerns(commands[name])]
     _print_hooks()
+    warnings += [f"{what} is left: {_NO_FORK}" for what in _left() if what not in before]
     print()
     for warning in warnings:
         print(_wrap("warning  ", warning))
@@ -53,6 +59,8 @@ def call(module: str, path: Sequence[str], name: str, arguments: str) -> int:
             result = _call(module, name, arguments)
     except Failure as failure:
         print(f"{failure.category}/{failure.type}: {failure.message}", file=sys.stderr)
+        if "commands" in failure.context:
+            print(f"the module has {', '.join(failure.context['commands'])}", file=sys.stderr)
         if failure.context.get("traceback"):
             print(failure.context["traceback"], file=sys.stderr)
         return 1
@@ -71,6 +79,11 @@ def _call(module: str, name: str, arguments: str) -> bytes:
             return executor.execute(name.encode(), arguments.encode())
         finally:
             hooks.stop(executor.run)
+
+
+def _left(patience: float = 1.0) -> List[str]:
+    """What a fork would lose or share now, waited for so many seconds to go; nothing where there is no /proc."""
+    return shared.settle(-1, patience) if os.path.isdir("/proc/self/task") else []
 
 
 def concerns(command: Command) -> List[str]:
@@ -122,8 +135,11 @@ def _abstract(hint: type) -> bool:
 
 def _print_failure(failure: Failure) -> None:
     print()
-    print(_wrap("error   ", failure.message))
-    traceback = failure.context["traceback"].partition("\n")[2]
+    traceback = failure.context["traceback"]
+    for problem in [failure.message] if traceback else registry.problems() or [failure.message]:
+        print(_wrap("error   ", problem))
+    if not traceback.startswith("  File"):  # that of bad syntax does, and has no line that the message repeats
+        traceback = traceback.partition("\n")[2]
     if traceback:
         print(f"\n{traceback}")
     print("\nfailed: a worker can't start with this module")
@@ -131,14 +147,16 @@ def _print_failure(failure: Failure) -> None:
 
 def _print_command(command: Command) -> None:
     is_async = inspect.iscoroutinefunction(inspect.unwrap(command.function))
-    print(_wrap("  async " if is_async else "        ", command.signature))
+    whole = re.sub(r"(?<!,) ", "\0", command.signature)  # lines end between parameters
+    print(_wrap("  async " if is_async else "        ", whole).replace("\0", " "))
 
 
 def _print_hooks() -> None:
     for moment in (PRELOAD, WORKER_START, WORKER_STOP):
         names = hooks.names(moment)
         if names:
-            print(_wrap(f"        {moment}: ", ", ".join(names)))
+            ran = "ran" if moment == PRELOAD else "not run"
+            print(_wrap(f"        {moment} ({ran}): ", ", ".join(names)))
 
 
 def _wrap(prefix: str, text: str) -> str:

@@ -61,6 +61,16 @@ def test_p6_boot_failure_is_named_and_exits_with_3(start: Serve, tmp_path: Path,
     assert worker.stderr() == ""
 
 
+@pytest.mark.parametrize("part", ["worker", "mode", "module"])
+def test_p36_init_without_a_part_is_named(start: Serve, part: str) -> None:
+    worker = start("@command\ndef f(): ...")
+    settings: Dict[str, Any] = {"module": "user_module", part: None}
+    answer = worker.init(**settings)
+    assert answer.type == "system_error/worker_boot_failed"
+    assert answer.message == f'Init must have "{part}" as a str'
+    assert worker.exit_code() == 3
+
+
 def test_all_problems_are_listed_at_once(start: Serve) -> None:
     answer = start("@command\ndef f(a, /, *b): ...\n@command(name='é')\ndef g(): yield").init("user_module")
     assert answer.message.count("; ") >= 3

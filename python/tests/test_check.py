@@ -141,6 +141,56 @@ def test_check_of_annotations_that_do_not_resolve(tmp_path: Path) -> None:
     assert "f(a: Missing, b: also.missing = None)" in done.stdout
 
 
+def test_check_lists_each_problem_by_itself(tmp_path: Path) -> None:
+    write_module(tmp_path, "@command\ndef f(a, /, *b): ...\n@command(name='é')\ndef g(): yield")
+    lines = look(tmp_path, "--module", "user_module", "--check").stdout.splitlines()
+    assert sum(line.startswith("error   ") for line in lines) == 4
+
+
+def test_check_of_bad_syntax_shows_the_line_once(tmp_path: Path) -> None:
+    write_module(tmp_path, "def f(:\n    pass")
+    done = look(tmp_path, "--module", "user_module", "--check")
+    assert done.returncode == 1
+    assert f'\n  File "{tmp_path}/user_module.py", line 2\n    def f(:\n' in done.stdout
+
+
+def test_check_runs_preload_and_no_other_hook(tmp_path: Path) -> None:
+    source = """
+from poolworker import preload, worker_start
+@preload
+def load(): {}
+@worker_start
+def connect(): raise OSError("no network here")
+@command
+def f(): ...
+"""
+    write_module(tmp_path, source.format("..."))
+    done = look(tmp_path, "--module", "user_module", "--check")
+    assert done.returncode == 0
+    assert "        preload (ran): load\n        worker_start (not run): connect\n" in done.stdout
+    write_module(tmp_path, source.format('raise FileNotFoundError("no model.bin")'))
+    done = look(tmp_path, "--module", "user_module", "--check")
+    assert done.returncode == 1
+    flat = " ".join(done.stdout.split())
+    assert "error the preload hook load of user_module failed: FileNotFoundError: no model.bin" in flat
+
+
+def test_p102_check_warns_of_what_keeps_workers_from_being_forked(tmp_path: Path) -> None:
+    write_module(
+        tmp_path,
+        """
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True, name="exporter").start()
+@command
+def f(): ...
+""",
+    )
+    done = look(tmp_path, "--module", "user_module", "--check")
+    assert done.returncode == 0
+    flat = " ".join(done.stdout.split())
+    assert "warning thread exporter is left: with `preload: Zygote` workers would be spawned, not forked" in flat
+
+
 def test_path_comes_before_the_working_directory(tmp_path: Path) -> None:
     write_module(tmp_path / "src", "@command\ndef from_src(): return 1")
     write_module(tmp_path, "@command\ndef from_here(): return 1")
@@ -163,7 +213,12 @@ FAILED_CALLS = {
         'request_error/invalid_payload: fail has no argument "x"; it is fail()\n',
     ),
     "no JSON": ("fail", "x", 1, "request_error/invalid_payload: the payload isn't JSON"),
-    "no such command": ("nope", "{}", 1, "request_error/unknown_command: Unknown command: nope\n"),
+    "no such command": (
+        "nope",
+        "{}",
+        1,
+        "request_error/unknown_command: Unknown command: nope\nthe module has fail, leave, summarize, text.embed\n",
+    ),
     "the handler exits": ("leave", "{}", 5, ""),
 }
 

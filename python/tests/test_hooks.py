@@ -92,7 +92,7 @@ def _look(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_p106_check_lists_hooks_and_call_runs_them(tmp_path: Path) -> None:
     write_module(tmp_path, HOOKS)
     checked = _look(tmp_path, "--check").stdout
-    for line in ("preload: load", "worker_start: start", "worker_stop: last, first, broken"):
+    for line in ("preload (ran): load", "worker_start (not run): start", "worker_stop (not run): last, first, broken"):
         assert f"        {line}\n" in checked
     assert "stop last" not in checked
     called = _look(tmp_path, "--call", "seen", "{}")

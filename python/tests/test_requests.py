@@ -232,6 +232,13 @@ def test_p39_request_without_an_id_gets_an_error(serve: Serve) -> None:
     )
 
 
+@pytest.mark.parametrize("payload", [b"", b"null", b"[]"])
+def test_p36_request_without_arguments_is_named(serve: Serve, payload: bytes) -> None:
+    worker = serve(ECHO)
+    assert worker.raw("echo", payload).type == "request_error/invalid_payload"
+    assert worker.call("echo", value=1).result == 1
+
+
 def test_p44_exception_is_a_python_error_and_the_worker_is_kept(serve: Serve) -> None:
     worker = serve("""
 import json

@@ -123,7 +123,7 @@ MALFORMED = {
     "P33 payload over the limit": (frames.HEADER.pack(24 + (2 << 20), frames.REQUEST, 0, 0, 7, 1, 0), "2097152 bytes"),
     "length below the header": (frames.HEADER.pack(3, frames.REQUEST, 0, 0, 7, 1, 0), "length 3"),
     "unknown flags": (frames.HEADER.pack(24, frames.PING, 0x80, 0, 7, 1, 0), "flags 0x80"),
-    "unknown kind": (frames.HEADER.pack(24, 99, 0, 0, 7, 1, 0), "kind 99"),
+    "P36 unknown kind": (frames.HEADER.pack(24, 99, 0, 0, 7, 1, 0), "kind 99"),
     "a second Init": (frames.HEADER.pack(24, frames.INIT, 0, 0, 7, 1, 0), "kind 2"),
     "another generation": (frames.HEADER.pack(24, frames.PING, 0, 0, 8, 1, 0), "generation 8"),
     "P42 random bytes": (b"\xfa\x07\x91\x33" * 30, "bytes"),
@@ -131,7 +131,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_p33_p42_a_broken_stream_ends_the_worker_with_4(serve: Serve, case: str) -> None:
+def test_p33_p36_p42_a_broken_stream_ends_the_worker_with_4(serve: Serve, case: str) -> None:
     data, reason = MALFORMED[case]
     worker = serve(ECHO)
     os.write(worker.write_fd, data)

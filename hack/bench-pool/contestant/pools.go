@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -59,10 +60,46 @@ type workers struct {
 	memoryFrom int // see worker.Spec
 }
 
+// startBatchV2 is V2 whose calls are batches, of as many inputs as multiprocessing.Pool.map puts into a chunk of 1024 for 4
+// workers.
+func startBatchV2(ctx context.Context, s Setup) (rig, error) {
+	r, err := startCheckout(ctx, s, workers{module: "bench_handlers"})
+	if err != nil {
+		return nil, err
+	}
+	return &batched{r.(*pooled)}, nil
+}
+
+// batchInputs are those of one call.
+const batchInputs = 64
+
+type batched struct{ *pooled }
+
+func (b *batched) inputs() int { return batchInputs }
+
+func (b *batched) caller(ctx context.Context, command string, p Payload, _ int) (Caller, error) {
+	one := func(prefix, item, suffix string) []byte {
+		return []byte(prefix + strings.Repeat(","+item, batchInputs)[1:] + suffix)
+	}
+	many := Payload{
+		Arguments: one(`{"inputs":[`, string(p.Arguments), `]}`), Result: one(`{"outputs":[`, `{"result":`+string(p.Result)+`}`, `]}`),
+	}
+	return b.prepare(ctx, pool.Request{Command: command, Payload: many.Arguments, Batch: true}, many.Result)
+}
+
 func startCheckout(ctx context.Context, s Setup, w workers) (rig, error) {
 	return startPool(ctx, s, w, func(l crew.Launch, limits pool.Limits) pool.Pool {
 		return checkout.New(ctx, "bench", l, limits, slog.Default())
 	})
+}
+
+// spec makes workers in PythonDir.
+func (s Setup) spec(w workers) worker.Spec {
+	return worker.Spec{
+		Pool: "bench", Slot: "a", Marker: filepath.Join(s.Scratch, "a.sock"), Python: s.Python, PythonDir: s.PoolDir,
+		WorkingDir: s.PythonDir, Module: w.module, Env: append(os.Environ(), w.env...), InitTimeout: patience,
+		MemoryFrom: w.memoryFrom,
+	}
 }
 
 func startPool(ctx context.Context, s Setup, w workers, build func(crew.Launch, pool.Limits) pool.Pool) (rig, error) {
@@ -70,11 +107,7 @@ func startPool(ctx context.Context, s Setup, w workers, build func(crew.Launch, 
 	if err != nil {
 		return nil, err
 	}
-	spec := worker.Spec{
-		Pool: "bench", Slot: "a", Marker: filepath.Join(s.Scratch, "a.sock"), Python: s.Python, PythonDir: s.PoolDir,
-		WorkingDir: s.PythonDir, Module: w.module, Env: append(os.Environ(), w.env...), InitTimeout: patience,
-		MemoryFrom: w.memoryFrom,
-	}
+	spec := s.spec(w)
 	launch := func() (crew.Worker, error) {
 		w, err := worker.Launch(host, &spec)
 		if err != nil {
@@ -114,12 +147,16 @@ func (p *pooled) caller(ctx context.Context, command string, payload Payload, _ 
 	if p.opaque {
 		payload = opaque(payload)
 	}
-	request := pool.Request{Command: command, Payload: payload.Arguments}
+	return p.prepare(ctx, pool.Request{Command: command, Payload: payload.Arguments}, payload.Result)
+}
+
+// prepare returns what sends a request, after it has been answered once as is wanted.
+func (p *pooled) prepare(ctx context.Context, request pool.Request, want []byte) (Caller, error) {
 	reply, err := p.Do(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	if err := differ(reply.Payload, payload.Result); err != nil {
+	if err := differ(reply.Payload, want); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, _ int) (time.Duration, error) {

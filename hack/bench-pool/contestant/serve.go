@@ -26,7 +26,7 @@ type Setup struct {
 
 // Order asks for one round.
 type Order struct {
-	Command string        `json:"command"` // echo, sleep or burn
+	Command string        `json:"command"` // echo, sleep, burn or start
 	Size    string        `json:"size"`    // name of the payload
 	Callers int           `json:"callers"`
 	Length  time.Duration `json:"length"` // nanoseconds
@@ -46,10 +46,21 @@ type rig interface {
 	close(ctx context.Context) error
 }
 
+// starting is a rig that starts workers instead of being called.
+type starting interface {
+	starts(ctx context.Context, p Payload, workers int) (table.Figures, error)
+}
+
+// batching is a rig whose calls have several inputs each, which are what is counted.
+type batching interface {
+	inputs() int
+}
+
 // starters are the contestants by name.
 var starters = map[string]func(ctx context.Context, s Setup) (rig, error){
 	"v1": startV1, "v2": startV2, "v2-opaque": startOpaqueV2, "v2-opaque-pipe": startOpaquePipeV2, "v2-json": startStandardV2,
 	"pingpong": startPingPong, "pingpong-json": startJSONPingPong,
+	"v2-batch": startBatchV2, "forked": startForks, "spawned": startSpawns,
 	"gunicorn": startGunicorn, "uvicorn": startUvicorn, "uwsgi": startUWSGI,
 }
 
@@ -91,14 +102,22 @@ func answer(ctx context.Context, r rig, s Setup, line []byte) Answer {
 	return Answer{Figures: figures}
 }
 
-func round(ctx context.Context, r rig, s Setup, o Order) (table.Figures, error) {
-	p, err := readPayload(s.Payloads, o.Size)
+func round(ctx context.Context, r rig, setup Setup, o Order) (table.Figures, error) {
+	p, err := readPayload(setup.Payloads, o.Size)
 	if err != nil {
 		return table.Figures{}, err
+	}
+	if s, ok := r.(starting); ok {
+		return s.starts(ctx, p, setup.Workers)
 	}
 	call, err := r.caller(ctx, o.Command, p, o.Callers)
 	if err != nil {
 		return table.Figures{}, err
 	}
-	return closedLoop(ctx, o.Callers, s.Workers, o.Length, call)
+	figures, err := closedLoop(ctx, o.Callers, setup.Workers, o.Length, call)
+	if b, ok := r.(batching); ok {
+		figures.Count *= b.inputs()
+		figures.Rate *= float64(b.inputs())
+	}
+	return figures, err
 }

@@ -26,6 +26,8 @@ func Markdown(rows []Row, r Results, absent Absent) string {
 	figureTable(&b, r, append(phases[1].Contestants, Ray), together, cell{perSecond, rate, false})
 	fmt.Fprintf(&b, "\n### 8 callers, N = 4, handlers that wait 10 ms or compute for 5 ms\nRequests per second; waiting is shared by workers, computing by cores.\n\n")
 	handlerTable(&b, r, append(phases[2].Contestants, Ray))
+	fmt.Fprintf(&b, "\n### Starts of 16 workers with a heap of 100 MB, one after the other\nMedians; memory is a worker's own after a call.\n\n")
+	startTable(&b, r)
 	absentList(&b, absent)
 	return b.String()
 }
@@ -71,6 +73,18 @@ func handlerTable(b *strings.Builder, r Results, who []string) {
 			share = fmt.Sprintf("%.1f %%", 100*v/ideal(sleeping))
 		}
 		line(b, name, []string{c.text(r, name, sleeping), share, c.text(r, name, burning)})
+	}
+}
+
+func startTable(b *strings.Builder, r Results) {
+	fmt.Fprintf(b, "| | from start to ready, ms | private memory, MB |\n|---|---|---|\n")
+	for _, name := range []string{Forked, Spawned} {
+		ready, err := r.value(name, starting, startP50)
+		if err != nil {
+			continue
+		}
+		own, _ := r.value(name, starting, private)
+		line(b, name, []string{number(ready), number(own)})
 	}
 }
 

@@ -16,6 +16,8 @@ type Figures struct {
 	P50     time.Duration `json:"p50"`
 	P99     time.Duration `json:"p99"`
 	WaitP99 time.Duration `json:"waitP99,omitempty"` // for a worker; 0 where the contestant doesn't know
+	// Private is the median of what each worker owns of its memory after a call, in bytes; only of rounds of starts.
+	Private float64 `json:"private,omitempty"`
 }
 
 // Key says whose rounds, of what.
@@ -26,7 +28,7 @@ type Key struct {
 
 // Workload is one kind of load.
 type Workload struct {
-	Command string // echo, sleep or burn
+	Command string // echo, sleep, burn or start
 	Size    string // of the payload, one of contestant.Sizes
 	Callers int
 	Workers int
@@ -45,6 +47,8 @@ type metric func(Figures) float64
 func median50(f Figures) float64  { return microseconds(f.P50) }
 func perSecond(f Figures) float64 { return f.Rate }
 func waitP99(f Figures) float64   { return microseconds(f.WaitP99) / 1000 } // ms
+func startP50(f Figures) float64  { return microseconds(f.P50) / 1000 }     // ms
+func private(f Figures) float64   { return f.Private / 1e6 }                // MB
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 

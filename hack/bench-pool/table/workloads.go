@@ -7,6 +7,7 @@ const (
 	V2Opaque     = "v2-opaque"
 	V2JSON       = "v2-json"
 	V2OpaquePipe = "v2-opaque-pipe"
+	V2Batch      = "v2-batch"
 	PingPong     = "pingpong"
 	PingPongJSON = "pingpong-json"
 	Executor     = "executor"
@@ -18,15 +19,18 @@ const (
 	Gunicorn     = "gunicorn"
 	Uvicorn      = "uvicorn"
 	UWSGI        = "uwsgi"
+	Forked       = "forked"
+	Spawned      = "spawned"
 )
 
 // Titles are how tables call the contestants.
 var Titles = map[string]string{
-	V1: "**V1** (serial)", V2: "**V2** (checkout)", V2Opaque: "**V2**, opaque bytes", V2JSON: "**V2**, the standard library's json", PingPong: "raw ping-pong, opaque bytes",
+	V1: "**V1** (serial)", V2: "**V2** (checkout)", V2Opaque: "**V2**, opaque bytes", V2JSON: "**V2**, the standard library's json", V2Batch: "**V2**, batches of 64", PingPong: "raw ping-pong, opaque bytes",
 	PingPongJSON: "raw ping-pong with the workers' codec", Executor: "concurrent.futures.ProcessPoolExecutor",
 	V2OpaquePipe: "**V2**, opaque bytes, through pipes whatever their size",
 	MPApply:      "multiprocessing.Pool.apply_async", MPMap: "multiprocessing.Pool.map, batches of 1024", MPPipe: "hand-written multiprocessing.Pipe pool",
 	Loky: "loky", Ray: "Ray actors", Gunicorn: "gunicorn (sync)", Uvicorn: "uvicorn (uvloop, httptools)", UWSGI: "uWSGI (uwsgi protocol)",
+	Forked: "forked from a zygote", Spawned: "spawned",
 }
 
 // Workers that every contestant has, where nothing else is said, and callers of the loads that want them all.
@@ -41,6 +45,9 @@ const (
 	manyCallers = 32
 	crowd       = 256
 )
+
+// Start is the command of rounds in which workers are started, one after the other, and called once each.
+const Start = "start"
 
 var sizes = []string{"200 B", "4 KB", "256 KB", "4 MB"}
 
@@ -61,6 +68,7 @@ var (
 	sleepingMany = waiting(manyWorkers, manyCallers)
 	burning      = Workload{Command: "burn", Size: "200 B", Callers: Callers, Workers: Workers}
 	crowded      = Workload{Command: "echo", Size: "200 B", Callers: crowd, Workers: Workers}
+	starting     = Workload{Command: Start, Size: "200 B", Callers: 1, Workers: manyWorkers}
 )
 
 // Phase is a set of contestants that are up at the same time, and what they do by turns.
@@ -82,10 +90,11 @@ func Phases() []Phase {
 	withRay := func(w Workload) Workload { w.Beside = Ray; return w }
 	return []Phase{
 		{"one caller, all on one core", append([]string{PingPong, V2Opaque, V2OpaquePipe, PingPongJSON, V2JSON}, pools...), each(alone)},
-		{"8 callers, 4 workers", append([]string{V2Opaque, MPMap, V2JSON}, pools...), each(together)},
+		{"8 callers, 4 workers", append([]string{V2Opaque, MPMap, V2Batch, V2JSON}, pools...), each(together)},
 		{"handlers that wait or compute", pools, []Workload{sleeping, burning}},
 		{"16 workers that wait", []string{V1, V2}, []Workload{sleepingMany}},
 		{"256 callers, 4 workers", []string{V2}, []Workload{crowded}},
+		{"starts of 16 workers with a heap of 100 MB", []string{Forked, Spawned}, []Workload{starting}},
 		{"Ray", []string{V2, Ray}, append(each(func(s string) Workload { return withRay(together(s)) }), withRay(sleeping), withRay(burning))},
 	}
 }
@@ -97,7 +106,7 @@ func Takes(who string, w Workload) bool {
 		return w.Command == "echo"
 	case PingPong, PingPongJSON:
 		return w.Command == "echo" && w.Callers == 1
-	case MPMap: // whose batches of large values would be gigabytes
+	case MPMap, V2Batch: // whose batches of large values would be gigabytes
 		return w.Command == "echo" && (w.Size == "200 B" || w.Size == "4 KB")
 	}
 	return true

@@ -3,18 +3,18 @@
 package checkout_test
 
 import (
-	"context"
-	"log/slog"
 	"testing"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
-	"github.com/dspex/workerpool-operator/internal/pool/checkout"
-	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/pooltest"
 )
 
-func TestMillionRequests(t *testing.T) {
-	pooltest.MillionRequests(t, func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
-		return checkout.New(ctx, name, l, limits, log)
-	})
+func TestP99_MillionRequests(t *testing.T) { pooltest.MillionRequests(t, makeV2) }
+
+func TestWholeContractWithForkedWorkers(t *testing.T) { pooltest.RunAllForked(t, pool.V2, makeV2) }
+
+func TestContractAtLength(t *testing.T) { pooltest.RunLong(t, pool.V2, makeV2) }
+
+func TestContractAtLengthWithSharedWorkers(t *testing.T) {
+	pooltest.RunLongShared(t, pool.V2, makeShared)
 }

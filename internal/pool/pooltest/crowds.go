@@ -39,6 +39,11 @@ var crowds = map[string]story{
 		}
 	},
 
+	"TestP99_NothingGrows": func(b *bench) {
+		b.limits.Size = 4
+		b.flat((&script{run: nothing}).launch)
+	},
+
 	"TestP18_FirstComeFirstServed": func(b *bench) {
 		s, release, order := b.gated(1)
 		const n = 50

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -113,11 +112,14 @@ var failures = map[string]story{
 		b.limits.Size = 4
 		s := b.ready()
 		for _, victims := range []int{1, 2, 4} {
+			before := s.Stats().Spawned
 			for _, w := range s.Stats().Workers[:victims] {
 				kill(b, w.PID)
 				b.until("process dead", func() bool { return !alive(w.PID) })
 			}
-			s.awaitReady(4)
+			s.await("ready workers", func(st pool.Stats) bool { // and not those that the pool hasn't missed yet
+				return st.Spawned >= before+uint64(victims) && st.Ready == 4 && st.Starting == 0
+			})
 			for i := range 20 {
 				if v := s.must("echo", args{"value": i}); v != float64(i) {
 					b.Fatalf("echo %d got %v after %d were killed", i, v, victims)
@@ -128,40 +130,7 @@ var failures = map[string]story{
 
 	"TestP75_ConstantKilling": func(b *bench) {
 		b.limits.Size = 2
-		s := b.ready()
-		var failed, done atomic.Int64
-		stop := make(chan struct{})
-		var callers sync.WaitGroup
-		for range 4 {
-			callers.Go(func() {
-				for n := 0; ; n++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if v, err := s.call("sleep", args{"ms": 5, "value": n}); err != nil {
-						failed.Add(1)
-					} else if v != float64(n) {
-						b.Errorf("got %v for %d", v, n)
-					}
-					done.Add(1)
-				}
-			})
-		}
-		kills := int64(0)
-		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-			if ws := s.Stats().Workers; len(ws) > 0 && ws[0].State != "Starting" {
-				kill(b, ws[0].PID)
-				kills++
-			}
-		}
-		close(stop)
-		callers.Wait()
-		if failed.Load() > kills || kills == 0 || done.Load() == 0 {
-			b.Errorf("%d of %d failed with %d kills", failed.Load(), done.Load(), kills)
-		}
-		s.awaitReady(2)
+		b.killing(3*time.Second, 1)
 	},
 
 	"TestP80_CrashLoop": func(b *bench) {

@@ -162,6 +162,11 @@ var sharing = map[string]story{
 		}
 	},
 
+	"TestP75_ConstantKillingOfSharedWorkers": func(b *bench) {
+		b.spec.Concurrency, b.limits.Size, b.limits.Concurrency = 4, 2, 4
+		b.killing(3*time.Second, 4)
+	},
+
 	"TestP108_SyncHandlersOfOneWorkerAtOnce": func(b *bench) {
 		s := b.sharing(1, 3)
 		path := filepath.Join(b.TempDir(), "go")

@@ -18,9 +18,11 @@ func Run(t *testing.T, version pool.Version, factory Factory) {
 	run(t, version, factory, settings{patience: patience, up: func() {}})
 }
 
-// RunForked checks the same with workers that are forked from a zygote.
+// RunForked checks with workers that are forked from a zygote what this can change.
 func RunForked(t *testing.T, version pool.Version, factory Factory) {
-	run(t, version, factory, settings{patience: patience, up: func() {}, forked: true})
+	stories := contract(version)
+	maps.DeleteFunc(stories, func(title string, _ story) bool { return forking[title] == "" })
+	tellAll(t, stories, version, factory, settings{patience: patience, up: func() {}, forked: true})
 }
 
 // RunShared checks the same with workers that serve several requests at the same time, and what holds for those.
@@ -29,18 +31,22 @@ func RunShared(t *testing.T, version pool.Version, factory Factory) {
 }
 
 func run(t *testing.T, version pool.Version, factory Factory, set settings) {
+	stories := contract(version)
+	if set.shared {
+		maps.DeleteFunc(stories, func(title string, _ story) bool { return unshared[title] != "" })
+		maps.Copy(stories, sharing)
+		maps.Copy(stories, placing)
+	}
+	tellAll(t, stories, version, factory, set)
+}
+
+func tellAll(t *testing.T, stories map[string]story, version pool.Version, factory Factory, set settings) {
 	wanted, err := picked(os.Getenv("POOL_VERSION"), version)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !wanted {
 		t.Skipf("POOL_VERSION asks for the other version than %s", version)
-	}
-	stories := contract(version)
-	if set.shared {
-		maps.DeleteFunc(stories, func(title string, _ story) bool { return unshared[title] != "" })
-		maps.Copy(stories, sharing)
-		maps.Copy(stories, placing)
 	}
 	for title, tell := range stories {
 		t.Run(title, func(t *testing.T) {

@@ -29,6 +29,18 @@ func TestPicked(t *testing.T) {
 	}
 }
 
+// TestListsNameStories: a title that was changed in one place only would silently leave its story out, or in.
+func TestListsNameStories(t *testing.T) {
+	for version, list := range map[pool.Version]map[string]string{pool.V1: forking, pool.V2: unshared} {
+		stories := contract(version)
+		for title, why := range list {
+			if stories[title] == nil || why == "" {
+				t.Errorf("%s: in the contract: %v, reason: %q", title, stories[title] != nil, why)
+			}
+		}
+	}
+}
+
 func TestRecorder(t *testing.T) {
 	var order []string
 	note := func(s string) func() { return func() { order = append(order, s) } }

@@ -3,18 +3,14 @@
 package serial_test
 
 import (
-	"context"
-	"log/slog"
 	"testing"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
-	"github.com/dspex/workerpool-operator/internal/pool/crew"
 	"github.com/dspex/workerpool-operator/internal/pool/pooltest"
-	"github.com/dspex/workerpool-operator/internal/pool/serial"
 )
 
-func TestMillionRequests(t *testing.T) {
-	pooltest.MillionRequests(t, func(ctx context.Context, name string, l crew.Launch, limits pool.Limits, log *slog.Logger) pool.Pool {
-		return serial.New(ctx, name, l, limits, log)
-	})
-}
+func TestP99_MillionRequests(t *testing.T) { pooltest.MillionRequests(t, makeV1) }
+
+func TestWholeContractWithForkedWorkers(t *testing.T) { pooltest.RunAllForked(t, pool.V1, makeV1) }
+
+func TestContractAtLength(t *testing.T) { pooltest.RunLong(t, pool.V1, makeV1) }

@@ -131,16 +131,14 @@ func (w *Worker) reply(f *frame.Frame, service time.Duration) Outcome {
 			w.id, w.spec.Pool, f.ID, f.Generation, w.sequence, w.generation)
 		return out
 	}
-	switch f.Kind {
-	case frame.Result:
+	switch {
+	case f.Kind == frame.Result && len(f.Payload) > 0:
 		w.reader.Own(f)
 		out.Payload, out.Failed = f.Payload, pool.FailedOutputs(f.Meta)
-	case frame.Error:
+	case f.Kind == frame.Error:
 		out.Err, out.Discard = w.workerError(f.Payload)
 	default:
-		out.Discard = ReasonProtocol
-		out.Err = w.sentError(pool.DecodeError, "worker %s of pool %s answered with a frame of kind %d, so it is replaced",
-			w.id, w.spec.Pool, f.Kind)
+		out.Err, out.Discard = w.noReply(f), ReasonProtocol
 	}
 	if w.reader.Buffered() > 0 {
 		out.Discard = ReasonProtocol
@@ -151,10 +149,19 @@ func (w *Worker) reply(f *frame.Frame, service time.Duration) Outcome {
 	return out
 }
 
+// noReply says why a frame is neither a Result nor an Error.
+func (w *Worker) noReply(f *frame.Frame) *pool.Error {
+	if f.Kind == frame.Result {
+		return w.sentError(pool.DecodeError, "worker %s of pool %s answered with an empty result, so it is replaced", w.id, w.spec.Pool)
+	}
+	return w.sentError(pool.DecodeError, "worker %s of pool %s answered with a frame of kind %d, so it is replaced",
+		w.id, w.spec.Pool, f.Kind)
+}
+
 // workerError decodes an Error frame; all four parts must be there.
 func (w *Worker) workerError(payload []byte) (*pool.Error, Reason) {
 	var e pool.Error
-	if err := json.Unmarshal(payload, &e); err != nil || e.Category == "" || e.Type == "" || e.Message == "" {
+	if err := json.Unmarshal(payload, &e); err != nil || e.Category == "" || e.Type == "" || e.Message == "" || e.Context == nil {
 		return w.sentError(pool.DecodeError, "worker %s of pool %s answered with an error that can't be read, so it is replaced",
 			w.id, w.spec.Pool), ReasonProtocol
 	}

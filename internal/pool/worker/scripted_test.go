@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -92,14 +93,37 @@ var badReplies = map[string]struct {
 		f.Kind = frame.Pong
 		return encode(f)
 	}, pool.DecodeError},
-	"P35_an error that is no JSON":   {func(r frame.Frame) []byte { return encode(failure(r, "{")) }, pool.DecodeError},
-	"P36_an error without its parts": {func(r frame.Frame) []byte { return encode(failure(r, `{"category":"x"}`)) }, pool.DecodeError},
+	"P35_an error that is no JSON":    {func(r frame.Frame) []byte { return encode(failure(r, "{")) }, pool.DecodeError},
+	"P36_an error without a category": {lacking("category"), pool.DecodeError},
+	"P36_an error without a type":     {lacking("type"), pool.DecodeError},
+	"P36_an error without a message":  {lacking("message"), pool.DecodeError},
+	"P36_an error without a context":  {lacking("context"), pool.DecodeError},
+	"P36_an empty error":              {func(r frame.Frame) []byte { return encode(failure(r, "")) }, pool.DecodeError},
+	"P36_an empty result":             {func(r frame.Frame) []byte { return encode(result(r, "")) }, pool.DecodeError},
+	"P36_an unknown kind": {func(r frame.Frame) []byte {
+		f := result(r, "1")
+		f.Kind = 99
+		return encode(f)
+	}, pool.DecodeError},
 	"P36_no frame at all": {func(frame.Frame) []byte {
 		b := make([]byte, frame.HeaderSize)
 		binary.BigEndian.PutUint32(b, 1)
 		return b
 	}, pool.DecodeError},
 	"P33_too large": {func(r frame.Frame) []byte { return encode(result(r, strings.Repeat("x", 1025))) }, pool.FrameTooLarge},
+}
+
+// lacking answers with an error that has all parts but one.
+func lacking(part string) func(frame.Frame) []byte {
+	return func(r frame.Frame) []byte {
+		parts := map[string]any{"category": "request_error", "type": "invalid_payload", "message": "m", "context": map[string]any{}}
+		delete(parts, part)
+		text, err := json.Marshal(parts)
+		if err != nil {
+			panic(err)
+		}
+		return encode(failure(r, string(text)))
+	}
 }
 
 func TestBadReplyDiscardsWorker(t *testing.T) {
@@ -114,6 +138,14 @@ func TestBadReplyDiscardsWorker(t *testing.T) {
 				t.Errorf("discard %q, sent %v, retriable %v; want protocol, true, false", out.Discard, out.Err.Sent, out.Retriable())
 			}
 		})
+	}
+}
+
+// TestP36_WholeErrorKeepsWorker: with no part lacking, the same answer is the handler's own error.
+func TestP36_WholeErrorKeepsWorker(t *testing.T) {
+	w := scripted(t, 1024, answering(lacking("nothing")))
+	if out := w.try(t, time.Minute); out.Err == nil || out.Err.Type != pool.InvalidPayload || out.Discard != "" {
+		t.Errorf("got %v, discard %q; want request_error/invalid_payload, worker kept", out.Err, out.Discard)
 	}
 }
 
@@ -146,30 +178,34 @@ func TestReusableOnlyWithNothingBehindTheReply(t *testing.T) {
 	}
 }
 
-// TestP27_LateReply lets the reply race its deadline a thousand times: whoever gets a reply gets his own.
+// TestP27_LateReply lets the reply race its deadline until a thousand were late: whoever gets a reply gets his own.
 func TestP27_LateReply(t *testing.T) {
 	play := answering(func(r frame.Frame) []byte {
-		time.Sleep(rand.N(2 * time.Millisecond))
+		time.Sleep(time.Millisecond/2 + rand.N(time.Millisecond))
 		return encode(result(r, string(r.Payload)))
 	})
-	w, replaced := scripted(t, 0, play), 0
-	for i := range 1000 {
+	w, late, intime := scripted(t, 0, play), 0, 0
+	for i := 0; late < 1000; i++ {
 		payload := fmt.Sprint(i)
 		out := w.RoundTrip(t.Context(), Call{Command: "c", Payload: []byte(payload), Deadline: time.Now().Add(time.Millisecond)})
-		if out.Err == nil && string(out.Payload) != payload {
+		switch {
+		case out.Err == nil && string(out.Payload) != payload:
 			t.Fatalf("request %d got the reply of request %s", i, out.Payload)
-		}
+		case out.Err == nil:
+			intime++
 		// A request that was too late to be sent leaves no reply behind: its worker may be used again.
-		if out.Err != nil && out.Err.Sent && out.Discard == "" {
+		case out.Err.Sent && out.Discard == "":
 			t.Fatalf("request %d failed with %v and its worker is used again", i, out.Err)
+		case out.Err.Sent:
+			late++
 		}
 		if out.Discard != "" {
 			closeAll(w.requests)
-			w, replaced = scripted(t, 0, play), replaced+1
+			w = scripted(t, 0, play)
 		}
 	}
-	if replaced == 0 || replaced == 1000 {
-		t.Errorf("%d of 1000 were late: the race has shown nothing", replaced)
+	if intime == 0 {
+		t.Error("no reply was in time: the race has shown nothing")
 	}
 }
 

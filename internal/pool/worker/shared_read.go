@@ -93,18 +93,17 @@ func (s *Shared) answered(f *frame.Frame) *pool.Error {
 // outcome judges a complete frame. The caller holds mu.
 func (s *Shared) outcome(f *frame.Frame, p *pending) (out Outcome, broken *pool.Error) {
 	out.Service = time.Since(p.start)
-	switch f.Kind {
-	case frame.Result:
+	switch {
+	case f.Kind == frame.Result && len(f.Payload) > 0:
 		s.reader.Own(f)
 		out.Payload, out.Failed = f.Payload, pool.FailedOutputs(f.Meta)
-	case frame.Error:
+	case f.Kind == frame.Error:
 		var why Reason
 		if out.Err, why = s.workerError(f.Payload); why != "" {
 			return out, out.Err
 		}
 	default:
-		return out, s.sentError(pool.DecodeError, "worker %s of pool %s answered with a frame of kind %d, so it is replaced",
-			s.id, s.spec.Pool, f.Kind)
+		return out, s.noReply(f)
 	}
 	return out, nil
 }

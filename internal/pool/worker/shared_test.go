@@ -253,3 +253,18 @@ func TestP107_GivingUpLeavesNoHalfFrame(t *testing.T) {
 		}
 	}
 }
+
+func TestBadReplyEndsSharedWorker(t *testing.T) {
+	for name, tc := range badReplies {
+		t.Run("Test"+name, func(t *testing.T) {
+			s := sharedScript(t, answering(tc.answer))
+			out := <-s.goCall(t.Context(), "{}", time.Minute)
+			if out.Err == nil || out.Err.Type != tc.want || out.Err.Category != pool.CommunicationError || out.Discard != ReasonProtocol {
+				t.Fatalf("got %v, discard %q; want communication_error/%s, protocol", out.Err, out.Discard, tc.want)
+			}
+			if why, asked := s.Ending(); !asked || why != ReasonProtocol {
+				t.Errorf("ending %v, %q; want that the process is told to end", asked, why)
+			}
+		})
+	}
+}

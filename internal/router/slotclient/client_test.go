@@ -295,6 +295,11 @@ func TestBadReplies(t *testing.T) {
 		"P35 bad JSON error": {func(id uint64) []byte {
 			return encode(frame.Frame{Kind: frame.Error, Flags: frame.FlagSent, ID: id, Payload: []byte("{")})
 		}, pool.DecodeError},
+		"P36 error without a context": {func(id uint64) []byte {
+			return encode(frame.Frame{
+				Kind: frame.Error, Flags: frame.FlagSent, ID: id, Payload: []byte(`{"category":"request_error","type":"x","message":"m"}`),
+			})
+		}, pool.DecodeError},
 		"P42 random bytes": {func(uint64) []byte { return []byte(strings.Repeat("\x00\x00\x00\x05", 20)) }, pool.DecodeError},
 		"P33 over the limit": {func(uint64) []byte {
 			return binary.BigEndian.AppendUint32(nil, 24+frame.DefaultMaxPayload+1)

@@ -190,7 +190,7 @@ func (c *Client) noteRefused(number uint64, err error) {
 // decodeError reads the four parts of an Error frame's payload.
 func decodeError(payload []byte) *pool.Error {
 	var e pool.Error
-	if err := json.Unmarshal(payload, &e); err != nil || e.Type == "" {
+	if err := json.Unmarshal(payload, &e); err != nil || e.Category == "" || e.Type == "" || e.Message == "" || e.Context == nil {
 		return pool.NewError(pool.CommunicationError, pool.DecodeError, "the slot sent an error that can't be read")
 	}
 	return &e

@@ -102,7 +102,15 @@ var workers = []Pool{
 	},
 	{
 		Fault: "a crash fails the next operation too", Version: pool.V2, Test: "TestP75_ConstantKilling", Says: "failed with",
-		make: contagious,
+		make: func() fault { return contagious(1) },
+	},
+	{
+		Fault: "a crash of a shared worker fails a later operation too", Version: pool.V2, Test: "TestP75_ConstantKillingOfSharedWorkers",
+		Says: "failed with", make: func() fault { return contagious(8) },
+	},
+	{
+		Fault: "something is left of each recycled worker", Version: pool.V1, Test: "TestP99_NothingGrows", Says: "no more goroutines",
+		Limit: 2 * time.Second, make: leaky,
 	},
 	{
 		Fault: "a crash counts as retirement", Version: pool.V1, Test: "TestP80_CrashLoop", Says: "boot failure reported", Limit: time.Second,
@@ -169,19 +177,38 @@ func twice(launch crew.Launch) crew.Launch {
 	}
 }
 
-// contagious lets a crash fail the next operation as well, whoever runs it.
-func contagious() fault {
+// contagious lets a crash fail the next operations as well, so many, whoever runs them.
+func contagious(next int64) fault {
 	var sick atomic.Pointer[worker.Outcome]
+	var left atomic.Int64
 	return fault{trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
-		if out := sick.Swap(nil); out != nil {
+		if out := sick.Load(); out != nil && left.Add(-1) >= 0 {
 			return worker.Outcome{Err: out.Err}
 		}
 		out := w.RoundTrip(ctx, c)
 		if out.Discard == worker.ReasonExited {
+			left.Store(next)
 			sick.Store(&out)
 		}
 		return out
 	}}
+}
+
+// leaky has a goroutine watch each worker, until the pool is closed.
+func leaky() fault {
+	closed := make(chan struct{})
+	return fault{
+		launch: func(launch crew.Launch) crew.Launch {
+			return func() (crew.Worker, error) {
+				go func() { <-closed }()
+				return launch()
+			}
+		},
+		close: func(ctx context.Context, right pool.Pool) error {
+			close(closed)
+			return right.Close(ctx)
+		},
+	}
 }
 
 // asked makes workers that say of any end of theirs that it had been asked for.

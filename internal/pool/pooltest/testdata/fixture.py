@@ -282,3 +282,10 @@ def codec_in_use():
 @command
 def remaining():
     return poolworker.deadline()
+
+
+@command
+def answer_at_deadline(value, after_ms):
+    """Answer so long after the deadline, or before it if that is negative."""
+    time.sleep(max(0, poolworker.deadline() + after_ms / 1000))
+    return value

@@ -187,6 +187,5 @@ func starts() []goal {
 
 // missing are rows whose feature doesn't exist: they stand in the table so that nobody takes silence for success.
 func missing() []goal {
-	return []goal{
-	}
+	return []goal{}
 }

@@ -1,15 +1,23 @@
 package frame
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+	"time"
+)
 
 // Call is what the meta of a Request holds: the command; with FlagProgram NUL and the hash; with FlagContext NUL and the
-// session's id, NUL and the program's id. Only the command may have a NUL in it.
+// session's id, NUL and the program's id; with FlagStream NUL and Idle in µs, or nothing when there is no limit. Only the
+// command may have a NUL in it.
 type Call struct {
 	Command string
 	Hash    string // of the Program whose arguments are merged with the payload's; "": a plain command
 	Session string // id; "": anonymous
 	Program string // id; "": a plain command
 	Batch   bool   // of many inputs; it is in the flags alone
+
+	Stream bool          // the result is wanted in Chunks
+	Idle   time.Duration // of a stream: how long it may send nothing although it has credit; 0: as long as it likes
 }
 
 // Flags returns those of a Request with this meta.
@@ -22,6 +30,9 @@ func (c *Call) Flags() (flags uint8) {
 	}
 	if c.Batch {
 		flags |= FlagBatch
+	}
+	if c.Stream {
+		flags |= FlagStream
 	}
 	return flags
 }
@@ -37,12 +48,24 @@ func (c *Call) Meta() []byte {
 		meta = append(append(meta, 0), c.Session...)
 		meta = append(append(meta, 0), c.Program...)
 	}
+	if c.Stream {
+		meta = append(meta, 0)
+		if c.Idle > 0 {
+			meta = strconv.AppendInt(meta, int64(max(c.Idle/time.Microsecond, 1)), 10)
+		}
+	}
 	return meta
 }
 
-// Call reads a Request's meta. Parts that its flags promise and that aren't there stay empty.
+// Call reads a Request's meta. Parts that its flags promise and that aren't there, or can't be read, stay empty.
 func (f *Frame) Call() (c Call) {
 	rest := f.Meta
+	if f.Flags&FlagStream != 0 {
+		var idle string
+		rest, idle = cutLast(rest)
+		us, _ := strconv.ParseUint(idle, 10, 63)
+		c.Stream, c.Idle = true, time.Duration(min(us, maxBudget))*time.Microsecond
+	}
 	if f.Flags&FlagContext != 0 {
 		rest, c.Program = cutLast(rest)
 		rest, c.Session = cutLast(rest)

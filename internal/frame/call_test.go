@@ -3,6 +3,7 @@ package frame_test
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/dspex/workerpool-operator/internal/frame"
 )
@@ -20,7 +21,12 @@ func TestACallIsItsMeta(t *testing.T) {
 		"of everyone's":        {frame.Call{Command: "echo", Hash: "h1", Program: "p1"}, "echo\x00h1\x00\x00p1", frame.FlagProgram | frame.FlagContext},
 		"a command with a NUL": {frame.Call{Command: "a\x00b", Hash: "h1"}, "a\x00b\x00h1", frame.FlagProgram},
 		"a batch":              {frame.Call{Command: "echo", Hash: "h1", Batch: true}, "echo\x00h1", frame.FlagProgram | frame.FlagBatch},
-		"no command":           {frame.Call{Hash: "h1"}, "\x00h1", frame.FlagProgram},
+		"a stream":             {frame.Call{Command: "echo", Stream: true}, "echo\x00", frame.FlagStream},
+		"a stream with a limit": {
+			frame.Call{Command: "a\x00b", Hash: "h1", Session: "s1", Stream: true, Idle: 250 * time.Millisecond},
+			"a\x00b\x00h1\x00s1\x00\x00250000", frame.FlagProgram | frame.FlagContext | frame.FlagStream,
+		},
+		"no command": {frame.Call{Hash: "h1"}, "\x00h1", frame.FlagProgram},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if meta, flags := string(tc.call.Meta()), tc.call.Flags(); meta != tc.meta || flags != tc.flags {

@@ -4,7 +4,7 @@
 //	offset  size  field       all integers big-endian
 //	0       4     length      bytes that follow this field: 24 + meta + payload
 //	4       1     kind
-//	5       1     flags       FlagSent, FlagProgram, FlagContext, FlagBatch or 0; a receiver refuses flags it doesn't know
+//	5       1     flags       the Flag… below or 0; a receiver refuses flags it doesn't know
 //	6       2     meta length
 //	8       4     generation  of the worker (slot ↔ worker) or 0
 //	12      8     id          of the request; a reply bears its request's
@@ -42,6 +42,8 @@ const (
 	Program   Kind = 12 // meta: hash; payload: arguments that Requests with FlagProgram name by it
 	Forget    Kind = 13 // meta: hash of a Program that no Request will name any more
 	Recall    Kind = 14 // router → slot; id: the request to give back if no worker has it
+	Chunk     Kind = 15 // payload: the JSON of one item of a Request with FlagStream; Result or Error ends them
+	Credit    Kind = 16 // id: of a stream; payload: how much more of it may be sent; see StreamWindow
 )
 
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.
@@ -56,7 +58,10 @@ const (
 // FlagBatch in a Request: its payload has the arguments of many calls, which the worker makes one after the other.
 const FlagBatch uint8 = 1 << 3
 
-const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch
+// FlagStream in a Request: its result is wanted in Chunks, and its meta has how long there may be none.
+const FlagStream uint8 = 1 << 5
+
+const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch | FlagStream
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28
@@ -68,6 +73,9 @@ const MaxMeta = 1<<16 - 1
 const DefaultMaxPayload = 16 << 20
 
 const fixedAfterLength = HeaderSize - 4
+
+// maxBudget is the longest time that a time.Duration holds, in µs.
+const maxBudget = uint64(1<<63-1) / uint64(time.Microsecond)
 
 // Frame is one message. After Reader.Read, Meta and Payload point into the reader's buffer and are valid only
 // until its next Read, unless Reader.Own is called.
@@ -181,7 +189,7 @@ func (r *Reader) Read(f *Frame) error {
 		return fmt.Errorf("%w: unknown flags %#02x", ErrMalformed, h[5])
 	}
 	budget := binary.BigEndian.Uint64(h[20:])
-	if budget > uint64(1<<63-1)/uint64(time.Microsecond) {
+	if budget > maxBudget {
 		return fmt.Errorf("%w: budget of %d µs", ErrMalformed, budget)
 	}
 	*f = Frame{

@@ -78,6 +78,7 @@ class Worker:
         self.read_fd, self.write_fd = to_us[0], from_us[1]
         self.channel = frames.Channel(self.read_fd, self.write_fd)
         self.next_id = 0
+        self.concurrency = 1
 
     def __enter__(self) -> Worker:
         return self
@@ -125,6 +126,7 @@ class Worker:
         assert hello is not None, f"the worker ended before Hello; its stderr: {self.stderr()}"
         assert (hello.kind, hello.generation, hello.id) == (frames.HELLO, 0, 0)
         assert json.loads(hello.payload)["pid"] == self.process.pid
+        self.concurrency = settings.get("concurrency", 1)
         init = {"worker": "a-1", "mode": "spawn", "module": module, "sysPath": [], "maxPayload": 1 << 20, **settings}
         return self.reply(self.send(frames.INIT, json.dumps(init).encode()))
 

@@ -31,7 +31,8 @@ func (f *Frame) Credit() (int, error) {
 	return int(binary.BigEndian.Uint32(f.Payload)), nil
 }
 
-// Window is the account of whoever receives a stream. The zero value is that of a stream without a Chunk yet.
+// Window is the account of whoever receives a stream. The zero value is that of a stream without a Chunk yet. One who has
+// each Chunk taken before the next is read needs no Receive: that its sender waits for credit shows to nobody else.
 type Window struct {
 	spent int // by the sender, of all that it has; what it got back doesn't count
 	owed  int // of spent: by chunks that have been taken

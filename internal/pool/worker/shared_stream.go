@@ -20,7 +20,8 @@ type inbox struct {
 // breach of the protocol.
 func (s *Shared) keep(f *frame.Frame, p *pending) *pool.Error {
 	if !p.stream.window.Receive(f.Payload) {
-		return s.beyondCreditError()
+		return s.sentError(pool.ResponseMismatch, "worker %s of pool %s sent more of a stream than it had credit for, so it is replaced",
+			s.id, s.spec.Pool)
 	}
 	if p.given != "" {
 		return nil

@@ -9,7 +9,8 @@ import (
 )
 
 // stream is RoundTrip for a call whose result comes in chunks: it hands each to the caller before it reads the next, and
-// gives the worker credit for what the caller has taken.
+// gives the worker credit for what the caller has taken. So it holds one chunk at a time, and a worker that sent more than
+// it has credit for would find its pipe full.
 func (w *Worker) stream(ctx context.Context, c *Call, start time.Time) Outcome {
 	sink, cancel := context.WithDeadline(ctx, c.Deadline)
 	defer cancel()
@@ -18,10 +19,7 @@ func (w *Worker) stream(ctx context.Context, c *Call, start time.Time) Outcome {
 	first := *c
 	first.Deadline = c.nextBy(start)
 	err := w.exchange(ctx, &first, start, &f)
-	for now := time.Now(); err == nil && w.isChunk(&f); now = time.Now() {
-		if !window.Receive(f.Payload) {
-			return w.beyondCredit(now.Sub(start))
-		}
+	for err == nil && w.isChunk(&f) {
 		if c.Stream(sink, f.Payload) != nil || sink.Err() != nil {
 			return w.untaken(ctx, c, start)
 		}
@@ -59,16 +57,6 @@ func (w *Worker) more(ctx context.Context, c *Call, credit int, f *frame.Frame) 
 		_ = w.writer.Write(frame.NewCredit(w.generation, w.sequence, credit))
 	}
 	return w.reader.Read(f)
-}
-
-// beyondCredit ends a worker that sent a chunk without credit for it.
-func (w *Worker) beyondCredit(service time.Duration) Outcome {
-	return Outcome{Service: service, Discard: ReasonProtocol, Err: w.beyondCreditError()}
-}
-
-func (w *Worker) beyondCreditError() *pool.Error {
-	return w.sentError(pool.ResponseMismatch, "worker %s of pool %s sent more of a stream than it had credit for, so it is replaced",
-		w.id, w.spec.Pool)
 }
 
 // untaken ends a stream whose caller doesn't take it: it gave up, or took it so slowly that its time is over.

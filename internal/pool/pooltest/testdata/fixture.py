@@ -1,5 +1,6 @@
 """Commands that behave in every way a worker can. What the whole module does comes from its environment."""
 
+import asyncio
 import ctypes
 import faulthandler
 import fcntl
@@ -12,7 +13,8 @@ import threading
 import time
 
 import poolworker
-from poolworker import command, worker_start
+from poolworker import command, frames, worker_start
+from poolworker.frames import Channel
 
 if "FIXTURE_CHILD" in os.environ:  # a child that outlives a careless kill
     with open(os.environ["FIXTURE_CHILD"], "w") as f:
@@ -251,3 +253,48 @@ def codec_in_use():
 @command
 def remaining():
     return poolworker.deadline()
+
+
+@command
+def items(n, path=None, then=None):
+    """Yield 0 to n - 1; path gets a line before each, then another file one at the end. then: what comes after them."""
+    try:
+        for i in range(n):
+            if path:
+                mark(path)
+            yield i
+        if then == "raise":
+            raise ValueError("after the items")
+        if then == "sleep":
+            time.sleep(60)
+        if then:
+            hold(then)
+    finally:
+        if path:
+            mark(path + ".closed")
+
+
+@command
+async def items_async(n, path=None, then=None):
+    try:
+        for i in items(n):
+            yield i
+            await asyncio.sleep(0)
+        if then == "sleep":
+            await asyncio.sleep(60)
+    finally:
+        if path:
+            mark(path + ".closed")
+
+
+@command
+def flood(n):
+    """Yield one item, which is sent as often as that, whatever the credit."""
+    write = Channel.write
+
+    def write_often(channel, data):
+        for _ in range(n if data[4] == frames.CHUNK else 1):
+            write(channel, data)
+
+    Channel.write = write_often
+    yield "flood"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -173,17 +174,15 @@ var streams = map[string]story{
 
 	"TestP109_PlaceIsHeldUntilTheEnd": func(b *bench) {
 		s := b.ready()
-		first, path := make(chan struct{}), filepath.Join(b.TempDir(), "go")
-		ended := make(chan streamed, 1)
-		go func() {
-			ended <- s.stream("items", args{"n": 20, "then": path}, &reading{read: func(_ context.Context, i int) error {
-				if i == 19 {
-					close(first)
-				}
-				return nil
-			}})
-		}()
-		<-first
+		path := filepath.Join(b.TempDir(), "go")
+		last := make(chan struct{})
+		ended := s.goStream("items", args{"n": 20, "then": path}, func(_ context.Context, i int) error {
+			if i == 19 {
+				close(last)
+			}
+			return nil
+		})
+		s.wait(last)
 		waiting := s.async("pid", nil)
 		s.await("a request that waits beside a stream", func(st pool.Stats) bool { return st.Busy == 1 && st.Queued == 1 })
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -199,21 +198,10 @@ var streams = map[string]story{
 
 	"TestP109_PlaceIsHeldForASlowReader": func(b *bench) {
 		s := b.ready()
-		first, goOn := make(chan struct{}), make(chan struct{})
-		ended := make(chan streamed, 1)
-		go func() {
-			ended <- s.stream("items", args{"n": 100}, &reading{read: func(_ context.Context, i int) error {
-				if i == 0 {
-					close(first)
-					<-goOn
-				}
-				return nil
-			}})
-		}()
-		<-first
+		ended, goOn := s.stopped("items", args{"n": 100})
 		waiting := s.async("pid", nil)
 		s.await("a request that waits for a slow reader", func(st pool.Stats) bool { return st.Busy == 1 && st.Queued == 1 })
-		close(goOn)
+		goOn()
 		if r := <-ended; r.err != nil || len(r.items) != 100 {
 			b.Errorf("the stream: %d items, %v", len(r.items), r.err)
 		}
@@ -234,27 +222,50 @@ var streamsInParallel = map[string]story{
 // besideASlowReader serves other requests and streams while the reader of one stream takes nothing.
 func (s *subject) besideASlowReader() {
 	s.Helper()
-	first, goOn := make(chan struct{}), make(chan struct{})
-	ended := make(chan streamed, 1)
-	go func() {
-		ended <- s.stream("items", args{"n": 200}, &reading{read: func(_ context.Context, i int) error {
-			if i == 0 {
-				close(first)
-				<-goOn
-			}
-			return nil
-		}})
-	}()
-	<-first
+	ended, goOn := s.stopped("items", args{"n": 200})
 	for range 3 {
 		s.must("echo", args{"value": "beside a slow reader"})
 		if r := s.stream("items", args{"n": 200}, nil); r.err != nil || len(r.items) != 200 {
 			s.Errorf("a stream beside a slow reader: %d items, %v", len(r.items), r.err)
 		}
 	}
-	close(goOn)
+	goOn()
 	if r := <-ended; r.err != nil || len(r.items) != 200 {
 		s.Errorf("the slow reader's stream: %d items, %v", len(r.items), r.err)
+	}
+}
+
+// stopped begins a stream whose reader stops at the first item until goOn is called.
+func (s *subject) stopped(command string, a args) (ended <-chan streamed, goOn func()) {
+	s.Helper()
+	first, going := make(chan struct{}), make(chan struct{})
+	goOn = sync.OnceFunc(func() { close(going) })
+	s.Cleanup(goOn) // also of a test that has failed
+	ended = s.goStream(command, a, func(_ context.Context, i int) error {
+		if i == 0 {
+			close(first)
+			<-going
+		}
+		return nil
+	})
+	s.wait(first)
+	return ended, goOn
+}
+
+// goStream runs a stream in the background.
+func (s *subject) goStream(command string, a args, read func(context.Context, int) error) <-chan streamed {
+	ended := make(chan streamed, 1)
+	go func() { ended <- s.stream(command, a, &reading{read: read}) }()
+	return ended
+}
+
+// wait returns when the reader has come to where it tells of.
+func (s *subject) wait(there <-chan struct{}) {
+	s.Helper()
+	select {
+	case <-there:
+	case <-s.Context().Done():
+		s.Fatal("the reader never came so far")
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
+const requestFlags = frame.FlagProgram | frame.FlagContext | frame.FlagBatch | frame.FlagStream
+
 // data serves one request at a time until the connection ends. A request's program may come just ahead of it.
 func (s *Server) data(ctx context.Context, p *peer) error {
 	var ahead *pool.Program
@@ -27,7 +29,10 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			ahead = s.programs.keep(string(f.Meta), f.Payload)
 			continue
 		}
-		if f.Kind != frame.Request || f.Flags&^(frame.FlagProgram|frame.FlagContext|frame.FlagBatch) != 0 {
+		if f.Kind == frame.Credit && f.Flags == 0 { // of a stream that has ended: it and the answer passed each other
+			continue
+		}
+		if f.Kind != frame.Request || f.Flags&^requestFlags != 0 {
 			return fmt.Errorf("a frame of kind %d with flags %#x on a data connection", f.Kind, f.Flags)
 		}
 		reply, err := s.serve(ctx, p, &f, ahead)
@@ -63,16 +68,27 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	defer cancel()
 	recall := make(chan struct{})
 	defer s.instances.begin(p.Instance, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})()
+	if call.Stream {
+		p.reader.Own(f) // it is read from meanwhile
+	}
 	req := pool.Request{
 		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
-		Batch: call.Batch, Recall: recall,
+		Batch: call.Batch, Idle: call.Idle, Recall: recall,
 	}
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
 	}
-	reply, failure := s.slot.Do(ctx, req)
-	if failure != nil {
-		return errorFrame(f.ID, failure, reply.Service)
+	if call.Stream {
+		return s.stream(ctx, cancel, p, req)
 	}
-	return &frame.Frame{Kind: frame.Result, ID: f.ID, Budget: reply.Service, Payload: reply.Payload}, nil
+	reply, failure := s.slot.Do(ctx, req)
+	return answer(f.ID, reply, failure)
+}
+
+// answer is the last frame of a request.
+func answer(id uint64, reply pool.Reply, failure *pool.Error) (*frame.Frame, error) {
+	if failure != nil {
+		return errorFrame(id, failure, reply.Service)
+	}
+	return &frame.Frame{Kind: frame.Result, ID: id, Budget: reply.Service, Payload: reply.Payload}, nil
 }

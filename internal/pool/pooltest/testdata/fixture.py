@@ -298,3 +298,9 @@ def flood(n):
 
     Channel.write = write_often
     yield "flood"
+
+
+@command
+def large_items(n, mb):
+    for _ in range(n):
+        yield "x" * (mb << 20)

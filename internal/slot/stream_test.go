@@ -129,7 +129,7 @@ func TestP109_ASlowRouterBlocksNoOtherRequest(t *testing.T) {
 func TestP109_ALargeItemWaitsForItsRouter(t *testing.T) {
 	r, _ := streaming(t, pool.V2, nil)
 	data := r.connect(slotproto.Data, "i")
-	id := data.beginStream("large_items", args{"n": 4, "mb": 3}, 0)
+	id := data.beginStream("items", args{"n": 4, "size": 3 << 20}, 0)
 	time.Sleep(300 * time.Millisecond)
 	if n, end := data.rest(id); n != 4 || end.Kind != frame.Result {
 		t.Errorf("%d items, then kind %d: %s", n, end.Kind, end.Payload)

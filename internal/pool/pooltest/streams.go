@@ -109,10 +109,14 @@ var streams = map[string]story{
 	"TestP109_CancelClosesTheGenerator": func(b *bench) {
 		s := b.ready()
 		for _, how := range []string{"the caller leaves", "the reader has an error"} {
-			for _, command := range []string{"items", "items_async"} {
+			for command, size := range map[string]int{"items": 1 << 20, "items_async": 0} { // every other item fills the pipe
 				path := filepath.Join(b.TempDir(), "cancel")
 				ctx, cancel := context.WithCancel(b.Context())
-				r := s.stream(command, args{"n": 1_000_000_000, "path": path}, &reading{ctx: ctx, read: func(_ context.Context, i int) error {
+				a := args{"n": 1_000_000_000, "path": path}
+				if size > 0 {
+					a["size"] = size
+				}
+				r := s.stream(command, a, &reading{ctx: ctx, read: func(_ context.Context, i int) error {
 					switch {
 					case i < 20:
 						return nil

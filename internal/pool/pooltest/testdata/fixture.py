@@ -256,13 +256,16 @@ def remaining():
 
 
 @command
-def items(n, path=None, then=None):
-    """Yield 0 to n - 1; path gets a line before each, then another file one at the end. then: what comes after them."""
+def items(n, path=None, then=None, size=0):
+    """Yield 0 to n - 1, each other one as a text of that size; path gets a line before each, another file one at the end.
+
+    then: what comes after them; or a path, to wait for.
+    """
     try:
         for i in range(n):
             if path:
                 mark(path)
-            yield i
+            yield "x" * size if size and i % 2 else i
         if then == "raise":
             raise ValueError("after the items")
         if then == "sleep":
@@ -298,9 +301,3 @@ def flood(n):
 
     Channel.write = write_often
     yield "flood"
-
-
-@command
-def large_items(n, mb):
-    for _ in range(n):
-        yield "x" * (mb << 20)

@@ -136,6 +136,34 @@ func TestP109_ALargeItemWaitsForItsRouter(t *testing.T) {
 	}
 }
 
+// TestP109_CreditAheadOfTheFirstItem comes while the request still waits, and must not disturb it.
+func TestP109_CreditAheadOfTheFirstItem(t *testing.T) {
+	r, _ := streaming(t, pool.V2, nil)
+	path := filepath.Join(t.TempDir(), "go")
+	first, data := r.connect(slotproto.Data, "i"), r.connect(slotproto.Data, "i")
+	held := first.begin("hold", args{"path": path})
+	r.awaitBusy(1)
+	id := data.beginStream("items", args{"n": 1000}, 0)
+	credits := make([]*frame.Frame, 100)
+	for i := range credits {
+		credits[i] = frame.NewCredit(0, id, 10)
+	}
+	if err := data.w.Write(credits...); err != nil { // together, so that they fill what the request was read into
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.reply(held); err != nil {
+		t.Fatal(err)
+	}
+	data.items(id, 1000)
+	if end := data.read(); end.Kind != frame.Result || string(end.Payload) != "1000" {
+		t.Errorf("then kind %d: %s", end.Kind, end.Payload)
+	}
+}
+
 func TestP109_ErrorsAndLimitsOfAStream(t *testing.T) {
 	r, _ := streaming(t, pool.V2, nil)
 	data := r.connect(slotproto.Data, "i")

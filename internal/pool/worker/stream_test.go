@@ -269,6 +269,28 @@ func TestP109_ChunksAheadOfAnErrorAreHandedOver(t *testing.T) {
 	})
 }
 
+// TestP109_TheAnswerWaitsForItsChunks: the answer is there before the caller has looked at the chunks ahead of it.
+func TestP109_TheAnswerWaitsForItsChunks(t *testing.T) {
+	s := sharedScript(t, func(requests *frame.Reader, _ *os.File) { next(requests, 1) })
+	for name, end := range map[string]Outcome{
+		"a result": {Payload: []byte("2")}, "an error": {Err: pool.NewError(pool.CommunicationError, pool.PythonError, "m")},
+	} {
+		p := &pending{done: make(chan Outcome, 1), stream: &inbox{chunks: [][]byte{[]byte("1"), []byte("2")}}}
+		p.done <- end
+		call, got := collect(time.Minute)
+		if out := s.receive(t.Context(), p, &call); len(*got) != 2 || out.Err != end.Err || string(out.Payload) != string(end.Payload) {
+			t.Errorf("%s: %d chunks, then %q, %v", name, len(*got), out.Payload, out.Err)
+		}
+	}
+	p := &pending{done: make(chan Outcome, 1), stream: &inbox{chunks: [][]byte{[]byte("1")}}}
+	p.done <- Outcome{Payload: []byte("1")}
+	call, _ := collect(time.Minute)
+	call.Stream = func(context.Context, []byte) error { return errors.New("the reader has left") }
+	if out := s.receive(t.Context(), p, &call); out.Err == nil || out.Err.Type != pool.Cancelled || out.Discard != "" || out.Held != nil {
+		t.Errorf("a reader that leaves after the answer: %+v, %v; want cancelled, and the worker kept", out, out.Err)
+	}
+}
+
 // TestP109_ASlowReaderBlocksNoOther: while one stream's caller takes nothing, the worker's only reader serves the others.
 func TestP109_ASlowReaderBlocksNoOther(t *testing.T) {
 	s := sharedScript(t, func(requests *frame.Reader, replies *os.File) {

@@ -162,7 +162,7 @@ class Worker:
         if generation != self._generation:
             raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
         if kind == frames.REQUEST:
-            if flags & frames.FLAG_STREAM:
+            if flags and flags & frames.FLAG_STREAM:
                 return self._stream(frame, executor)
             kind, payload = _execute(executor, id, flags, meta, payload, budget)
             self._channel.write(frames.encode_reply(kind, generation, id, payload))
@@ -233,7 +233,7 @@ def _execute(
         if id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
         if outlet is None:
-            execute = executor.execute_batch if flags & frames.FLAG_BATCH else executor.execute
+            execute = executor.execute_batch if flags and flags & frames.FLAG_BATCH else executor.execute
             return frames.RESULT, execute(command, payload, hash)
         if flags & frames.FLAG_BATCH:
             outlet.put(executor.execute_batch(command, payload, hash))

@@ -1,9 +1,14 @@
 package frame
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+	"time"
+)
 
 // Call is what the meta of a Request holds: the command; with FlagProgram NUL and the hash; with FlagContext NUL and the
-// session's id, NUL and the program's id; with FlagAffinity NUL and its mode. Only the command may have a NUL in it.
+// session's id, NUL and the program's id; with FlagStream NUL and Idle in µs, or nothing when there is no limit; with
+// FlagAffinity NUL and its mode. Only the command may have a NUL in it.
 type Call struct {
 	Command string
 	Hash    string // of the Program whose arguments are merged with the payload's; "": a plain command
@@ -11,6 +16,9 @@ type Call struct {
 	Program string // id; "": a plain command
 	// Affinity is a pool.AffinityMode to the worker of the session, router → slot only; "": none.
 	Affinity string
+
+	Stream bool          // the result is wanted in Chunks
+	Idle   time.Duration // of a stream: how long it may send nothing although it has credit; 0: as long as it likes
 
 	// In the flags alone.
 	Batch      bool // of many inputs
@@ -34,6 +42,9 @@ func (c *Call) Flags() (flags uint8) {
 	if c.Idempotent {
 		flags |= FlagIdempotent
 	}
+	if c.Stream {
+		flags |= FlagStream
+	}
 	return flags
 }
 
@@ -48,17 +59,29 @@ func (c *Call) Meta() []byte {
 		meta = append(append(meta, 0), c.Session...)
 		meta = append(append(meta, 0), c.Program...)
 	}
+	if c.Stream {
+		meta = append(meta, 0)
+		if c.Idle > 0 {
+			meta = strconv.AppendInt(meta, int64(max(c.Idle/time.Microsecond, 1)), 10)
+		}
+	}
 	if c.Affinity != "" {
 		meta = append(append(meta, 0), c.Affinity...)
 	}
 	return meta
 }
 
-// Call reads a Request's meta. Parts that its flags promise and that aren't there stay empty.
+// Call reads a Request's meta. Parts that its flags promise and that aren't there, or can't be read, stay empty.
 func (f *Frame) Call() (c Call) {
 	rest := f.Meta
 	if f.Flags&FlagAffinity != 0 {
 		rest, c.Affinity = cutLast(rest)
+	}
+	if f.Flags&FlagStream != 0 {
+		var idle string
+		rest, idle = cutLast(rest)
+		us, _ := strconv.ParseUint(idle, 10, 63)
+		c.Stream, c.Idle = true, time.Duration(min(us, maxBudget))*time.Microsecond
 	}
 	if f.Flags&FlagContext != 0 {
 		rest, c.Program = cutLast(rest)

@@ -3,6 +3,7 @@ package frame_test
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/dspex/workerpool-operator/internal/frame"
 )
@@ -25,6 +26,15 @@ func TestACallIsItsMeta(t *testing.T) {
 			frame.FlagProgram | frame.FlagContext | frame.FlagAffinity,
 		},
 		"idempotent": {frame.Call{Command: "echo", Idempotent: true}, "echo", frame.FlagIdempotent},
+		"a stream":   {frame.Call{Command: "echo", Stream: true}, "echo\x00", frame.FlagStream},
+		"a stream with a limit": {
+			frame.Call{Command: "a\x00b", Hash: "h1", Session: "s1", Stream: true, Idle: 250 * time.Millisecond},
+			"a\x00b\x00h1\x00s1\x00\x00250000", frame.FlagProgram | frame.FlagContext | frame.FlagStream,
+		},
+		"a stream from a worker of its own": {
+			frame.Call{Command: "echo", Session: "s1", Stream: true, Idle: time.Second, Affinity: "hint"},
+			"echo\x00s1\x00\x001000000\x00hint", frame.FlagContext | frame.FlagStream | frame.FlagAffinity,
+		},
 		"no command": {frame.Call{Hash: "h1"}, "\x00h1", frame.FlagProgram},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,7 +42,9 @@ const (
 	Program   Kind = 12 // meta: hash; payload: arguments that Requests with FlagProgram name by it
 	Forget    Kind = 13 // meta: hash of a Program that no Request will name any more
 	Recall    Kind = 14 // router → slot; id: the request to give back if no worker has it
-	Reset     Kind = 20 // router → slot: replace all workers
+	Chunk     Kind = 15 // payload: the JSON of one item of a Request with FlagStream; Result or Error ends them
+	Credit    Kind = 16 // id: of a stream; payload: how much more of it may be sent; see StreamWindow
+	Reset     Kind = 17 // router → slot: replace all workers
 )
 
 // FlagSent in an Error from a slot: the request had been sent to a worker, so it can have had an effect.
@@ -57,6 +59,9 @@ const (
 // FlagBatch in a Request: its payload has the arguments of many calls, which the worker makes one after the other.
 const FlagBatch uint8 = 1 << 3
 
+// FlagStream in a Request: its result is wanted in Chunks, and its meta has how long there may be none.
+const FlagStream uint8 = 1 << 5
+
 // FlagAffinity in a Request from the router: its meta has the mode of affinity to the worker that served the session
 // last. A worker isn't told.
 const FlagAffinity uint8 = 1 << 6
@@ -65,7 +70,7 @@ const FlagAffinity uint8 = 1 << 6
 const FlagIdempotent uint8 = 1 << 7
 
 // knownFlags are those of a stream without memory; see FlagMemory.
-const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch | FlagAffinity | FlagIdempotent
+const knownFlags = FlagSent | FlagProgram | FlagContext | FlagBatch | FlagStream | FlagAffinity | FlagIdempotent
 
 // HeaderSize is the length field and the fixed header, in bytes.
 const HeaderSize = 28
@@ -77,6 +82,9 @@ const MaxMeta = 1<<16 - 1
 const DefaultMaxPayload = 16 << 20
 
 const fixedAfterLength = HeaderSize - 4
+
+// maxBudget is the longest time that a time.Duration holds, in µs.
+const maxBudget = uint64(1<<63-1) / uint64(time.Microsecond)
 
 // Frame is one message. After Reader.Read, Meta and Payload point into the reader's buffer and are valid only
 // until its next Read, unless Reader.Own is called.
@@ -192,7 +200,7 @@ func (r *Reader) Read(f *Frame) error {
 		return fmt.Errorf("%w: unknown flags %#02x", ErrMalformed, h[5])
 	}
 	budget := binary.BigEndian.Uint64(h[20:])
-	if budget > uint64(1<<63-1)/uint64(time.Microsecond) {
+	if budget > maxBudget {
 		return fmt.Errorf("%w: budget of %d µs", ErrMalformed, budget)
 	}
 	*f = Frame{

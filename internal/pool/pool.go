@@ -34,12 +34,23 @@ type Request struct {
 	Deadline time.Time
 	// Affinity is which worker the request wants; the zero value: any.
 	Affinity Affinity
+	// Stream wants the result's items one by one; nil: the result whole. A Batch's answer is one item.
+	Stream Stream
+	// Idle is how long the worker of a Stream may send nothing while its caller waits for more; the time in which Stream
+	// runs doesn't count. 0: as long as the Deadline lets it.
+	Idle time.Duration
 	// Recall, once closed, takes the request back (NewRecalled) as long as it waits for a worker; one that a worker has
 	// goes on. nil: never.
 	Recall <-chan struct{}
 }
 
-// Reply is a worker's result. The payload is the caller's to keep.
+// Stream takes one item of a result, as JSON; chunk is its own only until it returns. It is called in the items' order,
+// never twice at a time, and never after Do has returned. The operation keeps its worker for as long as it takes, and the
+// handler waits, so it must return soon after ctx has ended, which is at the operation's deadline at the latest. An error
+// cancels the operation.
+type Stream func(ctx context.Context, chunk []byte) error
+
+// Reply is a worker's result. The payload is the caller's to keep; of a Stream it is the number of its items.
 type Reply struct {
 	Payload []byte
 	Wait    time.Duration // from submission to hand-over of a worker

@@ -63,6 +63,15 @@ func NewTaskTimeout(pool, worker, command string, after time.Duration) *Error {
 	return e
 }
 
+// NewIdleTimeout ends a stream whose worker has sent nothing for so long although its caller waited.
+func NewIdleTimeout(pool, worker, command string, idle time.Duration) *Error {
+	e := NewError(TimeoutError, CommandTimeout,
+		"worker %s of pool %s sent nothing of command %s for %s although its caller waited, so the stream is ended; make it yield "+
+			"sooner or give it more time between two items", worker, pool, command, Millis(idle))
+	e.Context = map[string]any{"pool": pool, "worker": worker, "command": command, "idle_ms": idle.Milliseconds()}
+	return e
+}
+
 // NewCancelled ends a request whose caller gave up.
 func NewCancelled(pool string) *Error {
 	e := NewError(RequestError, Cancelled, "the caller of pool %s gave up before the reply", pool)

@@ -13,7 +13,7 @@ import (
 )
 
 // requestFlags are those that a Request from the router may have.
-const requestFlags = frame.FlagProgram | frame.FlagContext | frame.FlagBatch | frame.FlagAffinity | frame.FlagIdempotent
+const requestFlags = frame.FlagProgram | frame.FlagContext | frame.FlagBatch | frame.FlagStream | frame.FlagAffinity | frame.FlagIdempotent
 
 // data serves one request at a time until the connection ends. A request's program may come just ahead of it.
 func (s *Server) data(ctx context.Context, p *peer) error {
@@ -29,6 +29,9 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 		if f.Kind == frame.Program && f.Flags == 0 {
 			p.reader.Own(&f)
 			ahead = s.programs.keep(string(f.Meta), f.Payload)
+			continue
+		}
+		if f.Kind == frame.Credit && f.Flags == 0 { // of a stream that has ended: it and the answer passed each other
 			continue
 		}
 		if f.Kind != frame.Request || f.Flags&^requestFlags != 0 {
@@ -71,9 +74,12 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	defer cancel()
 	recall := make(chan struct{})
 	defer s.instances.begin(p.Instance, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})()
+	if call.Stream {
+		p.reader.Own(f) // it is read from meanwhile
+	}
 	req := pool.Request{
 		ID: f.ID, Command: call.Command, Payload: f.Payload, Program: program, Session: call.Session, ProgramID: call.Program,
-		Batch: call.Batch, Affinity: affinity, Recall: recall,
+		Batch: call.Batch, Affinity: affinity, Idle: call.Idle, Recall: recall,
 	}
 	if call.Idempotent {
 		ctx = guard.Idempotent(ctx)
@@ -81,11 +87,19 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	if f.Budget > 0 {
 		req.Deadline = time.Now().Add(f.Budget)
 	}
-	reply, failure := s.slot.Do(ctx, req)
-	if failure != nil {
-		return errorFrame(f.ID, failure, reply.Service)
+	if call.Stream {
+		return s.stream(ctx, cancel, p, req)
 	}
-	return &frame.Frame{Kind: frame.Result, ID: f.ID, Budget: reply.Service, Meta: []byte(reply.Failed), Payload: reply.Payload}, nil
+	reply, failure := s.slot.Do(ctx, req)
+	return answer(f.ID, reply, failure)
+}
+
+// answer is the last frame of a request.
+func answer(id uint64, reply pool.Reply, failure *pool.Error) (*frame.Frame, error) {
+	if failure != nil {
+		return errorFrame(id, failure, reply.Service)
+	}
+	return &frame.Frame{Kind: frame.Result, ID: id, Budget: reply.Service, Meta: []byte(reply.Failed), Payload: reply.Payload}, nil
 }
 
 // affinityOf reads what a call says of the worker that it wants: its session's.

@@ -63,8 +63,6 @@ class Command:
                 )
             elif p.kind is _Parameter.VAR_POSITIONAL:
                 problems.append(f'"*{p.name}" can never get a value, as arguments come by name; remove it')
-        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
-            problems.append("it is a generator; return a list instead of using yield")
         return problems
 
 
@@ -107,8 +105,9 @@ def command(
     """Make a function callable by name through the pool.
 
     The JSON object of a request becomes its keyword arguments, its return value the JSON result. `async def`
-    works; one request at a time runs in a worker. What is wrong with a function as a command (positional-only
-    parameters, a generator, a name that is taken) is reported when the worker starts, and by
+    works; one request at a time runs in a worker. What a generator yields, `async` or not, goes one by one to a caller
+    that asks for a stream; any other gets it as one list. What is wrong with a function as a command (positional-only
+    parameters, a name that is taken) is reported when the worker starts, and by
     `python -m poolworker --module M --check`.
 
     The function itself is returned unchanged, so that it can be called and tested as any other.

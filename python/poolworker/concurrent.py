@@ -1,8 +1,8 @@
 """Several requests at once in one worker: async handlers on the event loop, all others in threads.
 
 A handler that isn't async runs in a thread with a copy of its request's context, as it would block all others on the
-loop. A thread can't be interrupted: cancelled, it goes on to its end, and the supervisor, which knows how long that may
-take, replaces the worker.
+loop. A thread can't be interrupted: cancelled, it goes on to its end, or to its next `yield`, and the supervisor, which
+knows how long that may take, replaces the worker.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, Callable, Dict, Final, List, Mapping, NamedTuple, Optional, Tuple
 
-from poolworker import batch, codec, current, frames
+from poolworker import batch, current, frames
 from poolworker.commands import Command
+from poolworker.concurrent_streams import ConcurrentOutlet
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
 from poolworker.frames import Call, Channel, Frame, ProtocolError
 from poolworker.process import Signals
 from poolworker.stacks import Step, of_coroutine, of_thread
+from poolworker.streams import PLAIN, Abandoned, drain, drain_async, is_async, is_stream
 
 Answer = Tuple[int, bytes, bytes]  # kind, payload and meta
 Reply = Callable[[int, int, bytes, bytes], None]
@@ -52,17 +54,6 @@ class ConcurrentExecutor(Executor):
         self._on_loop = frozenset(name for name, command in self._commands.items() if _is_async(command))
         current.separate()
 
-    def prepare(self, name: bytes, payload: bytes, program: Optional[bytes]) -> Prepared:
-        """Find the command and decode its arguments. Raises Failure."""
-        command = self._commands.get(name)
-        if command is None:
-            raise self._unknown(name)
-        arguments = codec.decode_arguments(payload)
-        if program is not None:
-            arguments = {**self.programs.inputs(program), **arguments}
-        command.check(arguments)
-        return Prepared(command, arguments)
-
     def prepare_batch(self, name: bytes, payload: bytes, program: Optional[bytes]) -> Prepared:
         """Find the command and decode a batch's inputs. Raises Failure."""
         command = self._commands.get(name)
@@ -75,49 +66,82 @@ class ConcurrentExecutor(Executor):
         """Whether its handler runs on the loop, and so can be cancelled."""
         return command.name.encode() in self._on_loop
 
-    async def call(self, prepared: Prepared) -> Tuple[bytes, bytes]:
-        """Run the handler to its end; returns payload and meta of the Result.
+    async def call(self, prepared: Prepared, outlet: Optional[ConcurrentOutlet] = None) -> Tuple[bytes, bytes]:
+        """Run the handler to its end; returns payload and meta of the Result: with an outlet, how many items it took.
 
-        Raises Failure, CancelledError, or the SystemExit that the handler raised.
+        Raises Failure, Abandoned, CancelledError, or the SystemExit that the handler raised.
         """
-        command, arguments, inputs, fixed = prepared
-        if inputs is None:
-            return await self._call_one(command, arguments), b""
+        command, arguments, inputs, _ = prepared
+        meta = b""
+        if inputs is not None:
+            payload, meta = await self._call_each(prepared, inputs)
+            result: Optional[bytes] = payload
+        else:
+            result = await self._call_one(command, arguments, outlet)
+        if outlet is None:
+            return result or b"", meta
+        if result is not None:
+            await outlet.put(result)
+        return outlet.total(), meta
+
+    async def _call_each(self, prepared: Prepared, inputs: List[Any]) -> Tuple[bytes, bytes]:
+        command, _, _, fixed = prepared
         outputs = batch.Outputs()
         for value in inputs:
             try:
                 own = batch.arguments_of(value, fixed())
                 command.check(own)
-                outputs.succeeded(await self._call_one(command, own))
+                outputs.succeeded(await self._call_one(command, own) or b"")
             except Failure as failure:
                 outputs.failed(failure)
         return self.bounded(command, outputs.encode()), outputs.worst()
 
-    async def _call_one(self, command: Command, arguments: Dict[str, Any]) -> bytes:
+    async def _call_one(
+        self, command: Command, arguments: Dict[str, Any], outlet: Optional[ConcurrentOutlet] = None
+    ) -> Optional[bytes]:
+        """Run the handler; None: what it yielded has gone to outlet."""
         try:
             if self.is_async(command):
-                result = await command.function(**arguments)
+                result = command.function(**arguments)
+                if not is_stream(result):
+                    result = await result
             else:
-                result = await self._in_thread(command, arguments)
+                result = await self._in_thread(self._call_here, command, arguments, outlet)
                 if type(result) is CoroutineType:
                     result = await result
-        except (Failure, SystemExit, asyncio.CancelledError):
+            if is_stream(result):
+                result = await self._drain(command, result, outlet)
+        except (Failure, Abandoned, SystemExit, asyncio.CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt
             raise self.failure(error) from None
+        if outlet is not None and result is outlet:
+            return None
         return self.encode(command, result)
 
-    async def _in_thread(self, command: Command, arguments: Dict[str, Any]) -> Any:
+    async def _drain(self, command: Command, items: Any, outlet: Optional[ConcurrentOutlet]) -> Any:
+        """Take a stream's items, on the loop only if they have to be awaited; returns who has them."""
+        if not is_async(items):
+            return await self._in_thread(self._drain_here, command, items, outlet)
+        if outlet is None:
+            collector = self.collector(command)
+            await drain_async(items, collector.send)
+            return collector
+        put = outlet.put
+        await drain_async(items, lambda item: put(self.encode(command, item)))
+        return outlet
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
-        return await loop.run_in_executor(self._threads, context.run, self._call_here, command, arguments, task)
+        return await loop.run_in_executor(self._threads, context.run, self._protected, task, function, *arguments)
 
-    def _call_here(self, command: Command, arguments: Dict[str, Any], task: Optional[asyncio.Task[Any]]) -> Any:
+    def _protected(self, task: Optional[asyncio.Task[Any]], function: Callable[..., Any], *arguments: Any) -> Any:
         self._thread_of[task] = threading.get_ident()
         try:
-            return command.function(**arguments)
-        except SystemExit:
+            return function(*arguments)
+        except (Failure, Abandoned, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - no future takes a StopIteration
             raise self.failure(error) from None
@@ -129,6 +153,21 @@ class ConcurrentExecutor(Executor):
         ident = self._thread_of.get(task)
         return of_coroutine(task.get_coro()) if ident is None else of_thread(ident)
 
+    def _call_here(self, command: Command, arguments: Dict[str, Any], outlet: Optional[ConcurrentOutlet]) -> Any:
+        result = command.function(**arguments)
+        if type(result) in PLAIN or not is_stream(result) or is_async(result):
+            return result
+        return self._drain_here(command, result, outlet)
+
+    def _drain_here(self, command: Command, items: Any, outlet: Optional[ConcurrentOutlet]) -> Any:
+        if outlet is None:
+            collector = self.collector(command)
+            drain(items, collector.send)
+            return collector
+        put = outlet.put_from_thread
+        drain(items, lambda item: put(self.encode(command, item)))
+        return outlet
+
     def close(self) -> None:
         """Release what handlers left. A thread that goes on holds up the exit, which is bounded."""
         super().close()
@@ -138,11 +177,12 @@ class ConcurrentExecutor(Executor):
 class _Running:
     """A request whose handler runs."""
 
-    __slots__ = ("cancelled", "interruptible", "task")
+    __slots__ = ("cancelled", "interruptible", "outlet", "task")
 
-    def __init__(self, task: asyncio.Task[Answer], interruptible: bool) -> None:
+    def __init__(self, task: asyncio.Task[Answer], interruptible: bool, outlet: Optional[ConcurrentOutlet]) -> None:
         self.task = task
         self.interruptible = interruptible
+        self.outlet = outlet  # of a stream
         self.cancelled = False
 
 
@@ -198,9 +238,12 @@ class Multiplexer:
                 self._end(None)
 
     def _end(self, error: Optional[BaseException]) -> None:
-        """Read no more; with an error the worker doesn't wait for what runs."""
+        """Read no more; with an error the worker doesn't wait for what runs. No stream gets any more credit."""
         if self._ended.done():
             return
+        for running in self._running.values():
+            if running.outlet is not None:
+                running.outlet.abandon()
         if error is None:
             self._ended.set_result(None)
         else:
@@ -214,6 +257,9 @@ class Multiplexer:
                 return True
             if frame.kind == frames.CANCEL and not frame.flags:
                 self._cancel(frame.id)
+                return True
+            if frame.kind == frames.CREDIT and not frame.flags:
+                self._grant(frame.id, frames.credit_of(frame.payload))
                 return True
         return self._other(frame)
 
@@ -230,26 +276,35 @@ class Multiplexer:
             if request.id == 0:
                 raise invalid_payload("the request has no id; give it one that isn't 0")
             batched = request.flags & frames.FLAG_BATCH
-            prepare = self._executor.prepare_batch if batched else self._executor.prepare
-            prepared = prepare(call.command, request.payload, call.hash)
+            if batched:
+                prepared = self._executor.prepare_batch(call.command, request.payload, call.hash)
+            else:
+                prepared = Prepared(*self._executor.prepare(call.command, request.payload, call.hash))
         except Failure as failure:
             self._reply(frames.ERROR, request.id, failure.encode(), b"")
             return
-        task = contextvars.copy_context().run(self._start, request, call, prepared)
-        self._running[request.id] = _Running(task, self._executor.is_async(prepared.command))
+        outlet = None
+        if request.flags & frames.FLAG_STREAM:
+            outlet = ConcurrentOutlet(self._loop, partial(self._chunk, request.id))
+        task = contextvars.copy_context().run(self._start, request, call, prepared, outlet)
+        self._running[request.id] = _Running(task, self._executor.is_async(prepared.command), outlet)
         task.add_done_callback(partial(self._done, request.id, prepared.command.name))
 
-    def _start(self, request: Frame, call: Call, prepared: Prepared) -> asyncio.Task[Answer]:
+    def _start(
+        self, request: Frame, call: Call, prepared: Prepared, outlet: Optional[ConcurrentOutlet]
+    ) -> asyncio.Task[Answer]:
         """Make the task. It copies the context that this is called in, and so keeps what is entered here."""
         current.enter(call.session, call.program, request.budget)
-        return self._loop.create_task(self._answer(request.id, prepared))
+        return self._loop.create_task(self._answer(request.id, prepared, outlet))
 
-    async def _answer(self, id: int, prepared: Prepared) -> Answer:
+    async def _answer(self, id: int, prepared: Prepared, outlet: Optional[ConcurrentOutlet]) -> Answer:
         try:
-            payload, meta = await self._executor.call(prepared)
+            payload, meta = await self._executor.call(prepared, outlet)
             return frames.RESULT, payload, meta
         except Failure as failure:
             return frames.ERROR, failure.encode(), b""
+        except Abandoned:
+            return frames.ERROR, _cancelled(prepared.command.name).encode(), b""
         except asyncio.CancelledError as error:
             if self._closing or self._running[id].cancelled:
                 raise
@@ -262,6 +317,23 @@ class Multiplexer:
             running.cancelled = True
             if running.interruptible:
                 running.task.cancel()
+            if running.outlet is not None:  # a thread, too, ends where it yields
+                running.outlet.abandon()
+
+    def _grant(self, id: int, credit: int) -> None:
+        """Give a stream credit. One that isn't there has ended: its Result and the Credit passed each other."""
+        running = self._running.get(id)
+        if running is not None and running.outlet is not None:
+            running.outlet.grant(credit)
+
+    def _chunk(self, id: int, chunk: bytes) -> None:
+        """Write one item of a stream."""
+        if self._closing:
+            return
+        try:
+            self._reply(frames.CHUNK, id, chunk)
+        except OSError as broken:
+            self._end(broken)
 
     def _done(self, id: int, command: str, task: asyncio.Task[Answer]) -> None:
         """Write the answer; in this one place, as a task that is cancelled before its first step never runs."""
@@ -284,4 +356,5 @@ def _cancelled(command: str) -> Failure:
 
 
 def _is_async(command: Command) -> bool:
-    return inspect.iscoroutinefunction(inspect.unwrap(command.function))
+    function = inspect.unwrap(command.function)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, List, Mapping, Optional, Tuple
 
 from poolworker import batch, codec
 from poolworker.commands import Command
 from poolworker.errors import CallerError, Failure, UpstreamError, caller_error, python_error, upstream_error
+from poolworker.frames import ProtocolError
 from poolworker.process import Signals
 from poolworker.programs import Programs
 from poolworker.stacks import Step, of_coroutine
+from poolworker.streams import PLAIN, Abandoned, Collector, Outlet, drain, drain_async, is_async, is_stream
 
 if TYPE_CHECKING:
     from poolworker.aio import Loop
 
 _MAX_LISTED: Final = 100  # commands that an unknown_command error lists
+_SENT: Final = object()  # result of a handler whose items were sent one by one
 
 
 class Executor:
@@ -44,10 +48,34 @@ class Executor:
         if program is not None:
             arguments = {**self.programs.inputs(program), **arguments}
         command.check(arguments)
-        result = codec.encode_result(command.name, self._call(command, arguments))
+        value = self._call(command, arguments)
+        if type(value) is Collector:
+            return value.encoded()
+        result = codec.encode_result(command.name, value)
         if len(result) > self._max_result:
             raise self._too_large(command, len(result))
         return result
+
+    def prepare(self, name: bytes, payload: bytes, program: Optional[bytes]) -> Tuple[Command, Dict[str, Any]]:
+        """Find the command and decode its arguments. Raises Failure."""
+        command = self._commands.get(name)
+        if command is None:
+            raise self._unknown(name)
+        arguments = codec.decode_arguments(payload)
+        if program is not None:
+            arguments = {**self.programs.inputs(program), **arguments}
+        command.check(arguments)
+        return command, arguments
+
+    def execute_stream(self, name: bytes, payload: bytes, program: Optional[bytes], outlet: Outlet) -> None:
+        """Run the command and send what it yields to outlet; the result of one that doesn't yield is the only item.
+
+        Raises what execute does, and Abandoned.
+        """
+        command, arguments = self.prepare(name, payload, program)
+        value = self._call(command, arguments, lambda item: outlet.put(self.encode(command, item)))
+        if value is not _SENT:
+            outlet.put(self.encode(command, value))
 
     def execute_batch(self, name: bytes, payload: bytes, program: Optional[bytes] = None) -> Tuple[bytes, bytes]:
         """Run the command once for each of the payload's inputs, in order. Raises Failure for the batch as a whole.
@@ -71,15 +99,24 @@ class Executor:
                 outputs.failed(failure)
         return self.bounded(command, outputs.encode()), outputs.worst()
 
+    def collector(self, command: Command) -> Collector:
+        """Return what makes one result of all that the command yields."""
+        return Collector(partial(codec.encode_result, command.name), partial(self._check_size, command))
+
     def encode(self, command: Command, value: Any) -> bytes:
         """Encode a handler's result. Raises Failure."""
+        if type(value) is Collector:
+            return value.encoded()
         return self.bounded(command, codec.encode_result(command.name, value))
 
     def bounded(self, command: Command, result: bytes) -> bytes:
         """Return an encoded result. Raises Failure when it is over the limit."""
-        if len(result) > self._max_result:
-            raise self._too_large(command, len(result))
+        self._check_size(command, len(result))
         return result
+
+    def _check_size(self, command: Command, size: int) -> None:
+        if size > self._max_result:
+            raise self._too_large(command, size)
 
     def _too_large(self, command: Command, size: int) -> Failure:
         return Failure(
@@ -115,22 +152,55 @@ class Executor:
             self._loop.close()
             self._loop = None
 
-    def _call(self, command: Command, arguments: Dict[str, Any]) -> Any:
-        """Run the handler. SIGINT interrupts only here, and the inner block lets it land anywhere in it."""
+    def _call(self, command: Command, arguments: Dict[str, Any], send: Optional[Callable[[Any], None]] = None) -> Any:
+        """Run the handler. SIGINT interrupts only here, and the inner block lets it land anywhere in it.
+
+        What it yields goes to send, and _SENT is returned; or, without that, into a Collector.
+        """
         signals = self._signals
         try:
             try:
                 signals.interruptible = True
                 result = command.function(**arguments)
-                if type(result) is CoroutineType:
-                    result = self._await(result)
+                if type(result) not in PLAIN:
+                    result = self._resolve(command, result, send)
             finally:
                 signals.interruptible = False
-        except SystemExit:  # the handler ends the process, with its own exit code
+        except (SystemExit, Failure, Abandoned, ProtocolError):  # the handler ends the process, or nothing can be sent
             raise
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt, CancelledError
             raise self.failure(error) from None
         return result
+
+    def _resolve(self, command: Command, result: Any, send: Optional[Callable[[Any], None]]) -> Any:
+        """Await a coroutine, and take a stream's items."""
+        if type(result) is CoroutineType:
+            result = self._await(result)
+        if not is_stream(result):
+            return result
+        taken: Any = _SENT
+        if send is None:
+            taken = self.collector(command)
+            send = taken.send
+        self._signals.interrupted = False
+        send = partial(self._between, send)
+        if is_async(result):
+            self._await(drain_async(result, send))
+        else:
+            drain(result, send)
+        return taken
+
+    def _between(self, send: Callable[[Any], None], item: Any) -> None:
+        """Send what the handler has yielded; SIGINT, which would tear the frame, takes effect afterwards.
+
+        What is raised here reaches the handler as its end, so nobody has to be told of it beforehand.
+        """
+        signals = self._signals
+        cancel, signals.cancel, signals.interruptible = signals.cancel, None, False
+        send(item)
+        if signals.interrupted:
+            raise KeyboardInterrupt
+        signals.cancel, signals.interruptible = cancel, True
 
     def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         from poolworker.aio import Loop  # here, so that workers without async handlers never load asyncio

@@ -31,6 +31,8 @@ CANCEL: Final = 8
 SHUTDOWN: Final = 9
 PROGRAM: Final = 12
 FORGET: Final = 13
+CHUNK: Final = 15
+CREDIT: Final = 16
 
 FLAG_PROGRAM: Final = 1 << 1
 """In a Request: its meta holds the hash of a Program that came before."""
@@ -40,7 +42,14 @@ FLAG_BATCH: Final = 1 << 3
 """In a Request: its payload has the arguments of many calls."""
 FLAG_MEMORY: Final = 1 << 4
 """In a Request or Result: its payload lies in memory; see :mod:`poolworker.memory`. Refused where there is none."""
-_UNKNOWN_FLAGS: Final = ~(FLAG_PROGRAM | FLAG_CONTEXT | FLAG_BATCH)
+FLAG_STREAM: Final = 1 << 5
+"""In a Request: its result is wanted in Chunks; its meta ends with a limit that is the supervisor's to hold."""
+_UNKNOWN_FLAGS: Final = ~(FLAG_PROGRAM | FLAG_CONTEXT | FLAG_BATCH | FLAG_STREAM)
+
+STREAM_WINDOW: Final = 16
+"""The credit that every stream begins with."""
+CREDIT_UNIT: Final = 4 << 10
+"""How many bytes of a Chunk's payload one credit is worth."""
 
 HEADER: Final = struct.Struct(">IBBHIQQ")
 HEADER_SIZE: Final = HEADER.size
@@ -50,6 +59,7 @@ MAX_BUDGET: Final = ((1 << 63) - 1) // 1000
 """The largest budget in microseconds: what Go's time.Duration (nanoseconds, signed) can hold."""
 
 _AFTER_LENGTH: Final = HEADER_SIZE - 4
+_CREDIT: Final = struct.Struct(">I")
 _CHUNK: Final = 64 << 10  # what a pipe holds: a small frame takes one read
 
 
@@ -89,6 +99,19 @@ def encode_reply(kind: int, generation: int, id: int, payload: bytes, meta: byte
     return HEADER.pack(_AFTER_LENGTH + size + len(payload), kind, 0, size, generation, id, 0) + meta + payload
 
 
+def chunk_cost(size: int) -> int:
+    """The credit that a Chunk of so many bytes takes: one for each unit that is begun, and at least one."""
+    return max(1, -(-size // CREDIT_UNIT))
+
+
+def credit_of(payload: bytes) -> int:
+    """Read how much a Credit gives. Raises ProtocolError."""
+    if len(payload) != _CREDIT.size:
+        raise ProtocolError(f"a Credit of {len(payload)} bytes instead of {_CREDIT.size}")
+    amount: int = _CREDIT.unpack(payload)[0]
+    return amount
+
+
 class Call(NamedTuple):
     """What the meta of a Request holds when it has flags; without any it is the command."""
 
@@ -101,6 +124,8 @@ class Call(NamedTuple):
 def call_of(flags: int, meta: bytes) -> Call:
     """Read a Request's meta, from its end: only the command may have a NUL in it."""
     rest, hash, session, program = meta, None, b"", b""
+    if flags & FLAG_STREAM:
+        rest = rest.rpartition(b"\0")[0]
     if flags & FLAG_CONTEXT:
         rest, _, program = rest.rpartition(b"\0")
         rest, _, session = rest.rpartition(b"\0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
 from poolworker import boot, codec, current, frames
@@ -16,6 +17,7 @@ from poolworker.hooks import PRELOAD, WORKER_START, hooks
 from poolworker.memory import Memory
 from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, private, take_over
 from poolworker.stacks import Stacks
+from poolworker.streams import Abandoned, Outlet
 
 if TYPE_CHECKING:
     from poolworker.concurrent import Multiplexer
@@ -189,20 +191,53 @@ class Worker:
         if generation != self._generation:
             raise ProtocolError(f"a frame for generation {generation}, and this is {self._generation}")
         if kind == frames.REQUEST:
+            if flags and flags & frames.FLAG_STREAM:
+                return self._stream(frame, executor)
             kind, payload, meta = _execute(executor, id, flags, meta, payload, budget)
             encode = frames.encode_reply if len(payload) < self._memory_from else self._encode_large
             self._channel.write(encode(kind, generation, id, payload, meta))
         elif flags:
             raise ProtocolError(f"flags {flags:#04x} in a frame of kind {kind}")
-        elif kind == frames.PROGRAM:
+        else:
+            self._note(kind, id, meta, payload, executor)
+        return True
+
+    def _note(self, kind: int, id: int, meta: bytes, payload: bytes, executor: Executor) -> None:
+        """Take a frame that asks for nothing to be run."""
+        if kind == frames.PROGRAM:
             executor.programs.keep(meta, payload)
         elif kind == frames.FORGET:
             executor.programs.drop(meta)
         elif kind == frames.PING:
             self._reply(frames.PONG, id, b"")
+        elif kind == frames.CREDIT:  # of a stream that has ended: it and the Result passed each other
+            frames.credit_of(payload)
         else:
             raise ProtocolError(f"a frame of kind {kind}, which a worker doesn't take")
+
+    def _stream(self, request: Fields, executor: Executor) -> bool:
+        """Answer a Request for a stream; False when the input ended before it did."""
+        _, _, id, budget, meta, payload, flags = request
+        outlet = Outlet(partial(self._reply, frames.CHUNK, id), partial(self._more_credit, id))
+        try:
+            kind, payload, meta = _execute(executor, id, flags, meta, payload, budget, outlet)
+        except Abandoned:
+            return False
+        self._reply(kind, id, payload, meta)
         return True
+
+    def _more_credit(self, id: int) -> int:
+        """Wait for a Credit of the stream that is running. Raises Abandoned at the end of input, or ProtocolError."""
+        while True:
+            frame = self._channel.receive()
+            if frame is None or frame[0] == frames.SHUTDOWN:
+                raise Abandoned
+            kind, generation, stream, _, _, payload, flags = frame
+            if kind != frames.CREDIT or generation != self._generation or flags:
+                raise ProtocolError(f"a frame of kind {kind} while a stream waits for credit")
+            credit = frames.credit_of(payload)
+            if stream == id:
+                return credit
 
     def _reply(self, kind: int, id: int, payload: bytes, meta: bytes = b"") -> None:
         self._channel.write(frames.encode_reply(kind, self._generation, id, payload, meta))
@@ -217,9 +252,9 @@ def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
 
 
 def _execute(
-    executor: Executor, id: int, flags: int, meta: bytes, payload: bytes, budget: int
+    executor: Executor, id: int, flags: int, meta: bytes, payload: bytes, budget: int, outlet: Optional[Outlet] = None
 ) -> Tuple[int, bytes, bytes]:
-    """Run a Request; returns kind, payload and meta of its answer."""
+    """Run a Request; returns kind, payload and meta of its answer. outlet: takes the result's items one by one."""
     command, hash, session, program = frames.call_of(flags, meta) if flags else (meta, None, b"", b"")
     if hash is not None and not executor.programs.holds(hash):
         raise ProtocolError(f"a request of program {hash[:64]!r}, which isn't held")
@@ -227,11 +262,26 @@ def _execute(
     try:
         if id == 0:
             raise invalid_payload("the request has no id; give it one that isn't 0")
+        if outlet is not None:
+            return (frames.RESULT, *_stream(executor, flags, command, payload, hash, outlet))
         if flags & frames.FLAG_BATCH:
             return (frames.RESULT, *executor.execute_batch(command, payload, hash))
         return frames.RESULT, executor.execute(command, payload, hash), b""
     except Failure as failure:
         return frames.ERROR, failure.encode(), b""
+
+
+def _stream(
+    executor: Executor, flags: int, command: bytes, payload: bytes, hash: Optional[bytes], outlet: Outlet
+) -> Tuple[bytes, bytes]:
+    """Send a result's items to outlet; returns payload and meta of the Result that ends them."""
+    counted = b""
+    if flags & frames.FLAG_BATCH:
+        outputs, counted = executor.execute_batch(command, payload, hash)
+        outlet.put(outputs)
+    else:
+        executor.execute_stream(command, payload, hash, outlet)
+    return outlet.total(), counted
 
 
 def _settings(payload: bytes) -> Dict[str, Any]:

@@ -89,6 +89,7 @@ class Worker:
         if memory:  # a reference is read as the payload that it is
             self.channel._unknown_flags &= ~frames.FLAG_MEMORY
         self.next_id = 0
+        self.concurrency = 1
 
     def __enter__(self) -> Worker:
         return self
@@ -138,6 +139,7 @@ class Worker:
         assert hello is not None, f"the worker ended before Hello; its stderr: {self.stderr()}"
         assert (hello.kind, hello.generation, hello.id) == (frames.HELLO, 0, 0)
         assert json.loads(hello.payload)["pid"] == self.process.pid
+        self.concurrency = settings.get("concurrency", 1)
         init = {"worker": "a-1", "mode": "spawn", "module": module, "sysPath": [], "maxPayload": 1 << 20, **settings}
         return self.reply(self.send(frames.INIT, json.dumps(init).encode()))
 

@@ -39,8 +39,6 @@ FAILURES = {
     "@command with a text": ("user_module", "@command('x')\ndef f(): ...", "to give a name write @command(name='x')"),
     "positional-only": ("user_module", "@command\ndef f(a, /): ...", 'parameter "a" is positional-only'),
     "variable positional": ("user_module", "@command\ndef f(*a): ...", '"*a" can never get a value'),
-    "a generator": ("user_module", "@command\ndef f(): yield", "it is a generator; return a list"),
-    "an async generator": ("user_module", "@command\nasync def f(): yield", "it is a generator; return a list"),
     "a name for no URL": ("user_module", "@command(name='a/b')\ndef f(): ...", "can't be part of a URL"),
     "a name taken": (
         "user_module",
@@ -72,9 +70,9 @@ def test_p36_init_without_a_part_is_named(start: Serve, part: str) -> None:
 
 
 def test_all_problems_are_listed_at_once(start: Serve) -> None:
-    answer = start("@command\ndef f(a, /, *b): ...\n@command(name='é')\ndef g(): yield").init("user_module")
-    assert answer.message.count("; ") >= 3
-    for part in ('"a" is positional-only', '"*b" can never', "can't be part of a URL", "is a generator"):
+    answer = start("@command\ndef f(a, /, *b): ...\n@command(name='é')\ndef g(): ...").init("user_module")
+    assert answer.message.count("; ") >= 2
+    for part in ('"a" is positional-only', '"*b" can never', "can't be part of a URL"):
         assert part in answer.message
 
 

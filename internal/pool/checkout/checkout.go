@@ -68,7 +68,8 @@ func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (r
 		}
 		out := m.RoundTrip(ctx, worker.Call{
 			Command: req.Command, Payload: req.Payload, Program: req.Program,
-			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch, Start: now, Deadline: budget.OperationUntil(now),
+			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch,
+			Stream: req.Stream, Idle: req.Idle, Start: now, Deadline: budget.OperationUntil(now),
 		})
 		if !out.Retriable() {
 			p.checkin(m, out.Discard)

@@ -64,7 +64,8 @@ func (p *Shared) do(ctx context.Context, req pool.Request, wish *affinity.Wish) 
 		}
 		out := m.Share(ctx, worker.Call{
 			Command: req.Command, Payload: req.Payload, Program: req.Program,
-			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch, Deadline: budget.OperationUntil(now),
+			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch,
+			Stream: req.Stream, Idle: req.Idle, Deadline: budget.OperationUntil(now),
 		})
 		if !out.Retriable() {
 			p.checkin(m, out)

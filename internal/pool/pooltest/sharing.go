@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -174,6 +175,30 @@ var sharing = map[string]story{
 		s.await("running", func(st pool.Stats) bool { return st.Busy == 1 && st.Queued == 0 })
 		s.must("echo", args{"value": "beside two that sleep"})
 		s.release(path, running)
+	},
+
+	"TestP109_SlowReaderBlocksNoOtherOfItsWorker": func(b *bench) {
+		s := b.sharing(1, 3)
+		s.besideASlowReader()
+		if st := s.Stats(); st.Spawned != 1 {
+			b.Errorf("%d workers were started; want one that served all", st.Spawned)
+		}
+	},
+
+	"TestP109_MoreThanItsCreditEndsTheWorker": func(b *bench) {
+		s := b.sharing(1, 2)
+		before := s.pid()
+		r := s.stream("flood", args{"n": 100}, &reading{read: func(context.Context, int) error {
+			b.until("an end of the worker", func() bool { return !alive(before) })
+			return nil
+		}})
+		s.wants(r.err, pool.CommunicationError, pool.ResponseMismatch)
+		if len(r.items) > 16 || !strings.Contains(r.err.Message, "credit") {
+			b.Errorf("%d items of the flood were kept, then %q", len(r.items), r.err.Message)
+		}
+		if after := s.pid(); after == before {
+			b.Errorf("worker %d serves again", before)
+		}
 	},
 
 	"TestP85_NeverOneMoreOfSeveral": func(b *bench) {

@@ -70,12 +70,13 @@ func picked(variable string, version pool.Version) (bool, error) {
 func contract(version pool.Version) map[string]story {
 	sets := []map[string]story{
 		lifecycle, timeouts, failures, frames, exits, crowds, changes, programs, recycling, lazy, memory, affinities, hanging, ladder,
+		streams,
 	}
 	switch version {
 	case pool.V1:
 		sets = append(sets, serialOnly)
 	case pool.V2:
-		sets = append(sets, checkoutOnly, surging, choosing)
+		sets = append(sets, checkoutOnly, surging, choosing, streamsInParallel)
 	}
 	all := map[string]story{}
 	for _, set := range sets {

@@ -87,7 +87,8 @@ func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (r
 		reply.Wait = now.Sub(submitted)
 		return m.RoundTrip(ctx, worker.Call{
 			Command: req.Command, Payload: req.Payload, Program: req.Program,
-			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch, Start: now, Deadline: budget.OperationUntil(now),
+			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch,
+			Stream: req.Stream, Idle: req.Idle, Start: now, Deadline: budget.OperationUntil(now),
 		})
 	}
 	out, err := p.turn(ctx, budget, &operation{Wish: wish, since: submitted, run: run, done: make(chan worker.Outcome, 1)})

@@ -42,7 +42,9 @@ func (w *Worker) tooLargeError(c *Call) *pool.Error {
 
 // frame is what goes into the meta of the call's request.
 func (c *Call) frame() frame.Call {
-	f := frame.Call{Command: c.Command, Session: c.Session, Program: c.ProgramID, Batch: c.Batch}
+	f := frame.Call{
+		Command: c.Command, Session: c.Session, Program: c.ProgramID, Batch: c.Batch, Stream: c.Stream != nil, Idle: c.Idle,
+	}
 	if c.Program != nil {
 		f.Hash = c.Program.Hash
 	}

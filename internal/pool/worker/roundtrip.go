@@ -20,7 +20,9 @@ type Call struct {
 	Program *pool.Program // nil: a plain command
 	// Session and ProgramID are for the handler to see.
 	Session, ProgramID string
-	Batch              bool // see pool.Request
+	Batch              bool          // see pool.Request
+	Stream             pool.Stream   // see pool.Request
+	Idle               time.Duration // see pool.Request
 
 	Start    time.Time // now; zero: the worker looks at the clock itself
 	Deadline time.Time // required: the worker is given up at it
@@ -61,6 +63,9 @@ func (w *Worker) RoundTrip(ctx context.Context, c Call) Outcome {
 	}
 	w.sent.n = 0
 	w.sequence++
+	if c.Stream != nil {
+		return w.stream(ctx, &c, start)
+	}
 	var f frame.Frame
 	if err := w.exchange(ctx, &c, start, &f); err != nil {
 		return w.failed(ctx, &c, start, err)

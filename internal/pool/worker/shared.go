@@ -42,6 +42,7 @@ type pending struct {
 	command string
 	start   time.Time
 	done    chan Outcome // room for the one that is ever sent, unless the caller has given up before
+	stream  *inbox       // nil: the call isn't a stream
 
 	// Guarded by the worker's lock.
 	sent  bool        // some of it may have reached the worker
@@ -88,6 +89,9 @@ func (s *Shared) RoundTrip(ctx context.Context, c Call) Outcome {
 	if out != nil {
 		return *out
 	}
+	if p.stream != nil {
+		return s.receive(ctx, p, &c)
+	}
 	timer := time.NewTimer(c.Deadline.Sub(start))
 	defer timer.Stop()
 	select {
@@ -127,6 +131,9 @@ func (s *Shared) begin(c *Call, start time.Time) (*pending, *Outcome) {
 	}
 	s.sequence++
 	p := &pending{id: s.sequence, command: c.Command, start: start, done: make(chan Outcome, 1)}
+	if c.Stream != nil {
+		p.stream = &inbox{filled: make(chan struct{}, 1)}
+	}
 	meta := c.frame()
 	request := frame.Frame{
 		Kind: frame.Request, Flags: meta.Flags(), Generation: s.generation, ID: p.id, Budget: c.Deadline.Sub(start),

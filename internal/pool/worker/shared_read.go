@@ -77,6 +77,10 @@ func (s *Shared) answered(f *frame.Frame) *pool.Error {
 		return s.sentError(pool.ResponseMismatch, "worker %s of pool %s answered request %d of generation %d, which it hasn't, so it is replaced",
 			s.id, s.spec.Pool, f.ID, f.Generation)
 	}
+	if f.Kind == frame.Chunk && p.stream != nil {
+		defer s.mu.Unlock()
+		return s.keep(f, p)
+	}
 	out, err := s.outcome(f, p)
 	if err != nil {
 		s.mu.Unlock()

@@ -111,6 +111,7 @@ func (w *Worker) sayShutdown() {
 func (w *Worker) sayInterrupt() {
 	w.proc.signal(syscall.SIGINT)
 	_ = w.requests.Close()
+	_ = w.replies.Close() // one that hangs in a write of what nobody reads would be deaf to the rest
 }
 
 func (w *Worker) grace() time.Duration {

@@ -43,11 +43,14 @@ type Request struct {
 	Affinity pool.AffinityMode
 
 	Deadline time.Time // of the whole: waiting and operation; must be set
+	// Stream and Idle are as in pool.Request. An item that wasn't taken in time, or with an error, is the end of the stream.
+	Stream pool.Stream
+	Idle   time.Duration
 	// Recall, once closed, makes Client.Recall take the request back. nil: never.
 	Recall <-chan struct{}
 }
 
-// Reply is a result. The payload is the caller's to keep.
+// Reply is a result. The payload is the caller's to keep; of a Stream it is the number of its items.
 type Reply struct {
 	Payload []byte
 	Service time.Duration // inside the worker; 0: the slot didn't say
@@ -87,7 +90,7 @@ func (c *Client) Do(ctx context.Context, req Request) (Reply, error) {
 	if clean && notHeld(err) { // the same request again, so that a cancel of it is one whenever it comes
 		reply, clean, err = c.exchange(ctx, conn, id, req, introduce(req.Program))
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && clean && ctx.Err() == nil {
 		err = c.unlessAbandoned(req, err)
 	}
 	if stop() && clean {
@@ -119,7 +122,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 		return Reply{}, false, c.writeFailed(ctx, req, err)
 	}
 	var f frame.Frame
-	if err := conn.r.Read(&f); err != nil {
+	if err := c.receive(ctx, conn, id, &req, &f); err != nil {
 		return Reply{}, false, c.readFailed(ctx, req, err)
 	}
 	clean = conn.r.Buffered() == 0
@@ -135,7 +138,7 @@ func (c *Client) exchange(ctx context.Context, conn *dataConn, id uint64, req Re
 func requestFrame(req *Request, id uint64, remaining time.Duration) *frame.Frame {
 	call := frame.Call{
 		Command: req.Command, Session: req.Session, Program: req.ProgramID, Batch: req.Batch, Affinity: string(req.Affinity),
-		Idempotent: req.Idempotent,
+		Idempotent: req.Idempotent, Stream: req.Stream != nil, Idle: req.Idle,
 	}
 	if req.Program != nil {
 		call.Hash = req.Program.Hash
@@ -294,6 +297,8 @@ func (c *Client) readFailed(ctx context.Context, req Request, err error) *pool.E
 	switch {
 	case ctx.Err() != nil:
 		return c.cancelled(req, true)
+	case errors.Is(err, errUntaken):
+		return c.untaken(req)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e := pool.NewError(pool.TimeoutError, pool.CommandTimeout,
 			"%s: slot %s gave no answer until %s after the deadline", req.Command, c.opts.Name, pool.Millis(replyGrace))

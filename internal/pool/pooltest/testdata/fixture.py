@@ -1,5 +1,6 @@
 """Commands that behave in every way a worker can. What the whole module does comes from its environment."""
 
+import asyncio
 import ctypes
 import faulthandler
 import fcntl
@@ -12,7 +13,8 @@ import threading
 import time
 
 import poolworker
-from poolworker import command, worker_start, worker_stop
+from poolworker import command, frames, worker_start, worker_stop
+from poolworker.frames import Channel
 
 if "FIXTURE_CHILD" in os.environ:  # a child that outlives a careless kill
     with open(os.environ["FIXTURE_CHILD"], "w") as f:
@@ -289,3 +291,51 @@ def answer_at_deadline(value, after_ms):
     """Answer so long after the deadline, or before it if that is negative."""
     time.sleep(max(0, poolworker.deadline() + after_ms / 1000))
     return value
+
+
+@command
+def items(n, path=None, then=None, size=0):
+    """Yield 0 to n - 1, each other one as a text of that size; path gets a line before each, another file one at the end.
+
+    then: what comes after them; or a path, to wait for.
+    """
+    try:
+        for i in range(n):
+            if path:
+                mark(path)
+            yield "x" * size if size and i % 2 else i
+        if then == "raise":
+            raise ValueError("after the items")
+        if then == "sleep":
+            time.sleep(60)
+        if then:
+            hold(then)
+    finally:
+        if path:
+            mark(path + ".closed")
+
+
+@command
+async def items_async(n, path=None, then=None):
+    try:
+        for i in items(n):
+            yield i
+            await asyncio.sleep(0)
+        if then == "sleep":
+            await asyncio.sleep(60)
+    finally:
+        if path:
+            mark(path + ".closed")
+
+
+@command
+def flood(n):
+    """Yield one item, which is sent as often as that, whatever the credit."""
+    write = Channel.write
+
+    def write_often(channel, data):
+        for _ in range(n if data[4] == frames.CHUNK else 1):
+            write(channel, data)
+
+    Channel.write = write_often
+    yield "flood"

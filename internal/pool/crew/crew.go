@@ -325,7 +325,7 @@ func (c *Crew) lost(m *Member, idle bool) {
 	exit := m.worker.Exit()
 	reason, asked := m.worker.Ending()
 	if !asked {
-		c.log.Warn("worker ended by itself", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
+		c.log.Warn("worker ended unasked", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

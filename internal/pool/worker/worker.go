@@ -32,6 +32,9 @@ type Spec struct {
 	MaxPayload int      // bytes; 0: frame.DefaultMaxPayload
 	// Concurrency is how many calls one worker serves at the same time; above 1 it is to be made Shared. 0: 1.
 	Concurrency int
+	// Memory is what one worker may take, in bytes: twice as much is what it may map, beyond which Python raises a
+	// MemoryError. 0: no bound.
+	Memory uint64
 
 	InitTimeout time.Duration // from start to ready, imports included; 0: 2 minutes
 	Grace       time.Duration // from a polite end to SIGTERM; 0: 5 s
@@ -114,6 +117,7 @@ func launch(host *Host, spec *Spec, python string) (*Worker, error) {
 		p.closeOurs()
 		return nil, err
 	}
+	host.limitData(proc, spec.dataLimit())
 	return newWorker(host, spec, proc, p, &Worker{id: id, generation: generation, mode: modeSpawn})
 }
 

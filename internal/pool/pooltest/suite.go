@@ -61,7 +61,7 @@ func picked(variable string, version pool.Version) (bool, error) {
 
 // contract is every story that holds for a version, by its title.
 func contract(version pool.Version) map[string]story {
-	sets := []map[string]story{lifecycle, timeouts, failures, frames, exits, crowds, changes, programs, recycling, lazy}
+	sets := []map[string]story{lifecycle, timeouts, failures, frames, exits, crowds, changes, programs, recycling, lazy, health}
 	switch version {
 	case pool.V1:
 		sets = append(sets, serialOnly)

@@ -42,6 +42,7 @@ type pending struct {
 	command string
 	start   time.Time
 	done    chan Outcome // room for the one that is ever sent, unless the caller has given up before
+	ping    bool         // it is no call, and a Pong answers it
 
 	// Guarded by the worker's lock.
 	sent  bool        // some of it may have reached the worker

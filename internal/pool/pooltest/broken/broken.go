@@ -44,7 +44,7 @@ type fault struct {
 
 // Pools returns all of them.
 func Pools() []Pool {
-	return slices.Concat(requests, workers, queues, figures, ends, recycling, sharing)
+	return slices.Concat(requests, workers, queues, figures, ends, recycling, sharing, health)
 }
 
 // Factory makes the broken pool from what makes the right one.

@@ -45,7 +45,7 @@ const ReasonWorkersHung = "WorkersHung"
 func NewUnhealthy(missed int, since time.Time) *Unhealthy {
 	return &Unhealthy{
 		Reason: ReasonWorkersHung, Since: since, Missed: missed,
-		Message: fmt.Sprintf("no worker has answered since %s: of operations and pings %d in a row took all of their time, and the workers that had "+
-			"them are replaced; look at what the handlers wait for, and at the slot's log", since.UTC().Format(time.RFC3339), missed),
+		Message: fmt.Sprintf("no worker has answered since %s: whatever was asked of them took all of its time, and those that had it are replaced; "+
+			"look at what the handlers wait for, and at the slot's log", since.UTC().Format(time.RFC3339)),
 	}
 }

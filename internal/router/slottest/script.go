@@ -41,3 +41,9 @@ func (s *Slot) FailBoot(boot *pool.BootFailure) {
 	s.set(func() { s.boot = boot })
 	s.Report()
 }
+
+// Hang makes the slot report that its workers don't answer, or with nil that they do, and tells the router.
+func (s *Slot) Hang(why *pool.Unhealthy) {
+	s.set(func() { s.unhealthy = why })
+	s.Report()
+}

@@ -71,12 +71,13 @@ func (h *Host) GuardMemory(m cgroup.Memory) bool {
 	return true
 }
 
-// guard has ended last, at endedAt; nil: nobody yet.
+// guard looks after one Host's processes.
 type guard struct {
-	host    *Host
-	memory  cgroup.Memory
-	last    *process
-	endedAt time.Time
+	host     *Host
+	memory   cgroup.Memory
+	last     *process // that it has ended, at endedAt; nil: none yet
+	endedAt  time.Time
+	helpless bool // it has said that no process of the Host is to blame
 }
 
 func (g *guard) loop() {
@@ -119,13 +120,21 @@ func (g *guard) settling(now time.Time) bool {
 	}
 }
 
-// end ends the largest process.
+// end ends the largest process, unless even the end of all would change nothing.
 func (g *guard) end(f fill, now time.Time) {
-	victim, own := largest(g.host.processes(), ownMemory(&Groups{}))
+	victim, own, all := largest(g.host.processes(), ownMemory(&Groups{}))
+	if all < f.used-highWater(f.limit) {
+		if !g.helpless {
+			g.host.log.Warn("the container is about to run out of memory, and workers have little of it; look for files in memory-backed volumes, "+
+				"and for processes that were started in it by hand", "workersBytes", all, "containerBytes", f.used, "limitBytes", f.limit)
+		}
+		g.helpless = true
+		return
+	}
 	if victim == nil || !victim.endForMemory(Shortage{Own: own, Used: f.used, Limit: f.limit}) {
 		return
 	}
-	g.last, g.endedAt = victim, now
+	g.last, g.endedAt, g.helpless = victim, now, false
 	g.host.log.Warn("ended the largest process, as the container was about to run out of memory",
 		"pid", victim.pid, "bytes", own, "containerBytes", f.used, "limitBytes", f.limit)
 }
@@ -142,15 +151,17 @@ func (h *Host) processes() []*process {
 }
 
 // largest returns the process that has most memory of its own, and how much; nil: none has any. Of equal ones it is the
-// one that was started last, as pids go.
-func largest(all []*process, own func(*process) uint64) (victim *process, most uint64) {
+// one that was started last, as pids go. sum is what all have together.
+func largest(all []*process, own func(*process) uint64) (victim *process, most, sum uint64) {
 	slices.SortFunc(all, func(a, b *process) int { return cmp.Compare(b.pid, a.pid) })
 	for _, p := range all {
-		if n := own(p); n > most {
+		n := own(p)
+		sum += n
+		if n > most {
 			victim, most = p, n
 		}
 	}
-	return victim, most
+	return victim, most, sum
 }
 
 // ownMemory reads what processes and their groups have that isn't in files, and what of it is in swap. The kernel keeps

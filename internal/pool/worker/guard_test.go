@@ -39,10 +39,10 @@ func TestP76_TheLargestEnds(t *testing.T) {
 		all = append(all, &process{pid: pid})
 	}
 	own := func(p *process) uint64 { return sizes[p.pid] }
-	if p, n := largest(all, own); p == nil || p.pid != 13 || n != 300 {
-		t.Errorf("the largest is %v with %d; want 13, the younger of two, with 300", p, n)
+	if p, n, sum := largest(all, own); p == nil || p.pid != 13 || n != 300 || sum != 700 {
+		t.Errorf("the largest is %v with %d of %d; want 13, the younger of two, with 300 of 700", p, n, sum)
 	}
-	if p, _ := largest(all, func(*process) uint64 { return 0 }); p != nil {
+	if p, _, _ := largest(all, func(*process) uint64 { return 0 }); p != nil {
 		t.Errorf("process %d is the largest of those that have nothing", p.pid)
 	}
 }

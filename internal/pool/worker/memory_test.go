@@ -3,6 +3,7 @@ package worker_test
 import (
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -64,6 +65,22 @@ func (c *container) spawn() *child {
 	return &child{c.nursery, w}
 }
 
+// stranger runs in the container until the test ends, and is no worker. The Host reaps it.
+func (c *container) stranger(python string) {
+	c.Helper()
+	cmd := exec.Command(c.spec.Python, "-c", python)
+	if err := cmd.Start(); err != nil {
+		c.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	c.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Process.Release()
+		c.await("the stranger gone", func() bool { return !alive(pid) })
+	})
+	c.enter(pid)
+}
+
 func (c *container) enter(pid int) {
 	c.Helper()
 	if err := os.WriteFile(filepath.Join(c.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o600); err != nil {
@@ -113,6 +130,23 @@ func TestP76_GuardEndsTheLargest(t *testing.T) {
 	if second.Context["oom"] != true {
 		t.Errorf("the second one ends with %v", second)
 	}
+}
+
+// What takes the memory is no worker: to end all of them would help nobody.
+func TestP76_WorkersThatTakeNothingLive(t *testing.T) {
+	c := newContainer(t)
+	w := c.spawn()
+	c.stranger("import time; kept = bytearray(b'x') * (172 << 20); time.sleep(600)")
+	c.await("the stranger's memory", func() bool {
+		used, _ := c.memory.Usage()
+		return used > 174<<20
+	})
+	if !c.host.GuardMemory(c.memory) {
+		t.Fatal("the limit isn't guarded")
+	}
+	c.await("the guard's word", func() bool { return c.log.count("workers have little of it") == 1 })
+	time.Sleep(100 * time.Millisecond) // ten looks
+	w.call("echo", map[string]any{"value": 1}, nil)
 }
 
 func TestP76_WithoutALimitNothingRuns(t *testing.T) {

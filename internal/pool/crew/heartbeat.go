@@ -118,6 +118,9 @@ func (c *Crew) pinged(m *Member, found worker.Reason, patience time.Duration) {
 			c.line.Offer(m)
 		}
 		c.Returned(m)
+		if m.worn.Load() { // a plan that would have recycled it may have looked for it just before
+			c.Poke()
+		}
 	}
 	if recovered {
 		signal(c.changed)

@@ -81,7 +81,7 @@ func TestP95_HungSharedWorkerIsKilled(t *testing.T) {
 		t.Fatalf("ping: %q", got)
 	}
 	s.Discard(ReasonHung)
-	if r := s.Worker.ending.Load(); r == nil || *r != ReasonHung || !s.proc.killed {
+	if r := s.ending.Load(); r == nil || *r != ReasonHung || !s.proc.killed {
 		t.Errorf("it isn't killed: ending %v, killed %v", r, s.proc.killed)
 	}
 }

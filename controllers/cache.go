@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/inject"
 )
 
 // CacheOptions keep of a cluster's objects what this operator looks at: pods with the opt-in label, stripped of all but
@@ -33,7 +34,7 @@ func CacheOptions(namespace string) (cache.Options, error) {
 	}, nil
 }
 
-// stripPod keeps a pod's identity, owner, phase and what injection stamped on it.
+// stripPod keeps a pod's identity, owner, phase, what injection stamped on it, and how its slots ended last.
 func stripPod(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
@@ -60,6 +61,19 @@ func stripPod(object any) (any, error) {
 			Annotations:       annotations,
 			OwnerReferences:   pod.OwnerReferences,
 		},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, StartTime: pod.Status.StartTime},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, StartTime: pod.Status.StartTime, InitContainerStatuses: endsOfSlots(pod)},
 	}, nil
+}
+
+// endsOfSlots keeps how the containers of a pod's slots ended last, of those that did.
+func endsOfSlots(pod *corev1.Pod) (ends []corev1.ContainerStatus) {
+	for _, c := range pod.Status.InitContainerStatuses {
+		if last := c.LastTerminationState.Terminated; last != nil && (c.Name == inject.SlotAContainer || c.Name == inject.SlotBContainer) {
+			ends = append(ends, corev1.ContainerStatus{
+				Name: c.Name, RestartCount: c.RestartCount,
+				LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: last.Reason, FinishedAt: last.FinishedAt}},
+			})
+		}
+	}
+	return ends
 }

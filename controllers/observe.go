@@ -145,6 +145,7 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 		Busy:     view.Busy,
 	}
 	facts.Live = facts.Injected && pod.Status.Phase == corev1.PodRunning
+	facts.Kills = killsOf(pod)
 	facts.Joining = facts.Live && !view.Connected && p.now.Before(p.graceEnds(pod, view))
 	facts.Settled = facts.Joining && view.Settled
 	for name, slot := range view.Slots {
@@ -153,11 +154,28 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 		}
 		facts.Workers[name] = status.Workers{
 			Desired: slot.Desired, Max: slot.MaxWorkers, Capped: slot.Capped,
-			BootMessage: slot.Boot.Message, BootTraceback: slot.Boot.Traceback,
+			BootMessage: slot.Boot.Message, BootTraceback: slot.Boot.Traceback, Unhealthy: slot.Unhealthy,
 		}
 	}
 	return facts
 }
+
+// killsOf are, by slot, the last kills of its containers for lack of memory. The kubelet has it from the container runtime:
+// where the kernel kills all processes of a container, nobody in it is left to tell.
+func killsOf(pod *corev1.Pod) map[string]status.Kill {
+	kills := map[string]status.Kill{}
+	for name, container := range inject.SlotContainers {
+		for _, c := range pod.Status.InitContainerStatuses {
+			if last := c.LastTerminationState.Terminated; c.Name == container && last != nil && last.Reason == outOfMemory {
+				kills[name] = status.Kill{At: last.FinishedAt.Time, Restarts: c.RestartCount}
+			}
+		}
+	}
+	return kills
+}
+
+// outOfMemory is the reason that kubelets give.
+const outOfMemory = "OOMKilled"
 
 func tripOf(t *control.TripView) *rollout.Trip {
 	if t == nil {

@@ -242,13 +242,47 @@ func TestTheCacheKeepsLittleOfAPod(t *testing.T) {
 	made := map[string]string{v1alpha1.ImagesAnnotation: "i", v1alpha1.EnvFromAnnotation: "e", v1alpha1.MountsAnnotation: "m"}
 	maps.Copy(pod.Annotations, made)
 	pod.Spec.Containers = []corev1.Container{{Name: "app"}}
-	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: "Ready"}}}
+	killed := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "OOMKilled", FinishedAt: metav1.Unix(1_800_000_000, 0)}}
+	pod.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: "Ready"}},
+		InitContainerStatuses: []corev1.ContainerStatus{
+			{Name: "own", LastTerminationState: killed}, {Name: "pool-a", Image: "shop"}, {Name: "pool-b", Image: "shop", RestartCount: 3, LastTerminationState: killed},
+		},
+	}
 	got, err := stripPod(pod)
 	want := memberPod("u", "pool")
 	maps.Copy(want.Annotations, made)
 	want.Status.Phase = corev1.PodRunning
+	want.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "pool-b", RestartCount: 3, LastTerminationState: killed}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestP76_KilledContainers: of a slot whose container was killed with all that was in it, the pod's status tells.
+func TestP76_KilledContainers(t *testing.T) {
+	at := metav1.Unix(1_800_000_000, 0)
+	ended := func(name, reason string) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, RestartCount: 2, LastTerminationState: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{Reason: reason, FinishedAt: at},
+		}}
+	}
+	for name, tc := range map[string]struct {
+		statuses []corev1.ContainerStatus
+		want     map[string]status.Kill
+	}{
+		"never ended":  {[]corev1.ContainerStatus{{Name: "pool-a"}}, map[string]status.Kill{}},
+		"out of it":    {[]corev1.ContainerStatus{ended("pool-b", "OOMKilled")}, map[string]status.Kill{"b": {At: at.Time, Restarts: 2}}},
+		"an error":     {[]corev1.ContainerStatus{ended("pool-b", "Error")}, map[string]status.Kill{}},
+		"no slot's":    {[]corev1.ContainerStatus{ended("pool-router", "OOMKilled")}, map[string]status.Kill{}},
+		"both of them": {[]corev1.ContainerStatus{ended("pool-a", "OOMKilled"), ended("pool-b", "OOMKilled")}, map[string]status.Kill{"a": {At: at.Time, Restarts: 2}, "b": {At: at.Time, Restarts: 2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := killsOf(&corev1.Pod{Status: corev1.PodStatus{InitContainerStatuses: tc.statuses}})
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

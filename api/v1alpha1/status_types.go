@@ -319,6 +319,8 @@ const (
 	ConditionMetricsAvailable = "MetricsAvailable"
 	// ConditionErrorsHealthy: the canary's error and timeout rates aren't above the stable's by more than is allowed.
 	ConditionErrorsHealthy = "ErrorsHealthy"
+	// ConditionResourcesHealthy: every slot's workers answer, and none of its containers was killed lately for lack of memory.
+	ConditionResourcesHealthy = "ResourcesHealthy"
 	// ConditionPaused: the rollout is held by spec.paused, by a token, or by rollback.policy Pause.
 	ConditionPaused = "Paused"
 	// ConditionRolledBack: the spec's revision was rolled back and isn't tried again by itself.

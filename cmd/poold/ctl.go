@@ -225,6 +225,9 @@ func slotText(s *router.SlotStatus) string {
 		return "no workers"
 	}
 	text := fmt.Sprintf("%s, revision %s: %d of %d workers serve, %d crashed", s.Version, s.Revision, s.Ready+s.Busy, s.Desired, s.Crashed)
+	if s.Unhealthy != "" {
+		text += "; " + s.Unhealthy
+	}
 	if s.Boot != "" {
 		text += "; they don't start: " + s.Boot
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dspex/workerpool-operator/internal/cgroup"
 	"github.com/dspex/workerpool-operator/internal/frame"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 	"github.com/dspex/workerpool-operator/internal/slot"
@@ -40,6 +41,7 @@ func poolOptions(args []string) (opt *slot.Options, code int) {
 	flags.StringVar(&opt.Socket, "socket", "", "unix socket to serve the router on (required)")
 	flags.StringVar(&opt.PythonDir, "python-dir", "/opt/workerpool/python", "folder with poolworker's __main__.py")
 	flags.IntVar(&opt.MaxWorkers, "max-workers", 0, "workers that the container's limits allow; 0: no limit")
+	flags.Uint64Var(&opt.WorkerMemory, "worker-memory", 0, "bytes of memory that one worker may take; 0: as much as the container's limit, if it has one")
 	flags.IntVar(&opt.MaxPayload, "max-payload", frame.DefaultMaxPayload, "largest request or reply, in bytes")
 	flags.DurationVar(&opt.InitTimeout, "init-timeout", worker.DefaultInitTimeout, "from a worker's start to ready, imports included")
 	if err := flags.Parse(args); err != nil {
@@ -97,8 +99,17 @@ func servePool(opt *slot.Options, log *slog.Logger) error {
 	} else if n := host.KillLeftovers(opt.Marker); n > 0 {
 		log.Warn("killed workers that an earlier supervisor left", "processes", n)
 	}
+	guardMemory(opt, host, cgroup.Own())
 	opt.Host, opt.Log = host, log
 	return serveUntil(stopped, slot.New(*opt), listener, log)
+}
+
+// guardMemory bounds what workers take, one by one and together, by what is known of the container.
+func guardMemory(opt *slot.Options, host *worker.Host, memory cgroup.Memory) {
+	if opt.WorkerMemory == 0 {
+		opt.WorkerMemory = memory.Limit()
+	}
+	host.GuardMemory(memory)
 }
 
 // ignoreUnrelatedSignals keeps signals that mean nothing here from ending the process. They are caught, not ignored:

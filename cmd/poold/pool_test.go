@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,4 +242,50 @@ func (d *dataConnection) call(command string) []byte {
 		d.Fatalf("%s: %s", command, f.Payload)
 	}
 	return append([]byte(nil), f.Payload...)
+}
+
+// TestP76_AContainerLivesThroughALeak runs the supervisor in a control group with a limit, as a container is.
+func TestP76_AContainerLivesThroughALeak(t *testing.T) {
+	parent, limit := "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+	if _, err := os.Stat(filepath.Join(parent, limit)); err != nil {
+		parent, limit = "/sys/fs/cgroup", "memory.max"
+	}
+	group := filepath.Join(parent, "workerpool-poold-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(group, 0o750); err != nil {
+		t.Skipf("no control group of the test's own: %v", err)
+	}
+	t.Cleanup(func() {
+		for until := time.Now().Add(patience); os.Remove(group) != nil && time.Now().Before(until); time.Sleep(time.Millisecond) {
+		}
+	})
+	if err := os.WriteFile(filepath.Join(group, limit), []byte("268435456"), 0o600); err != nil {
+		t.Skipf("no memory limit for a control group: %v", err)
+	}
+	s := startPool(t, "/bin/sh", "-c", "echo $$ > "+group+`/cgroup.procs && exec "$0" "$@"`)
+	s.configure(2)
+	data := s.dataConnection()
+	e := data.fails("leak", `{"mb": 4, "ms": 10}`)
+	if e.Type != pool.PortExited || e.Context["oom"] != true || !strings.Contains(e.Message, "of 256; ") {
+		t.Errorf("a leak ends with %v, context %v; want the memory of its container", e, e.Context)
+	}
+	st := s.status(func(st slotproto.Status) bool { return st.Ready == 2 })
+	if st.Exits["memory"] != 1 || st.Crashed != 1 || st.Spawned != 3 {
+		t.Errorf("exits %v, crashed %d, spawned %d; want one for its memory, 1, 3", st.Exits, st.Crashed, st.Spawned)
+	}
+	data.call("pid")
+}
+
+// fails calls what must fail.
+func (d *dataConnection) fails(command, arguments string) (e pool.Error) {
+	d.Helper()
+	d.id++
+	f := frame.Frame{Kind: frame.Request, ID: d.id, Meta: []byte(command), Payload: []byte(arguments)}
+	err := d.writer.Write(&f)
+	if err := errors.Join(err, d.reader.Read(&f)); err != nil {
+		d.Fatal(err)
+	}
+	if f.Kind != frame.Error || json.Unmarshal(f.Payload, &e) != nil {
+		d.Fatalf("%s: kind %d, %s", command, f.Kind, f.Payload)
+	}
+	return e
 }

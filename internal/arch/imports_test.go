@@ -35,7 +35,7 @@ var rules = map[string]rule{
 		why:    "a decision is a function of facts and a time value",
 	},
 	"the data plane knows nothing of Kubernetes": {
-		from:   []string{"internal/pool", "internal/router", "internal/frame", "internal/slot", "internal/histogram", "internal/install", "internal/store", "cmd/poold"},
+		from:   []string{"internal/pool", "internal/router", "internal/cgroup", "internal/frame", "internal/slot", "internal/histogram", "internal/install", "internal/store", "cmd/poold"},
 		forbid: []string{"/api", "/controllers", "/internal/control", "k8s.io", "sigs.k8s.io"},
 		except: []string{"/internal/control/controlpb"},
 		why:    "it runs in every application pod and on a laptop",
@@ -49,7 +49,7 @@ var rules = map[string]rule{
 		why: "each must be removable",
 	},
 	"the pool doesn't know who serves it": {
-		from:   []string{"internal/pool", "internal/frame", "internal/histogram"},
+		from:   []string{"internal/pool", "internal/cgroup", "internal/frame", "internal/histogram"},
 		forbid: []string{"/internal/slot", "/internal/router"},
 		why:    "arrows point from the edge to the core",
 	},

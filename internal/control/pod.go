@@ -263,7 +263,8 @@ func slotView(r *controlpb.SlotState) SlotView {
 		Reachable: r.GetReachable(), Revision: bounded(r.GetRevision(), maxName), Desired: int(r.GetDesired()),
 		MaxWorkers: int(r.GetMaxWorkers()), Capped: r.GetCapped(),
 	}
-	if v.Reachable {
+	v.Unhealthy = bounded(r.GetUnhealthy(), maxReason)
+	if v.Reachable && v.Unhealthy == "" {
 		v.Serving = int(r.GetReady()) + int(r.GetBusy())
 	}
 	if b := r.GetBoot(); b != nil {

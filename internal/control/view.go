@@ -65,13 +65,14 @@ type SlotView struct {
 	Reachable bool
 	Revision  string // empty: idle
 	Desired   int    // workers, after capping
-	Serving   int    // ready and busy ones
+	Serving   int    // ready and busy ones; none while it is Unhealthy
 	// Up: it has all its workers, or starts those that lack when requests need them; or had them until less than a worker's
 	// replacement ago.
 	Up         bool
 	MaxWorkers int // that the container's limits allow; 0: no limit
 	Capped     bool
 	Boot       BootFailure // zero: its workers start
+	Unhealthy  string      // why none of its workers can be said to work, though there are processes; empty: they work
 }
 
 // BootFailure is why a slot's workers don't start.

@@ -104,3 +104,14 @@ func TestWorkersAreBounded(t *testing.T) {
 		t.Errorf("CPU time %v", got)
 	}
 }
+
+// TestP95_HungWorkersServeNobody: they hold what their number would let pass.
+func TestP95_HungWorkersServeNobody(t *testing.T) {
+	v := slotView(&controlpb.SlotState{Name: "a", Reachable: true, Revision: "r", Desired: 4, Ready: 3, Busy: 1, Unhealthy: "no worker has answered"})
+	if v.Serving != 0 || v.Unhealthy != "no worker has answered" {
+		t.Errorf("%d serve, unhealthy %q; want 0 and why", v.Serving, v.Unhealthy)
+	}
+	if s := (*slotState)(nil).next(&controlpb.SlotState{Reachable: true, Desired: 4, Ready: 4, Unhealthy: "x"}, time.Unix(1, 0)); s.view.Up {
+		t.Error("a slot is up whose workers hang")
+	}
+}

@@ -42,15 +42,10 @@ func install(in Input, sizes resources) corev1.Container {
 func slot(name string, in Input, sizes resources, user slotUser) corev1.Container {
 	poold := binDir + "/poold"
 	return corev1.Container{
-		Name:    SlotContainers[name],
-		Image:   slotImage(name, in),
-		Command: []string{poold},
-		Args: []string{
-			"pool", "--name", name,
-			"--socket", slotSocket,
-			"--python-dir", binDir + "/python",
-			"--max-workers", strconv.Itoa(sizes.maxWorkers),
-		},
+		Name:                     SlotContainers[name],
+		Image:                    slotImage(name, in),
+		Command:                  []string{poold},
+		Args:                     slotArgs(name, sizes),
 		EnvFrom:                  slotEnvFrom(name, in),
 		RestartPolicy:            new(corev1.ContainerRestartPolicyAlways),
 		SecurityContext:          user.context(),
@@ -64,6 +59,19 @@ func slot(name string, in Input, sizes resources, user slotUser) corev1.Containe
 			noToken(),
 		}, workerMounts(in.Pool)...),
 	}
+}
+
+func slotArgs(name string, sizes resources) []string {
+	args := []string{
+		"pool", "--name", name,
+		"--socket", slotSocket,
+		"--python-dir", binDir + "/python",
+		"--max-workers", strconv.Itoa(sizes.maxWorkers),
+	}
+	if sizes.workerMemory > 0 {
+		args = append(args, "--worker-memory", strconv.FormatInt(sizes.workerMemory, 10))
+	}
+	return args
 }
 
 // router starts after both slots and stops before them.

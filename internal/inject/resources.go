@@ -44,7 +44,9 @@ type resources struct {
 	install, slot, router corev1.ResourceRequirements
 	// maxWorkers that the limits of a slot's container allow; 0: no limits.
 	maxWorkers int
-	warnings   []string
+	// workerMemory is the limit of one of them, in bytes; 0: none.
+	workerMemory int64
+	warnings     []string
 }
 
 // planResources sizes the sidecars so that the pod keeps its QoS class wherever the pool's own settings allow it.
@@ -54,6 +56,9 @@ func planResources(pod *corev1.PodSpec, pool *v1alpha1.WorkerPoolSpec) resources
 	r := resources{slot: slotResources(pool.Worker.Resources, int64(workers), class)}
 	if len(r.slot.Limits) > 0 {
 		r.maxWorkers = workers
+	}
+	if w := pool.Worker.Resources; w != nil {
+		r.workerMemory = w.Limits.Memory().Value()
 	}
 	switch {
 	case class == corev1.PodQOSGuaranteed:

@@ -2,6 +2,7 @@ package inject
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,6 +45,9 @@ func TestSlotResources(t *testing.T) {
 				}
 				if got := c.Args[slices.Index(c.Args, "--max-workers")+1]; got != tc.maxWorkers {
 					t.Errorf("%s: --max-workers %s, want %s", name, got, tc.maxWorkers)
+				}
+				if got := strings.Contains(strings.Join(c.Args, " "), "--worker-memory 104857600"); got != (tc.limits.Memory().Value() > 0) {
+					t.Errorf("%s: arguments %v with the limits %v; want one worker's memory where it is limited", name, c.Args, tc.limits)
 				}
 			}
 		})

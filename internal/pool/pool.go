@@ -72,6 +72,7 @@ type Limits struct {
 	Operation   time.Duration
 	Drain       time.Duration
 	Recycle     Recycle
+	Heartbeat   Heartbeat
 	// Lazy: a worker is started when a request waits and no other is about to take it, never before; one that has
 	// ended isn't replaced until then.
 	Lazy bool
@@ -142,6 +143,8 @@ type Stats struct {
 
 	// Boot is set while workers can't be started, until one is ready again.
 	Boot *BootFailure
+	// Unhealthy is set while no worker answers, though the processes are there; see Heartbeat.
+	Unhealthy *Unhealthy
 	// Workers are the live processes.
 	Workers []WorkerStats
 }

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/router/slottest"
 	"github.com/dspex/workerpool-operator/internal/store"
 )
@@ -259,7 +261,7 @@ func TestHeldProgramsAreShared(t *testing.T) {
 	}
 }
 
-func TestStatsHealthAndStore(t *testing.T) {
+func TestP95_StatsHealthAndStore(t *testing.T) {
 	r := newKeeper(t)
 	r.do(201, "POST", "/v1/programs", `{"command": "show", "session": "s1"}`)
 	st := read[Stats](t, r.do(200, "GET", "/v1/stats", ""))
@@ -272,6 +274,20 @@ func TestStatsHealthAndStore(t *testing.T) {
 	if h := read[Health](t, r.do(200, "GET", "/v1/health", "")); !h.Healthy || h.Slot != "a" {
 		t.Errorf("health %+v", h)
 	}
+	r.a.Hang(pool.NewUnhealthy(4, time.Unix(1_800_000_000, 0))) // P95: all its workers are there
+	r.until(func() bool { return r.slots["a"].State().Status.Unhealthy != nil })
+	if a := r.refused(http.StatusServiceUnavailable, "pool_not_available", "GET", "/v1/health", ""); !strings.Contains(a.failure.Message, "no worker has answered since") {
+		t.Errorf("health of hung workers: %s", a.failure.Message)
+	}
+	if s := read[Status](t, r.do(200, "GET", "/v1/status", "")).Slots[0]; !strings.HasPrefix(s.Unhealthy, "no worker has answered since 2027-") || s.Ready != 4 {
+		t.Errorf("the status of the slot: %+v", s)
+	}
+	if s := r.Report().Slots[0]; !strings.HasPrefix(s.GetUnhealthy(), "no worker has answered since 2027-") {
+		t.Errorf("the report of the slot: %v", s)
+	}
+	r.a.Hang(nil)
+	r.until(func() bool { return r.slots["a"].State().Status.Unhealthy == nil })
+	r.do(200, "GET", "/v1/health", "")
 	r.a.Stop()
 	r.until(func() bool { return !r.slots["a"].Serving() })
 	r.refused(http.StatusServiceUnavailable, "pool_not_available", "GET", "/v1/health", "")

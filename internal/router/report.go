@@ -80,6 +80,9 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 			CpuMs: uint64(w.CPU * 1000), MemoryBytes: w.Memory, OpenFds: uint64(w.FDs),
 		})
 	}
+	if u := st.Unhealthy; u != nil {
+		out.Unhealthy = head(u.Message, maxMessage)
+	}
 	if b := st.Boot; b != nil {
 		out.Boot = &controlpb.BootFailure{
 			Reason: b.Reason, Message: head(b.Message, maxMessage),

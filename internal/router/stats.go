@@ -73,6 +73,9 @@ func (r *Router) getHealth(x *exchange) error {
 	if to == nil || !to.ready() {
 		return r.notReady(t.stable)
 	}
+	if to.slot.State().Status.Unhealthy != nil {
+		return r.notReady(to)
+	}
 	x.answer(http.StatusOK, Health{Healthy: true, Slot: to.slot.Name(), Store: r.records.status().Problem})
 	return nil
 }
@@ -85,6 +88,8 @@ func (r *Router) notReady(to *target) *pool.Error {
 		problem = known.Problem
 	case known.Status.Boot != nil:
 		problem = known.Status.Boot.Message
+	case known.Status.Unhealthy != nil:
+		problem = known.Status.Unhealthy.Message
 	}
 	return r.named(pool.NewError(pool.ResourceError, pool.NotAvailable,
 		"pool %s would serve no request now: slot %s (%s): %s", r.cfg.Pool, to.slot.Name(), to.version, problem)).

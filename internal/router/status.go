@@ -63,12 +63,15 @@ type SlotStatus struct {
 	Unstarted int          `json:"unstarted,omitempty"` // that requests start when they need them
 	Capped    bool         `json:"capped,omitempty"`
 	Boot      string       `json:"boot,omitempty"`        // why workers don't come up
+	Unhealthy string       `json:"unhealthy,omitempty"`   // why nobody can be said to work, though there are processes
 	Unforked  string       `json:"forkRefused,omitempty"` // why workers aren't forked although they should be
 	Inactive  []string     `json:"inactive,omitempty"`    // what its version doesn't do of what is configured
 	Spawned   uint64       `json:"spawned"`
 	Destroyed uint64       `json:"destroyed"`
 	Crashed   uint64       `json:"crashed"`
-	RSS       uint64       `json:"rssBytes"` // of the supervisor
+	// Exits count by reason how the workers of what it runs now ended, as slotproto.Status has them.
+	Exits map[string]uint64 `json:"exits,omitempty"`
+	RSS   uint64            `json:"rssBytes"` // of the supervisor
 	// What the workers hold together, and the CPU time that all of them have used, as slotproto.Status has them.
 	Memory  uint64             `json:"workersMemoryBytes"`
 	FDs     int                `json:"workersOpenFDs"`
@@ -142,7 +145,10 @@ func (r *Router) slotStatus(name string) SlotStatus {
 		Revision: st.Revision, Version: st.Version,
 		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued, Unstarted: st.Unstarted,
 		Capped: st.Capped, Unforked: st.ForkRefused, Inactive: st.Inactive, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
-		Memory: st.Memory, FDs: st.FDs, CPU: st.CPU,
+		Memory: st.Memory, FDs: st.FDs, CPU: st.CPU, Exits: st.Exits,
+	}
+	if st.Unhealthy != nil {
+		s.Unhealthy = st.Unhealthy.Message
 	}
 	if st.Boot != nil {
 		s.Boot = st.Boot.Message

@@ -104,7 +104,7 @@ func (s *Slot) spec(cfg slotproto.Config) *worker.Spec {
 	return &worker.Spec{
 		Concurrency: concurrency,
 		Pool:        cfg.Pool, Slot: s.opt.Name, Marker: s.opt.Marker, Python: cfg.Worker.Python, PythonDir: s.opt.PythonDir,
-		WorkingDir: dir, Module: cfg.Worker.Module, Env: env, MaxPayload: s.opt.MaxPayload, InitTimeout: s.opt.InitTimeout,
+		WorkingDir: dir, Memory: s.opt.WorkerMemory, Module: cfg.Worker.Module, Env: env, MaxPayload: s.opt.MaxPayload, InitTimeout: s.opt.InitTimeout,
 	}
 }
 

@@ -173,3 +173,10 @@ func TestToldCommandsAreBounded(t *testing.T) {
 		})
 	}
 }
+
+func TestP76_WorkersAreBounded(t *testing.T) {
+	s := New(Options{WorkerMemory: 1 << 30})
+	if got := s.spec(slotproto.Config{Worker: &slotproto.Worker{}}).Memory; got != 1<<30 {
+		t.Errorf("a worker may take %d bytes, want the slot's %d", got, 1<<30)
+	}
+}

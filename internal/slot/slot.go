@@ -23,11 +23,12 @@ type Options struct {
 	WorkingDir string // absolute; of workers that don't say their own (the image's WORKDIR)
 	Env        []string
 
-	MaxWorkers  int           // what the container's limits allow; 0: no limit
-	MaxPayload  int           // bytes; 0: frame.DefaultMaxPayload
-	InitTimeout time.Duration // of a worker's start; 0: worker.DefaultInitTimeout
-	Host        *worker.Host
-	Log         *slog.Logger
+	MaxWorkers   int           // what the container's limits allow; 0: no limit
+	WorkerMemory uint64        // what one worker may take, in bytes; 0: no limit
+	MaxPayload   int           // bytes; 0: frame.DefaultMaxPayload
+	InitTimeout  time.Duration // of a worker's start; 0: worker.DefaultInitTimeout
+	Host         *worker.Host
+	Log          *slog.Logger
 }
 
 // Slot runs at most one pool, and drains those that were replaced. All methods are safe for concurrent use.

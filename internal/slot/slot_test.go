@@ -319,3 +319,29 @@ func TestDrainTimeoutEndsWhatRuns(t *testing.T) {
 	_, err := data.reply(id)
 	wants(t, err, pool.NotAvailable)
 }
+
+// TestP95_StatusSaysThatWorkersHang: whatever the slot's only worker was asked took all of its time.
+func TestP95_StatusSaysThatWorkersHang(t *testing.T) {
+	r := newRig(t, nil)
+	if err := r.slot.Configure(t.Context(), r.config(func(c *slotproto.Config) { c.Op = 300 * time.Millisecond })); err != nil {
+		t.Fatal(err)
+	}
+	await := func(what string, wanted func(slotproto.Status) bool) {
+		t.Helper()
+		for until := time.Now().Add(patience); !wanted(r.slot.Status()); time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatalf("waited %s for: %s", patience, what)
+			}
+		}
+	}
+	await("a worker", func(st slotproto.Status) bool { return st.Ready == 1 })
+	if _, err := r.slot.Do(t.Context(), pool.Request{Command: "freeze", Payload: []byte("{}")}); err == nil || err.Type != pool.CommandTimeout {
+		t.Fatalf("freeze: %v; want a command_timeout", err)
+	}
+	await("unhealthy", func(st slotproto.Status) bool {
+		return st.Unhealthy != nil && st.Unhealthy.Reason == pool.ReasonWorkersHung
+	})
+	await("healthy again, as its successor answers", func(st slotproto.Status) bool {
+		return st.Unhealthy == nil && st.Ready == 1 && st.Exits["timeout"] == 1
+	})
+}

@@ -35,6 +35,7 @@ func (s *Slot) Status() slotproto.Status {
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
 		status.Unstarted, status.Inactive = stats.Unstarted, inactive(config)
 		status.Boot, status.Workers, status.PoolCrashed = stats.Boot, stats.Workers, stats.Crashed
+		status.Unhealthy, status.Exits = stats.Unhealthy, stats.Exits
 		status.Commands, status.MoreCommands = told(stats.Commands)
 		if current.zygote != nil {
 			status.ForkRefused = current.zygote.Refused()

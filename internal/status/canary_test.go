@@ -61,7 +61,7 @@ func TestO4_O35_ARollback(t *testing.T) {
 		"Ready": "False RolledBack", "Available": "True StableServing", "Stalled": "True RolledBack",
 		"RolledBack": "True ErrorRateExceeded", "ErrorsHealthy": "False ErrorRateExceeded", "Promoted": "False StableIsOther",
 		"Injected": "True AllInjected", "ConfigSynced": "True AllAcknowledged", "Paused": "False NotPaused",
-		"MetricsAvailable": "True AllReporting", "Accepted": "True AllAccepted",
+		"MetricsAvailable": "True AllReporting", "ResourcesHealthy": "True Healthy", "Accepted": "True AllAccepted",
 	}
 	if diff := cmp.Diff(want, conditions(got)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -30,6 +30,9 @@ const (
 	ReasonPromoted              = "Promoted"
 	ReasonStableIsOther         = "StableIsOther"
 	ReasonWorkerBootFailed      = "WorkerBootFailed"
+	ReasonWorkersHung           = "WorkersHung"
+	ReasonOutOfMemory           = "OutOfMemory"
+	ReasonHealthy               = "Healthy"
 	ReasonWaitingForWorkers     = "WaitingForWorkers"
 	ReasonCanaryProgressing     = "CanaryProgressing"
 	ReasonCanaryPinned          = "CanaryPinned"
@@ -80,6 +83,7 @@ func setConditions(in *Input, s *v1alpha1.WorkerPoolStatus) {
 		in.set(s, v1alpha1.ConditionPromoted, promoted(in))
 		in.set(s, v1alpha1.ConditionMetricsAvailable, metricsAvailable(in))
 		in.set(s, v1alpha1.ConditionErrorsHealthy, errorsHealthy(in))
+		in.set(s, v1alpha1.ConditionResourcesHealthy, resourcesHealthy(in))
 		in.set(s, v1alpha1.ConditionPaused, paused(in))
 		in.set(s, v1alpha1.ConditionRolledBack, rolledBack(in, s.LastRollback))
 	}
@@ -94,7 +98,8 @@ func setConditions(in *Input, s *v1alpha1.WorkerPoolStatus) {
 func keepOthers(in *Input, s *v1alpha1.WorkerPoolStatus) {
 	for _, name := range []string{
 		v1alpha1.ConditionAvailable, v1alpha1.ConditionInjected, v1alpha1.ConditionConfigSynced, v1alpha1.ConditionPromoted,
-		v1alpha1.ConditionMetricsAvailable, v1alpha1.ConditionErrorsHealthy, v1alpha1.ConditionPaused, v1alpha1.ConditionRolledBack,
+		v1alpha1.ConditionMetricsAvailable, v1alpha1.ConditionErrorsHealthy, v1alpha1.ConditionResourcesHealthy,
+		v1alpha1.ConditionPaused, v1alpha1.ConditionRolledBack,
 	} {
 		if meta.FindStatusCondition(s.Conditions, name) == nil {
 			in.set(s, name, unknown(ReasonBlocked, "%s", in.Problem))
@@ -144,6 +149,9 @@ func available(in *Input) finding {
 	}
 	if len(without) == len(in.unreachable()) && len(without) == len(live) {
 		return unknown(ReasonPodsUnreachable, "no router can be reached; what was configured last serves on")
+	}
+	if f, found := hung(in, serving); found {
+		return f
 	}
 	return no(ReasonWorkersNotReady, "%s serves %d of %d pods; not in %s",
 		serving.Version, len(live)-len(without), len(live), named(without))

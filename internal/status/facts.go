@@ -47,6 +47,8 @@ type Pod struct {
 	Refusal string
 	// Workers by slot.
 	Workers map[string]Workers
+	// Kills are, by slot, the last ones of its container for lack of memory.
+	Kills map[string]Kill
 	// Busy workers of both slots.
 	Busy int
 }
@@ -58,6 +60,14 @@ type Workers struct {
 	Capped  bool
 	// BootMessage and BootTraceback tell why they don't start; empty: they do.
 	BootMessage, BootTraceback string
+	// Unhealthy is why none of them can be said to work, though there are processes; empty: they work.
+	Unhealthy string
+}
+
+// Kill is the end of a slot's container for lack of memory.
+type Kill struct {
+	At       time.Time
+	Restarts int32 // of the container since its pod was made, for whatever reason
 }
 
 // Figures are a revision's over the last minute.

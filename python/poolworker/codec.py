@@ -33,6 +33,11 @@ def decode_arguments(payload: bytes) -> Dict[str, Any]:
         raise invalid_payload(f"the payload isn't JSON: {error}") from None
     except RecursionError:
         raise invalid_payload("the payload is nested deeper than Python's JSON decoder goes") from None
+    except MemoryError:
+        raise Failure(
+            "communication_error", "python_error", "MemoryError: too little memory is left to read the arguments",
+            exception="MemoryError", traceback="",
+        ) from None  # fmt: skip
     if type(arguments) is not dict:
         raise invalid_payload(
             f"the payload must be a JSON object of arguments, not {_json_type(arguments)}; "

@@ -18,7 +18,9 @@ import pytest
 from conftest import Serve
 from harness import codec_names
 
+from poolworker import codec as chosen
 from poolworker import codecs
+from poolworker.errors import Failure
 
 FAST = {name: codecs.load(name) for name in codec_names() if name != "json"}
 needs_fast = pytest.mark.skipif(not FAST, reason="neither orjson nor msgspec is installed for this Python")
@@ -254,3 +256,16 @@ def test_a_file_of_the_users_does_not_replace_the_codec(serve: Serve, tmp_path: 
     for name in ("orjson", "msgspec"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the user\\'s')")
     assert serve("@command\ndef echo(value): return value").call("echo", value={"a": 0.5}).result == {"a": 0.5}
+
+
+def test_p76_too_little_memory_for_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the call's failure, as in a handler, and not the worker's end."""
+
+    def starve(_payload: bytes) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(chosen, "_decode", starve)
+    with pytest.raises(Failure) as caught:
+        chosen.decode_arguments(b"{}")
+    assert (caught.value.category, caught.value.type) == ("communication_error", "python_error")
+    assert caught.value.message.startswith("MemoryError")

@@ -1511,6 +1511,7 @@ type SlotState struct {
 	Crashed       uint64                 `protobuf:"varint,17,opt,name=crashed,proto3" json:"crashed,omitempty"`
 	Unstarted     uint32                 `protobuf:"varint,18,opt,name=unstarted,proto3" json:"unstarted,omitempty"` // that requests start when they need them; 0 while starts fail
 	Revisions     []*RevisionWorkers     `protobuf:"bytes,19,rep,name=revisions,proto3" json:"revisions,omitempty"`  // of pools that ended lately, too
+	Unhealthy     string                 `protobuf:"bytes,20,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`  // why nobody can be said to work, though there are processes; empty: they work
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1676,6 +1677,13 @@ func (x *SlotState) GetRevisions() []*RevisionWorkers {
 		return x.Revisions
 	}
 	return nil
+}
+
+func (x *SlotState) GetUnhealthy() string {
+	if x != nil {
+		return x.Unhealthy
+	}
+	return ""
 }
 
 // RevisionWorkers are the workers that a slot has had of a revision since it started; live, memory and open_fds are of
@@ -1979,7 +1987,7 @@ const file_control_proto_rawDesc = "" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
-	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xcb\x04\n" +
+	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xe9\x04\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1a\n" +
@@ -2001,7 +2009,8 @@ const file_control_proto_rawDesc = "" +
 	"\tdestroyed\x18\x10 \x01(\x04R\tdestroyed\x12\x18\n" +
 	"\acrashed\x18\x11 \x01(\x04R\acrashed\x12\x1c\n" +
 	"\tunstarted\x18\x12 \x01(\rR\tunstarted\x12D\n" +
-	"\trevisions\x18\x13 \x03(\v2&.workerpool.control.v1.RevisionWorkersR\trevisions\"\x80\x02\n" +
+	"\trevisions\x18\x13 \x03(\v2&.workerpool.control.v1.RevisionWorkersR\trevisions\x12\x1c\n" +
+	"\tunhealthy\x18\x14 \x01(\tR\tunhealthy\"\x80\x02\n" +
 	"\x0fRevisionWorkers\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x12\n" +
 	"\x04live\x18\x02 \x01(\rR\x04live\x12\x18\n" +

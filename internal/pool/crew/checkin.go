@@ -93,6 +93,7 @@ func (c *Crew) Fill(s *pool.Stats) {
 		report := *c.boot.report
 		s.Boot = &report
 	}
+	s.Unhealthy = c.unhealthy()
 	s.CPU = c.cpu
 	for m := range c.members {
 		s.CPU += m.usage.CPU
@@ -205,10 +206,16 @@ func (c *Crew) snapshot(states ...state) (members []*Member) {
 	return members
 }
 
+// dismiss ends a member; one that is being pinged is ended in order when it has answered.
 func (c *Crew) dismiss(m *Member) {
 	if c.line.Withdraw(m) {
 		c.end(m, worker.ReasonClosed)
 		return
 	}
-	m.worker.Kill(worker.ReasonClosed)
+	c.mu.Lock()
+	lent := m.beat.lent
+	c.mu.Unlock()
+	if !lent {
+		m.worker.Kill(worker.ReasonClosed)
+	}
 }

@@ -24,6 +24,8 @@ type Worker interface {
 	Commands() []string // once it is ready
 	Codec() string      // once it is ready
 	RoundTrip(ctx context.Context, c worker.Call) worker.Outcome
+	// Ping is for a worker that has nothing to do; see worker.Worker.
+	Ping(ctx context.Context, deadline time.Time) worker.Reason
 	Discard(r worker.Reason)
 	Kill(r worker.Reason)
 	Ending() (worker.Reason, bool)
@@ -45,6 +47,9 @@ type Line interface {
 	Offer(m *Member)
 	// Withdraw takes m out if it is idle, and reports whether it was.
 	Withdraw(m *Member) bool
+	// Restore puts back a member that was withdrawn a moment ago, as if it had been idle all the time; false: requests
+	// wait, and it is to be offered.
+	Restore(m *Member) bool
 	// WithdrawIdle takes out the member that has been idle longest, if it has been since t or earlier.
 	WithdrawIdle(t time.Time) *Member
 	// Resting returns the idle members, and since when they are.
@@ -79,12 +84,15 @@ type Crew struct {
 	maxRequests atomic.Int64
 	onDemand    atomic.Bool
 	newcomers   chan struct{} // wakes the loop that reads what members take
+	beats       chan struct{} // wakes the loop that looks at their hearts
 
 	// mu guards what follows. The Line and workers' blocking methods are never called while it is held.
 	mu             sync.Mutex
 	size, overflow int
 	lazy           bool
 	recycling      pool.Recycle
+	heartbeat      pool.Heartbeat
+	vitals         vitals
 	members        map[*Member]struct{}
 	boot           bootLog
 	frozen         bool // no more starts
@@ -105,10 +113,12 @@ func New(ctx context.Context, launch Launch, line Line, log *slog.Logger) *Crew 
 	c := &Crew{
 		launch: launch, line: line, log: log, stop: stop,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), done: make(chan struct{}), newcomers: make(chan struct{}, 1),
+		beats: make(chan struct{}, 1), heartbeat: pool.DefaultHeartbeat,
 		members: map[*Member]struct{}{}, exits: map[string]uint64{},
 	}
 	c.running.Go(func() { c.loop(ctx) })
 	c.running.Go(func() { c.sampling(ctx) })
+	c.running.Go(func() { c.beating(ctx) })
 	return c
 }
 
@@ -117,9 +127,11 @@ func New(ctx context.Context, launch Launch, line Line, log *slog.Logger) *Crew 
 func (c *Crew) Configure(limits pool.Limits) {
 	c.mu.Lock()
 	c.size, c.overflow, c.lazy, c.recycling = limits.Size, limits.Overflow, limits.Lazy, limits.Recycle
+	c.heartbeat = limits.Heartbeat.OrDefault()
 	c.maxRequests.Store(int64(limits.Recycle.MaxRequests))
 	c.onDemand.Store(limits.Lazy || limits.Overflow > 0)
 	c.mu.Unlock()
+	signal(c.beats)
 	c.Poke()
 }
 
@@ -298,6 +310,9 @@ func (c *Crew) admit(m *Member) bool {
 func (c *Crew) arrived(m *Member) {
 	c.mu.Lock()
 	m.offered = true
+	if c.vitals.missed > 0 {
+		signal(c.beats)
+	}
 	c.mu.Unlock()
 	c.Poke()
 }
@@ -325,10 +340,11 @@ func (c *Crew) lost(m *Member, idle bool) {
 	exit := m.worker.Exit()
 	reason, asked := m.worker.Ending()
 	if !asked {
-		c.log.Warn("worker ended by itself", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
+		c.log.Warn("worker ended unasked", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.missed(reason, time.Now())
 	c.remove(m)
 	c.cpu += max(exit.CPU, m.usage.CPU)
 	if asked {

@@ -3,6 +3,7 @@ package crew
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,8 +18,10 @@ type fakeWorker struct {
 	bootTime time.Duration
 	usage    worker.Usage
 	exited   chan struct{}
+	answer   worker.Reason // to pings
 
 	mu     sync.Mutex
+	pings  []time.Time   // guarded by mu
 	ending worker.Reason // guarded by mu
 	ended  bool          // guarded by mu
 }
@@ -58,6 +61,20 @@ func (w *fakeWorker) Served() uint64                                        { re
 func (w *fakeWorker) RSS() uint64                                           { return 0 }
 func (w *fakeWorker) Usage(*worker.Groups) worker.Usage                     { return w.usage }
 
+func (w *fakeWorker) Ping(context.Context, time.Time) worker.Reason {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pings = append(w.pings, time.Now())
+	return w.answer
+}
+
+// sent are the times of its pings.
+func (w *fakeWorker) sent() []time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.pings)
+}
+
 // fakeLine has idle members and no requests.
 type fakeLine struct {
 	offerTime time.Duration // before a member is among the idle
@@ -81,6 +98,13 @@ func (l *fakeLine) Withdraw(m *Member) bool {
 	return l.idle.Remove(m)
 }
 
+func (l *fakeLine) Restore(m *Member) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle.Restore(m)
+	return true
+}
+
 func (l *fakeLine) WithdrawIdle(t time.Time) *Member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,6 +121,13 @@ func (l *fakeLine) Demand() Demand {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Demand{Waiting: l.waiting, Idle: l.idle.Len(), IdleSince: l.idle.Since()}
+}
+
+// wait has so many requests wait.
+func (l *fakeLine) wait(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = n
 }
 
 func (l *fakeLine) len() int {

@@ -27,6 +27,7 @@ type Member struct {
 	readyAt   time.Time
 	usage     worker.Usage // as it was last read
 	stale     bool         // a reset came after its start
+	beat      beat
 }
 
 type state uint8

@@ -119,9 +119,10 @@ func (r *Retry) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 	}
 }
 
-// waitAfter returns when another attempt is due after the n-th, which failed with e; false: there is none.
+// waitAfter returns when another attempt is due after the n-th, which failed with e; false: there is none. A stream may have
+// given its caller some of its items, so that one isn't tried again once it was sent.
 func (r *Retry) waitAfter(ctx context.Context, req pool.Request, e *pool.Error, n int) bool {
-	a := attempt{number: n, err: e, idempotent: isIdempotent(ctx), deadline: req.Deadline}
+	a := attempt{number: n, err: e, idempotent: isIdempotent(ctx) && req.Stream == nil, deadline: req.Deadline}
 	d, again := r.policy.next(a, r.clock.Now(), rand.Float64())
 	if !again {
 		return false

@@ -134,6 +134,18 @@ func TestP52_Attempts(t *testing.T) {
 	}
 }
 
+// A caller that has had some of a stream's items mustn't get them again.
+func TestP52_P109_AStreamThatWasSentIsntTriedAgain(t *testing.T) {
+	for err, want := range map[*pool.Error]int{crash: 1, unsentCrash: 3} {
+		p := &fakePool{do: func(context.Context, int) error { return err }}
+		r := NewRetry(p, pool.Limits{Operation: time.Minute}, RetryPolicy{}, newClock(), slog.New(slog.DiscardHandler))
+		_, _ = r.Do(Idempotent(t.Context()), pool.Request{Command: "x", Stream: func(context.Context, []byte) error { return nil }})
+		if len(p.asked) != want {
+			t.Errorf("%d attempts after %v; want %d", len(p.asked), err, want)
+		}
+	}
+}
+
 func TestP52_CallerGivesUpBetweenAttempts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &fakePool{do: func(context.Context, int) error { cancel(); return unsentCrash }}

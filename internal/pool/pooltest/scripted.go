@@ -85,18 +85,19 @@ type scripted struct {
 
 var _ crew.Worker = (*scripted)(nil)
 
-func (w *scripted) ID() string                        { return w.id }
-func (w *scripted) PID() int                          { return os.Getpid() }
-func (w *scripted) Ready(ctx context.Context) error   { return w.script.ready(ctx) }
-func (w *scripted) Exited() <-chan struct{}           { return w.exited }
-func (w *scripted) Gone() <-chan struct{}             { return w.exited }
-func (w *scripted) Exit() worker.Exit                 { return worker.Exit{Signal: syscall.SIGKILL} }
-func (w *scripted) Served() uint64                    { return w.served.Load() }
-func (w *scripted) RSS() uint64                       { return 0 }
-func (w *scripted) Usage(*worker.Groups) worker.Usage { return worker.Usage{} }
-func (w *scripted) Commands() []string                { return nil }
-func (w *scripted) Codec() string                     { return "" }
-func (w *scripted) Kill(r worker.Reason)              { w.Discard(r) }
+func (w *scripted) ID() string                                    { return w.id }
+func (w *scripted) PID() int                                      { return os.Getpid() }
+func (w *scripted) Ready(ctx context.Context) error               { return w.script.ready(ctx) }
+func (w *scripted) Exited() <-chan struct{}                       { return w.exited }
+func (w *scripted) Gone() <-chan struct{}                         { return w.exited }
+func (w *scripted) Exit() worker.Exit                             { return worker.Exit{Signal: syscall.SIGKILL} }
+func (w *scripted) Served() uint64                                { return w.served.Load() }
+func (w *scripted) RSS() uint64                                   { return 0 }
+func (w *scripted) Usage(*worker.Groups) worker.Usage             { return worker.Usage{} }
+func (w *scripted) Commands() []string                            { return nil }
+func (w *scripted) Codec() string                                 { return "" }
+func (w *scripted) Ping(context.Context, time.Time) worker.Reason { return "" }
+func (w *scripted) Kill(r worker.Reason)                          { w.Discard(r) }
 
 func (w *scripted) Discard(r worker.Reason) {
 	if w.ending.CompareAndSwap(nil, &r) {

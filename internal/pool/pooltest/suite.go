@@ -70,7 +70,7 @@ func picked(variable string, version pool.Version) (bool, error) {
 func contract(version pool.Version) map[string]story {
 	sets := []map[string]story{
 		lifecycle, timeouts, failures, frames, exits, crowds, changes, programs, recycling, lazy, memory, affinities, hanging, ladder,
-		streams,
+		streams, health,
 	}
 	switch version {
 	case pool.V1:

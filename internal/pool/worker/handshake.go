@@ -210,5 +210,10 @@ func (s *Spec) tooSlow(tail string) *BootError {
 }
 
 func (s *Spec) endedEarly(exit Exit, tail string) *BootError {
-	return &BootError{Traceback: tail, Message: fmt.Sprintf("the worker of module %s %s before it was ready", s.Module, exit)}
+	message := fmt.Sprintf("the worker of module %s %s before it was ready", s.Module, exit)
+	if exit.Shortage != nil {
+		message = fmt.Sprintf("a worker of module %s was ended before it was ready, as it took most of its container's memory and that was nearly "+
+			"used up; import less, lower spec.size, or raise spec.worker.resources.limits.memory", s.Module)
+	}
+	return &BootError{Traceback: tail, Message: message}
 }

@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dspex/workerpool-operator/internal/cgroup"
 )
 
 // Host owns every child of this process: it alone starts processes, and it alone waits for them. A process has
@@ -31,6 +33,7 @@ type Host struct {
 	loops       sync.WaitGroup
 	generations atomic.Uint32
 	stackLogged atomic.Int64 // when a stack was logged last, in ns
+	unlimited   sync.Once    // says that limits can't be set
 
 	// starting is held from before a fork until the child is in children, so that the reaper never takes a child
 	// that ends at once for an unknown one.
@@ -69,7 +72,7 @@ func NewHost(log *slog.Logger) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		log: log, oom: newOOMCounter(), output: newOutputLog(log), null: null,
+		log: log, oom: newOOMCounter(cgroup.Own()), output: newOutputLog(log), null: null,
 		starts: make(chan startRequest), quit: make(chan struct{}), children: map[int]*process{},
 		orphans: map[int]end{},
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/dspex/workerpool-operator/internal/cgroup"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -210,14 +212,15 @@ func TestP105_AThreadsEndKillsNoWorker(t *testing.T) {
 }
 
 func TestOOMKillsAreCounted(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "memory.events")
+	dir := t.TempDir()
 	write := func(n int) {
-		if err := os.WriteFile(file, []byte("low 0\noom 9\noom_kill "+strconv.Itoa(n)+"\noom_group_kill 0\n"), 0o600); err != nil {
+		events := "low 0\noom 9\noom_kill " + strconv.Itoa(n) + "\noom_group_kill 0\n"
+		if err := os.WriteFile(filepath.Join(dir, "memory.events"), []byte(events), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	write(3)
-	c := &oomCounter{path: file, seen: 3}
+	c := newOOMCounter(cgroup.At(dir))
 	for i, step := range []struct {
 		count int
 		want  bool
@@ -227,7 +230,7 @@ func TestOOMKillsAreCounted(t *testing.T) {
 			t.Errorf("step %d: killed %v, want %v", i, got, step.want)
 		}
 	}
-	if (&oomCounter{path: file + ".missing"}).killed() {
+	if newOOMCounter(cgroup.Memory{}).killed() {
 		t.Error("a kill without a counter")
 	}
 }

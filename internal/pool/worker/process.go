@@ -2,7 +2,6 @@ package worker
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -21,6 +20,8 @@ type process struct {
 	mu     sync.Mutex
 	reaped bool
 	killed bool // by us
+	// shortage is why the memory guard ended it; nil: it didn't.
+	shortage *Shortage
 
 	exit Exit // written before done is closed
 }
@@ -31,11 +32,15 @@ type Exit struct {
 	Signal syscall.Signal // 0: it exited by itself
 	OOM    bool           // best effort: the kernel counted an out-of-memory kill in our cgroup
 	CPU    time.Duration  // that it used, with children that it has waited for
+	// Shortage is why the memory guard ended it; nil: it didn't.
+	Shortage *Shortage
 }
 
 // String reads well after "the worker".
 func (e Exit) String() string {
 	switch {
+	case e.Shortage != nil:
+		return "took most of its container's memory and was ended before that was used up"
 	case e.OOM:
 		return "was killed for lack of memory (SIGKILL by the kernel)"
 	case e.Signal != 0:
@@ -44,9 +49,11 @@ func (e Exit) String() string {
 	return fmt.Sprintf("exited with status %d", e.Code)
 }
 
-// Reason is a short name to count by: "oom", "SIGSEGV", "exit 3".
+// Reason is a short name to count by: "memory" (the guard), "oom" (the kernel), "SIGSEGV", "exit 3".
 func (e Exit) Reason() string {
 	switch {
+	case e.Shortage != nil:
+		return "memory"
 	case e.OOM:
 		return "oom"
 	case e.Signal != 0:
@@ -102,15 +109,12 @@ func (p *process) ended(e end, oom *oomCounter) {
 	if s := e.status.Signal(); s >= 0 {
 		p.exit = Exit{Signal: s}
 		p.exit.OOM = s == syscall.SIGKILL && !p.killed && oom.killed()
+		if s == syscall.SIGKILL {
+			p.exit.Shortage = p.shortage
+		}
 	} else {
 		p.exit = Exit{Code: e.status.ExitStatus()}
 	}
 	p.exit.CPU = time.Duration(e.used.Utime.Nano() + e.used.Stime.Nano())
 	close(p.done)
-}
-
-// preferAsOOMVictim makes the kernel choose a worker before its supervisor. Best effort: raising one's own score
-// needs no privilege, but /proc may be read-only.
-func preferAsOOMVictim(pid int) {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("900"), 0)
 }

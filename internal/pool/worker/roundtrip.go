@@ -221,6 +221,9 @@ func (w *Worker) exitError(command string, sent int) *pool.Error {
 		return e
 	}
 	exit := w.Exit()
+	if exit.Shortage != nil {
+		return w.shortageError(*exit.Shortage, command, sent)
+	}
 	e := w.sentError(pool.PortExited, "worker %s of pool %s %s during command %s and is replaced; its last output is in the slot's log",
 		w.id, w.spec.Pool, exit, command)
 	if exit.Signal != 0 {
@@ -229,6 +232,17 @@ func (w *Worker) exitError(command string, sent int) *pool.Error {
 		e.Context["exit_status"] = exit.Code
 	}
 	e.Context["oom"] = exit.OOM
+	e.Sent = sent > 0
+	return e
+}
+
+// shortageError tells what the memory guard did to the worker, and why.
+func (w *Worker) shortageError(s Shortage, command string, sent int) *pool.Error {
+	e := w.sentError(pool.PortExited, "worker %s of pool %s was ended during command %s and is replaced: it had %d MiB, the most of all, "+
+		"when its container had %d MiB in use of %d; have the command take less memory, or raise spec.worker.resources.limits.memory",
+		w.id, w.spec.Pool, command, s.Own>>20, s.Used>>20, s.Limit>>20)
+	e.Context["signal"], e.Context["oom"] = unix.SignalName(unix.SIGKILL), true
+	e.Context["memory_bytes"], e.Context["container_bytes"], e.Context["limit_bytes"] = s.Own, s.Used, s.Limit
 	e.Sent = sent > 0
 	return e
 }

@@ -43,6 +43,7 @@ type pending struct {
 	start   time.Time
 	done    chan Outcome // room for the one that is ever sent, unless the caller has given up before
 	stream  *inbox       // nil: the call isn't a stream
+	ping    bool         // it is no call, and a Pong answers it
 
 	// Guarded by the worker's lock.
 	sent  bool        // some of it may have reached the worker

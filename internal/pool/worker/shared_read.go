@@ -97,7 +97,12 @@ func (s *Shared) answered(f *frame.Frame) *pool.Error {
 // outcome judges a complete frame. The caller holds mu.
 func (s *Shared) outcome(f *frame.Frame, p *pending) (out Outcome, broken *pool.Error) {
 	out.Service = time.Since(p.start)
+	if p.ping != (f.Kind == frame.Pong) {
+		return out, s.sentError(pool.DecodeError, "worker %s of pool %s answered %s with a frame of kind %d, so it is replaced",
+			s.id, s.spec.Pool, p.command, f.Kind)
+	}
 	switch {
+	case f.Kind == frame.Pong:
 	case f.Kind == frame.Result && len(f.Payload) > 0:
 		s.reader.Own(f)
 		out.Payload, out.Failed = f.Payload, pool.FailedOutputs(f.Meta)
@@ -117,6 +122,9 @@ func (s *Shared) outcome(f *frame.Frame, p *pending) (out Outcome, broken *pool.
 func (s *Shared) leave(p *pending, out Outcome) (tell func()) {
 	tell = func() {}
 	switch {
+	case p.ping:
+		p.done <- out
+		return tell
 	case p.stuck: // it was told when its grace was over
 		s.stuck--
 		return tell

@@ -20,6 +20,7 @@ const (
 	ReasonProtocol  Reason = "protocol"  // it broke the protocol
 	ReasonBoot      Reason = "boot"      // it didn't become ready
 	ReasonExited    Reason = "exited"    // it ended by itself
+	ReasonHung      Reason = "hung"      // it had nothing to do and didn't answer
 )
 
 // interruptGrace is the time between the interrupt of an operation and SIGTERM, and then that to SIGKILL.

@@ -35,6 +35,9 @@ type Spec struct {
 	// MemoryFrom is the smallest payload that goes by shared memory, in bytes. 0: DefaultMemoryFrom; above MaxPayload:
 	// there is none, as where the kernel can't make it.
 	MemoryFrom int
+	// Memory is what one worker may take, in bytes: twice as much is what it may map, beyond which Python raises a
+	// MemoryError. 0: no bound.
+	Memory uint64
 
 	InitTimeout time.Duration // from start to ready, imports included; 0: 2 minutes
 	Grace       time.Duration // from a polite end to SIGTERM; 0: 5 s
@@ -120,6 +123,7 @@ func launch(host *Host, spec *Spec, python string) (*Worker, error) {
 		p.closeOurs()
 		return nil, err
 	}
+	host.limitData(proc, spec.dataLimit())
 	return newWorker(host, spec, proc, p, &Worker{id: id, generation: generation, mode: modeSpawn})
 }
 

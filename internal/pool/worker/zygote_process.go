@@ -89,6 +89,7 @@ func startIncubator(host *Host, spec *Spec, n int) (*incubator, error) {
 		_ = out.Close()
 		return nil, err
 	}
+	host.limitData(proc, spec.dataLimit())
 	return &incubator{id: id, proc: proc, conn: conn, output: readOutput(id, out, host.output), prepared: make(chan struct{})}, nil
 }
 

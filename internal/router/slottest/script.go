@@ -48,3 +48,9 @@ func (s *Slot) Resets() int {
 	defer s.mu.Unlock()
 	return s.resets
 }
+
+// Hang makes the slot report that its workers don't answer, or with nil that they do, and tells the router.
+func (s *Slot) Hang(why *pool.Unhealthy) {
+	s.set(func() { s.unhealthy = why })
+	s.Report()
+}

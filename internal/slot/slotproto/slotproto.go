@@ -88,6 +88,11 @@ type Status struct {
 	Capped     bool `json:"capped,omitempty"`
 
 	Boot *pool.BootFailure `json:"boot,omitempty"`
+	// Unhealthy is set while no worker answers, though their processes are there.
+	Unhealthy *pool.Unhealthy `json:"unhealthy,omitempty"`
+	// Exits count by reason how workers of the current pool ended: "memory" (before the container's limit was reached),
+	// "oom" (by the kernel), "hung", "timeout", "recycled", a signal, an exit status.
+	Exits map[string]uint64 `json:"exits,omitempty"`
 	// ForkRefused tells why workers are started one by one although the configuration wants them forked; "": they aren't.
 	ForkRefused string `json:"forkRefused,omitempty"`
 	// Inactive tells of what the configuration has and this version of the pool doesn't do, one sentence each.

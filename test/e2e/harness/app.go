@@ -220,6 +220,8 @@ type Slot struct {
 	Queued   int    `json:"queued"`
 	Boot     string `json:"boot"` // why workers don't come up
 	Spawned  uint64 `json:"spawned"`
+	// Exits count by reason how workers ended.
+	Exits map[string]uint64 `json:"exits"`
 	// ForkRefused is why workers aren't forked although they should be.
 	ForkRefused string `json:"forkRefused"`
 	// Inactive is what its version doesn't do of what is configured.

@@ -51,7 +51,7 @@ func TestO1_O2_EveryConditionAtTheFirstVisit(t *testing.T) {
 	for _, name := range []string{
 		v1alpha1.ConditionReady, v1alpha1.ConditionAvailable, v1alpha1.ConditionInjected,
 		v1alpha1.ConditionConfigSynced, v1alpha1.ConditionPromoted, v1alpha1.ConditionMetricsAvailable,
-		v1alpha1.ConditionErrorsHealthy, v1alpha1.ConditionPaused, v1alpha1.ConditionRolledBack, v1alpha1.ConditionAccepted,
+		v1alpha1.ConditionErrorsHealthy, v1alpha1.ConditionResourcesHealthy, v1alpha1.ConditionPaused, v1alpha1.ConditionRolledBack, v1alpha1.ConditionAccepted,
 	} {
 		if c := condition(pool, name); c.Status == "" || c.ObservedGeneration != pool.Generation {
 			t.Errorf("%s: %+v", name, c)

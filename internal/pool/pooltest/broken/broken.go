@@ -44,7 +44,9 @@ type fault struct {
 
 // Pools returns all of them.
 func Pools() []Pool {
-	return slices.Concat(requests, workers, queues, figures, ends, recycling, sharing, memory, affinities, overdue, streams)
+	return slices.Concat(
+		requests, workers, queues, figures, ends, recycling, sharing, memory, affinities, overdue, streams, health,
+	)
 }
 
 // Factory makes the broken pool from what makes the right one.

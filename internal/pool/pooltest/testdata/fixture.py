@@ -19,6 +19,11 @@ from poolworker.frames import Channel
 if "FIXTURE_CHILD" in os.environ:  # a child that outlives a careless kill
     with open(os.environ["FIXTURE_CHILD"], "w") as f:
         f.write(str(subprocess.Popen(["sleep", "600"]).pid))
+if "FIXTURE_IMPORT_LEAK" in os.environ:  # MiB at a time
+    heap = []
+    while True:
+        heap.append(bytearray(os.urandom(1)) * (int(os.environ["FIXTURE_IMPORT_LEAK"]) << 20))
+        time.sleep(0.01)
 if "FIXTURE_IMPORT_SLEEP" in os.environ:
     time.sleep(float(os.environ["FIXTURE_IMPORT_SLEEP"]))
 
@@ -121,6 +126,20 @@ def spin(ms):
 def grow(mb):
     """Keep memory that is this process's own."""
     kept.append(bytearray(os.urandom(1)) * (mb << 20))
+
+
+@command
+def leak(mb, ms):
+    """Keep ever more memory, so much at a time."""
+    while True:
+        grow(mb)
+        time.sleep(ms / 1000)
+
+
+@command
+def grow_once(mb):
+    """Use so much memory and give it back."""
+    return len(bytearray(mb << 20))
 
 
 @command

@@ -52,19 +52,20 @@ type actor struct {
 	reason worker.Reason // guarded by mu; empty: it ended by itself
 }
 
-func (a *actor) ID() string                        { return a.id }
-func (a *actor) Commands() []string                { return nil }
-func (a *actor) Codec() string                     { return "" }
-func (a *actor) PID() int                          { return 0 }
-func (a *actor) Ready(context.Context) error       { return nil }
-func (a *actor) Exited() <-chan struct{}           { return a.exited }
-func (a *actor) Gone() <-chan struct{}             { return a.exited }
-func (a *actor) Exit() worker.Exit                 { return worker.Exit{Code: 9} }
-func (a *actor) Served() uint64                    { return a.served.Load() }
-func (a *actor) RSS() uint64                       { return 0 }
-func (a *actor) Usage(*worker.Groups) worker.Usage { return worker.Usage{} }
-func (a *actor) Discard(r worker.Reason)           { a.end(r) }
-func (a *actor) Kill(r worker.Reason)              { a.end(r) }
+func (a *actor) ID() string                                    { return a.id }
+func (a *actor) Commands() []string                            { return nil }
+func (a *actor) Codec() string                                 { return "" }
+func (a *actor) PID() int                                      { return 0 }
+func (a *actor) Ready(context.Context) error                   { return nil }
+func (a *actor) Exited() <-chan struct{}                       { return a.exited }
+func (a *actor) Gone() <-chan struct{}                         { return a.exited }
+func (a *actor) Exit() worker.Exit                             { return worker.Exit{Code: 9} }
+func (a *actor) Served() uint64                                { return a.served.Load() }
+func (a *actor) RSS() uint64                                   { return 0 }
+func (a *actor) Usage(*worker.Groups) worker.Usage             { return worker.Usage{} }
+func (a *actor) Discard(r worker.Reason)                       { a.end(r) }
+func (a *actor) Ping(context.Context, time.Time) worker.Reason { return "" }
+func (a *actor) Kill(r worker.Reason)                          { a.end(r) }
 
 func (a *actor) end(r worker.Reason) {
 	a.mu.Lock()

@@ -175,7 +175,7 @@ func TestCtlSaysWhyNot(t *testing.T) {
 		want string
 	}{
 		"no canary":    {[]string{"trip"}, 1, "nothing to trip in this pod of summarizer: there is no canary"},
-		"no command":   {[]string{"reset"}, 2, "usage: poold ctl trip"},
+		"no command":   {[]string{"retry"}, 2, "usage: poold ctl trip"},
 		"an argument":  {[]string{"trip", "now"}, 2, `unexpected argument "now"`},
 		"unknown flag": {[]string{"status", "--reason", "x"}, 2, "flag provided but not defined"},
 		"help":         {[]string{"trip", "-h"}, 0, "control socket"},

@@ -47,8 +47,10 @@ type Line interface {
 	Offer(m *Member)
 	// Withdraw takes m out if it is idle, and reports whether it was.
 	Withdraw(m *Member) bool
-	// Restore puts back a member that was withdrawn a moment ago, as if it had been idle all the time; false: requests
-	// wait, and it is to be offered.
+	// Lend takes m out as Withdraw does, but for a moment: whoever wants this very member goes on to wait for it.
+	Lend(m *Member) bool
+	// Restore puts back a member that was lent, as if it had been idle all the time; false: requests wait, and it is to
+	// be offered.
 	Restore(m *Member) bool
 	// WithdrawIdle takes out the member that has been idle longest, if it has been since t or earlier.
 	WithdrawIdle(t time.Time) *Member

@@ -98,6 +98,8 @@ func (l *fakeLine) Withdraw(m *Member) bool {
 	return l.idle.Remove(m)
 }
 
+func (l *fakeLine) Lend(m *Member) bool { return l.Withdraw(m) }
+
 func (l *fakeLine) Restore(m *Member) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

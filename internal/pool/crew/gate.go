@@ -150,9 +150,7 @@ func (g *Gate) Waiting() iter.Seq2[*list.Element, Waiter] {
 
 // Withdraw implements Line.
 func (g *Gate) Withdraw(m *Member) bool {
-	g.Mu.Lock()
-	defer g.Mu.Unlock()
-	return g.Idle.Remove(m)
+	return g.Lend(m)
 }
 
 // WithdrawIdle implements Line.

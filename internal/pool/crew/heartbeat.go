@@ -83,7 +83,7 @@ func (c *Crew) ping(ctx context.Context, m *Member, patience time.Duration) {
 	c.mu.Lock()
 	m.beat.lent, m.beat.pinged = true, time.Now()
 	c.mu.Unlock()
-	if !c.line.Withdraw(m) {
+	if !c.line.Lend(m) {
 		c.mu.Lock()
 		m.beat.lent = false
 		c.mu.Unlock()

@@ -46,6 +46,20 @@ var affinities = map[string]story{
 		}
 	},
 
+	// Who is pinged isn't idle meanwhile, and is its keys' worker all the same.
+	"TestP68_P96_PingsEndNoAffinity": func(b *bench) {
+		b.limits.Size = 3
+		b.limits.Heartbeat = brisk
+		s := b.ready()
+		homes := s.homes("a", "b", "c")
+		time.Sleep(5 * brisk.Every)
+		for _, key := range []string{"c", "a", "b"} {
+			if pid := s.mustAsk(key, pool.AffinityStrict); pid != homes[key] {
+				b.Errorf("key %s: served by %v, not by its worker %v", key, pid, homes[key])
+			}
+		}
+	},
+
 	"TestP69_AffinityGoesWithItsWorker": func(b *bench) {
 		b.limits.Size = 2
 		s := b.ready()

@@ -258,7 +258,7 @@ func TestP109_ChunksAheadOfAnErrorAreHandedOver(t *testing.T) {
 			for range 9 {
 				all = append(all, encode(chunkOf(request, "1"))...)
 			}
-			_, _ = replies.Write(append(all, encode(failure(request, `{"category":"communication_error","type":"python_error","message":"m"}`))...))
+			_, _ = replies.Write(append(all, encode(failure(request, `{"category":"communication_error","type":"python_error","message":"m","context":{}}`))...))
 			next(requests, 100)
 		})
 		call, got := collect(time.Minute)

@@ -2,6 +2,13 @@ package crew
 
 import "slices"
 
+// Lend implements Line.
+func (g *Gate) Lend(m *Member) bool {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
+	return g.Idle.Remove(m)
+}
+
 // Restore implements Line.
 func (g *Gate) Restore(m *Member) bool {
 	g.Mu.Lock()
@@ -20,4 +27,5 @@ func (i *Idle) Restore(m *Member) {
 		at = len(i.members)
 	}
 	i.members = slices.Insert(i.members, at, m)
+	m.idle = true
 }

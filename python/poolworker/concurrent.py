@@ -331,7 +331,7 @@ class Multiplexer:
         if self._closing:
             return
         try:
-            self._reply(frames.CHUNK, id, chunk)
+            self._reply(frames.CHUNK, id, chunk, b"")
         except OSError as broken:
             self._end(broken)
 

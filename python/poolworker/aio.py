@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import signal
 import socket
 from typing import Any, Coroutine, List, Optional
@@ -16,7 +17,8 @@ class Loop:
 
     A signal reaches a handler wherever it is. Python's own signal handlers run between two steps of Python code, so one
     that arrives just before the loop goes to sleep would wait for the loop to wake, and what they raise inside of a
-    finaliser is dropped. So a signal also wakes the loop through a descriptor, and also cancels the handler's task.
+    finaliser is dropped. So a signal also wakes the loop through a descriptor, and cancels the handler's task when what
+    it raised didn't get there.
     """
 
     def __init__(self) -> None:
@@ -37,7 +39,11 @@ class Loop:
 
         def cancel(error: BaseException) -> None:
             raised.append(error)
-            self._loop.call_soon_threadsafe(task.cancel)
+            self._loop.call_soon_threadsafe(cancel_unless_arrived, error)
+
+        def cancel_unless_arrived(error: BaseException) -> None:
+            if not _arrived(error):
+                task.cancel()
 
         signals.cancel = cancel
         before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
@@ -45,7 +51,8 @@ class Loop:
             return self._loop.run_until_complete(task)
         except BaseException as error:
             if not task.done():
-                task.cancel()
+                if not raised:  # else the loop is about to
+                    task.cancel()
                 self._loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
             if raised and isinstance(error, asyncio.CancelledError):
                 raise raised[0] from None
@@ -71,3 +78,13 @@ class Loop:
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
+
+
+def _arrived(error: BaseException) -> bool:
+    """Whether an exception was raised into a handler, and not into the loop or a finaliser."""
+    link = error.__traceback__
+    while link is not None:
+        if link.tb_frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            return True
+        link = link.tb_next
+    return False

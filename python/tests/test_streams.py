@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import time
 import struct
 from typing import Any, List, Tuple
 
@@ -287,6 +288,7 @@ def test_p109_sigterm_closes_the_generator(worker: Worker, command: str) -> None
     assert [chunk(worker, id) for _ in range(16)] == list(range(16))
     if command == "sync" and worker.concurrency > 1:
         pytest.skip("a thread is nobody's to interrupt")
+    time.sleep(0.05)  # then it waits for credit: a signal just before that is seen when something comes
     os.kill(worker.process.pid, signal.SIGTERM)
     worker.stderr_until("closed")
     assert worker.exit_code() == 143

@@ -48,7 +48,7 @@ func (w *Worker) stack(request uint64) string {
 	if err != nil {
 		return "(none: " + err.Error() + ")"
 	}
-	d := taken.(dump) //nolint:forcetypeassert,errcheck // of the line above
+	d := taken.(dump) //nolint:forcetypeassert // of the line above
 	return d.show(request, w.stacks.source, w.spec.Module)
 }
 

@@ -78,7 +78,7 @@ func remade(mode, as pool.AffinityMode) func() fault {
 // onStart is the key of a context's func(crew.Worker) *pool.Error, which is told who a request begins with, and may refuse.
 type onStart struct{}
 
-func starting(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome {
+func starting(ctx context.Context, w crew.Worker, c worker.Call) worker.Outcome {
 	if tell, ok := ctx.Value(onStart{}).(func(crew.Worker) *pool.Error); ok {
 		if err := tell(w); err != nil {
 			return worker.Outcome{Err: err}

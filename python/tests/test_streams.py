@@ -6,8 +6,8 @@ import json
 import os
 import select
 import signal
-import time
 import struct
+import time
 from typing import Any, List, Tuple
 
 import pytest

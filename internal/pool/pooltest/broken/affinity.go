@@ -93,7 +93,7 @@ func blocking() fault {
 	var outside atomic.Int64
 	door := make(chan struct{}, 1)
 	return fault{
-		trip: starting,
+		trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome { return starting(ctx, w, c) },
 		do: func(ctx context.Context, right pool.Pool, req pool.Request) (pool.Reply, error) {
 			outside.Add(1)
 			defer outside.Add(-1)
@@ -118,7 +118,7 @@ func faithful() fault {
 	var mu sync.Mutex
 	homes := map[string]crew.Worker{}
 	return fault{
-		trip: starting,
+		trip: func(w crew.Worker, ctx context.Context, c worker.Call) worker.Outcome { return starting(ctx, w, c) },
 		do: func(ctx context.Context, right pool.Pool, req pool.Request) (pool.Reply, error) {
 			began := func(w crew.Worker) *pool.Error {
 				mu.Lock()

@@ -248,6 +248,14 @@ func TestO26_ACanaryIsGuardedThoughAPodRefusesIt(t *testing.T) {
 	}
 	w.change("main", func(s *v1alpha1.WorkerPoolSpec) { s.PoolVersion, s.Canary = v1alpha1.PoolV2, slowStep(25) })
 	w.awaitReady("main", "WaitingForWorkers")
+	w.await("the canary in both pods", func() error {
+		for i, s := range scripts {
+			if s.inForce().GetCanary() == "" {
+				return fmt.Errorf("none in pod %d", i)
+			}
+		}
+		return nil
+	})
 	scripts[1].set(func(s *script) { s.starting, s.withheld = false, true })
 	scripts[0].set(func(s *script) { s.starting = false })
 	back := w.awaitReady("main", "RolledBack")

@@ -66,11 +66,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (r
 		if err != nil {
 			return reply, err
 		}
-		out := m.RoundTrip(ctx, worker.Call{
-			Command: req.Command, Payload: req.Payload, Program: req.Program,
-			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch,
-			Stream: req.Stream, Idle: req.Idle, Start: now, Deadline: budget.OperationUntil(now),
-		})
+		out := m.RoundTrip(ctx, worker.CallOf(&req, now, budget.OperationUntil(now)))
 		if !out.Retriable() {
 			p.checkin(m, out.Discard)
 			reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed

@@ -62,11 +62,7 @@ func (p *Shared) do(ctx context.Context, req pool.Request, wish *affinity.Wish) 
 		if err != nil {
 			return reply, err
 		}
-		out := m.Share(ctx, worker.Call{
-			Command: req.Command, Payload: req.Payload, Program: req.Program,
-			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch,
-			Stream: req.Stream, Idle: req.Idle, Deadline: budget.OperationUntil(now),
-		})
+		out := m.Share(ctx, worker.CallOf(&req, time.Time{}, budget.OperationUntil(now)))
 		if !out.Retriable() {
 			p.checkin(m, out)
 			reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed

@@ -85,11 +85,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (r
 	run := func(m *crew.Member) worker.Outcome {
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)
-		return m.RoundTrip(ctx, worker.Call{
-			Command: req.Command, Payload: req.Payload, Program: req.Program,
-			Session: req.Session, ProgramID: req.ProgramID, Batch: req.Batch,
-			Stream: req.Stream, Idle: req.Idle, Start: now, Deadline: budget.OperationUntil(now),
-		})
+		return m.RoundTrip(ctx, worker.CallOf(&req, now, budget.OperationUntil(now)))
 	}
 	out, err := p.turn(ctx, budget, &operation{Wish: wish, since: submitted, run: run, done: make(chan worker.Outcome, 1)})
 	if err != nil {

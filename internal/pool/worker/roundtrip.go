@@ -28,6 +28,14 @@ type Call struct {
 	Deadline time.Time // required: the worker is given up at it
 }
 
+// CallOf is a request's call. start as in Call.
+func CallOf(req *pool.Request, start, deadline time.Time) Call {
+	return Call{
+		Command: req.Command, Payload: req.Payload, Program: req.Program, Session: req.Session, ProgramID: req.ProgramID,
+		Batch: req.Batch, Stream: req.Stream, Idle: req.Idle, Start: start, Deadline: deadline,
+	}
+}
+
 // Outcome is how a Call ended.
 type Outcome struct {
 	Payload []byte        // the caller's to keep

@@ -10,8 +10,8 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Final, FrozenSet, It
 
 from poolworker import frames
 
-PLAIN: Final[FrozenSet[type]] = frozenset({dict, list, str, int, float, bool, tuple, type(None)})
-"""Types of most results: no coroutine, and no stream."""
+PLAIN: Final[FrozenSet[type]] = frozenset({dict, list, str, int, float, bool, tuple, bytes, type(None)})
+"""Types of most results, which are neither coroutine nor stream: to find that out of a type costs 2 µs."""
 
 
 class Abandoned(Exception):

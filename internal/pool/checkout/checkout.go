@@ -22,27 +22,56 @@ import (
 // Pool is V2. It implements pool.Pool.
 type Pool struct {
 	name string
+	gate *affinity.Gate
 	crew *crew.Crew
-	line line
+	use  use
 }
 
 var _ pool.Pool = (*Pool)(nil)
 
+// use is what of a member a caller has checked out: all of it, or one of several places in it. It is the Line of the
+// pool's crew.
+type use interface {
+	crew.Line
+	// take returns a member that is the caller's until it is given back, or the place of a new waiter. again: the caller
+	// has had its turn, and got a member that was dead.
+	take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error)
+	// roundTrip runs one call on a member that was taken.
+	roundTrip(ctx context.Context, m *crew.Member, c worker.Call) worker.Outcome
+	// giveBack ends the use of a member that was taken; why it can't be used again, if it can't.
+	giveBack(m *crew.Member, discard worker.Reason)
+}
+
 // New makes a pool and starts limits.Size workers at once. name is the WorkerPool's, for errors. ctx isn't kept
 // beyond its values: a pool ends by Close.
 func New(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Pool {
-	p := &Pool{name: name, line: newLine(name, limits)}
-	p.crew = crew.New(ctx, launch, p.line, log)
+	l := &line{Gate: affinity.NewGate(name, limits)}
+	l.Freed = l.serve
+	l.crew = crew.New(ctx, launch, l, log)
+	return start(name, l.Gate, l.crew, l, limits)
+}
+
+// NewShared makes a pool as New does, whose workers serve several requests at the same time: launch makes those that
+// serve limits.Concurrency, which can't be changed later.
+func NewShared(ctx context.Context, name string, launch crew.Launch, limits pool.Limits, log *slog.Logger) *Pool {
+	l := &places{Gate: affinity.NewGate(name, limits), each: max(1, limits.Concurrency)}
+	l.Freed = l.serve
+	l.crew = crew.New(ctx, launch, l, log)
+	return start(name, l.Gate, l.crew, l, limits)
+}
+
+func start(name string, gate *affinity.Gate, members *crew.Crew, u use, limits pool.Limits) *Pool {
+	p := &Pool{name: name, gate: gate, crew: members, use: u}
 	p.crew.Configure(limits)
 	return p
 }
 
 // Do runs one operation in the caller's goroutine.
 func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
-	wish := p.line.Wish(req.Affinity)
+	wish := p.gate.Wish(req.Affinity)
 	reply, err := p.do(ctx, req, wish)
-	p.line.Fulfil(wish, reply.Service > 0)
-	p.line.Meter.Observe(reply, err)
+	p.gate.Fulfil(wish, reply.Service > 0)
+	p.gate.Meter.Observe(reply, err)
 	if err != nil {
 		return reply, err
 	}
@@ -51,12 +80,12 @@ func (p *Pool) Do(ctx context.Context, req pool.Request) (pool.Reply, error) {
 
 func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (reply pool.Reply, err *pool.Error) {
 	submitted := time.Now()
-	budget, err := p.line.Enter(req, submitted)
+	budget, err := p.gate.Enter(req, submitted)
 	if err != nil {
 		return reply, err
 	}
-	defer p.line.Leave()
-	place, m, err := p.line.take(wish, submitted, false)
+	defer p.gate.Leave()
+	place, m, err := p.use.take(wish, submitted, false)
 	for now := submitted; ; now = time.Now() {
 		if place != nil {
 			m, err = p.wait(ctx, budget, place)
@@ -66,27 +95,29 @@ func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (r
 		if err != nil {
 			return reply, err
 		}
-		out := m.RoundTrip(ctx, worker.CallOf(&req, now, budget.OperationUntil(now)))
+		out := p.use.roundTrip(ctx, m, worker.CallOf(&req, now, budget.OperationUntil(now)))
 		if !out.Retriable() {
-			p.checkin(m, out.Discard)
+			p.checkin(m, &out)
 			reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed
 			return reply, out.Err
 		}
 		// Back in its place before the dead member is replaced: else somebody else would get the new one.
 		dead := m
-		place, m, err = p.line.take(wish, submitted, true)
-		p.checkin(dead, out.Discard)
+		place, m, err = p.use.take(wish, submitted, true)
+		p.use.giveBack(dead, out.Discard)
 	}
 }
 
-// checkin ends the use of a member.
-func (p *Pool) checkin(m *crew.Member, discard worker.Reason) {
-	if stays := p.crew.Checkin(m, discard); !stays {
-		p.line.Left(m)
+// checkin gives a member back, at once or when its worker is done with the call.
+func (p *Pool) checkin(m *crew.Member, out *worker.Outcome) {
+	if out.Held == nil {
+		p.use.giveBack(m, out.Discard)
+		return
 	}
+	out.Held(func(left worker.Reason) { p.use.giveBack(m, left) })
 }
 
-// wait returns a member that is the caller's until checkin.
+// wait returns a member that is the caller's until it is given back.
 func (p *Pool) wait(ctx context.Context, b pool.Budget, place *list.Element) (*crew.Member, *pool.Error) {
 	p.crew.Need()
 	if broken := p.crew.Broken(); broken != nil {
@@ -109,17 +140,17 @@ func (p *Pool) wait(ctx context.Context, b pool.Budget, place *list.Element) (*c
 	}
 }
 
-// giveUp leaves the line with err. A member that was handed over at the same moment goes back.
+// giveUp leaves the queue with err. A member that was handed over at the same moment goes back.
 func (p *Pool) giveUp(place *list.Element, err *pool.Error) (*crew.Member, *pool.Error) {
-	if m := p.line.abandon(place); m != nil {
-		p.checkin(m, "")
+	if m := abandon(p.gate, place); m != nil {
+		p.use.giveBack(m, "")
 	}
 	return nil, err
 }
 
 // Configure changes the limits; see pool.Pool.
 func (p *Pool) Configure(limits pool.Limits) {
-	p.line.Configure(limits)
+	p.gate.Configure(limits)
 	p.crew.Configure(limits)
 }
 
@@ -129,7 +160,7 @@ func (p *Pool) Reset() { p.crew.Reset() }
 // Pause holds all requests that have no worker; see pool.Pool.
 func (p *Pool) Pause(ctx context.Context) error {
 	select {
-	case <-p.line.Pause():
+	case <-p.gate.Pause():
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -138,7 +169,10 @@ func (p *Pool) Pause(ctx context.Context) error {
 
 // Resume ends a pause; see pool.Pool.
 func (p *Pool) Resume() {
-	p.line.resume()
+	p.gate.Mu.Lock()
+	p.gate.Resume()
+	p.gate.Freed()
+	p.gate.Mu.Unlock()
 	p.crew.Poke()
 }
 
@@ -146,11 +180,11 @@ func (p *Pool) Resume() {
 func (p *Pool) Changed() <-chan struct{} { return p.crew.Changed() }
 
 // Stats returns the figures.
-func (p *Pool) Stats() pool.Stats { return p.line.Stats(pool.V2, p.crew) }
+func (p *Pool) Stats() pool.Stats { return p.gate.Stats(pool.V2, p.crew) }
 
 // Close ends the pool; see pool.Pool.
 func (p *Pool) Close(ctx context.Context) error {
-	emptied, _ := p.line.Close()
+	emptied, _ := p.gate.Close()
 	p.crew.Freeze()
 	select {
 	case <-emptied:

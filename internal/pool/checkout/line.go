@@ -2,23 +2,23 @@ package checkout
 
 import (
 	"container/list"
+	"context"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
-// line is where callers wait for members. No member is idle that anyone who waits would take, except in a pause.
-type line struct{ *affinity.Gate }
-
-var _ crew.Line = line{}
-
-func newLine(name string, limits pool.Limits) line {
-	l := line{affinity.NewGate(name, limits)}
-	l.Freed = l.serve
-	return l
+// line is where callers wait for members, each for one of its own. No member is idle that anyone who waits would take,
+// except in a pause.
+type line struct {
+	*affinity.Gate
+	crew *crew.Crew
 }
+
+var _ use = (*line)(nil)
 
 // waiter is a request that waits for a member.
 type waiter struct {
@@ -38,7 +38,7 @@ func (w *waiter) Since() time.Time { return w.since }
 func (w *waiter) Refuse() { w.member <- nil }
 
 // Offer hands the member to whoever has waited longest of those who take it, else keeps it idle.
-func (l line) Offer(m *crew.Member) {
+func (l *line) Offer(m *crew.Member) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	l.Idle.Push(m, m.FreeSince())
@@ -46,7 +46,7 @@ func (l line) Offer(m *crew.Member) {
 }
 
 // take returns an idle member, or the place of a new waiter.
-func (l line) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
+func (l *line) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if err := l.Closed(); err != nil {
@@ -62,7 +62,7 @@ func (l line) take(w *affinity.Wish, submitted time.Time, again bool) (*list.Ele
 }
 
 // seat takes an idle member that may be used; nil when there is none. The caller holds Mu.
-func (l line) seat(w *affinity.Wish) *crew.Member {
+func (l *line) seat(w *affinity.Wish) *crew.Member {
 	m := l.TakeIdle(w, (*crew.Idle).PopNewest)
 	if m != nil {
 		l.Bind(w, m)
@@ -71,7 +71,7 @@ func (l line) seat(w *affinity.Wish) *crew.Member {
 }
 
 // serve hands idle members to those who have waited longest. The caller holds Mu.
-func (l line) serve() {
+func (l *line) serve() {
 	for place, w := range l.Waiting() {
 		if !l.AnyIdle() {
 			return
@@ -84,23 +84,25 @@ func (l line) serve() {
 	}
 }
 
-// resume ends a pause.
-func (l line) resume() {
-	l.Mu.Lock()
-	defer l.Mu.Unlock()
-	l.Resume()
-	l.serve()
+func (l *line) roundTrip(ctx context.Context, m *crew.Member, c worker.Call) worker.Outcome {
+	return m.RoundTrip(ctx, c)
+}
+
+func (l *line) giveBack(m *crew.Member, discard worker.Reason) {
+	if stays := l.crew.Checkin(m, discard); !stays {
+		l.Left(m)
+	}
 }
 
 // abandon leaves the queue, or returns the member that was handed over at the same moment.
-func (l line) abandon(place *list.Element) *crew.Member {
-	l.Mu.Lock()
-	defer l.Mu.Unlock()
+func abandon(g *affinity.Gate, place *list.Element) *crew.Member {
+	g.Mu.Lock()
+	defer g.Mu.Unlock()
 	select {
 	case m := <-place.Value.(*waiter).member:
 		return m
 	default:
-		l.Dequeue(place)
+		g.Dequeue(place)
 		return nil
 	}
 }

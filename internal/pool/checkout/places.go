@@ -2,12 +2,14 @@ package checkout
 
 import (
 	"container/list"
+	"context"
 	"slices"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/affinity"
 	"github.com/dspex/workerpool-operator/internal/pool/crew"
+	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
 // places is a line whose members have several places each. A member without a request is in Gate's Idle; one with
@@ -28,7 +30,7 @@ type table struct {
 	leaving bool // it gets no more requests
 }
 
-var _ crew.Line = (*places)(nil)
+var _ use = (*places)(nil)
 
 // Offer brings a member that has nothing to do.
 func (l *places) Offer(m *crew.Member) {
@@ -141,7 +143,19 @@ func (l *places) serve() {
 	}
 }
 
-// vacate gives a place back. stays: its member serves on.
+func (l *places) roundTrip(ctx context.Context, m *crew.Member, c worker.Call) worker.Outcome {
+	return m.Share(ctx, c)
+}
+
+func (l *places) giveBack(m *crew.Member, discard worker.Reason) {
+	stays := l.crew.Return(m, discard)
+	l.vacate(m, stays)
+	if stays {
+		l.crew.Returned(m)
+	}
+}
+
+// vacate makes a place free. stays: its member serves on.
 func (l *places) vacate(m *crew.Member, stays bool) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
@@ -162,12 +176,4 @@ func (l *places) vacate(m *crew.Member, stays bool) {
 
 func (l *places) find(m *crew.Member) int {
 	return slices.IndexFunc(l.serving, func(t *table) bool { return t.member == m })
-}
-
-// resume ends a pause.
-func (l *places) resume() {
-	l.Mu.Lock()
-	defer l.Mu.Unlock()
-	l.Resume()
-	l.serve()
 }

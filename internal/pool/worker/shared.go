@@ -82,7 +82,10 @@ func (s *Shared) Ready(ctx context.Context) error {
 // RoundTrip runs one call beside others. It returns at the deadline or when ctx ends, whatever the worker does; the
 // Outcome's Held then tells when the worker is done with it.
 func (s *Shared) RoundTrip(ctx context.Context, c Call) Outcome {
-	start := time.Now()
+	start := c.Start
+	if start.IsZero() {
+		start = time.Now()
+	}
 	if out := s.refuseCall(ctx, &c, start); out != nil {
 		return *out
 	}

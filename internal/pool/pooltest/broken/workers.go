@@ -101,12 +101,12 @@ var workers = []Pool{
 		},
 	},
 	{
-		Fault: "a crash fails the next operation too", Version: pool.V2, Test: "TestP75_ConstantKilling", Says: "failed with",
-		make: func() fault { return contagious(1) },
+		Fault: "a crash fails later operations too", Version: pool.V2, Test: "TestP75_ConstantKilling", Says: "failed with",
+		make: func() fault { return contagious(16) },
 	},
 	{
-		Fault: "a crash of a shared worker fails a later operation too", Version: pool.V2, Test: "TestP75_ConstantKillingOfSharedWorkers",
-		Says: "failed with", make: func() fault { return contagious(8) },
+		Fault: "a crash of a shared worker fails later operations too", Version: pool.V2, Test: "TestP75_ConstantKillingOfSharedWorkers",
+		Says: "failed with", make: func() fault { return contagious(32) },
 	},
 	{
 		Fault: "something is left of each recycled worker", Version: pool.V1, Test: "TestP99_NothingGrows", Says: "no more goroutines",

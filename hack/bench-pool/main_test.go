@@ -53,8 +53,11 @@ func TestPhase(t *testing.T) {
 	b := testBench(t)
 	small := table.Workload{Command: "echo", Size: "200 B", Callers: 2, Workers: 2}
 	phase := table.Phase{
-		Title:       "test",
-		Contestants: []string{table.V1, table.V2, table.V2Opaque, table.V2JSON, table.V2Batch, table.Executor, table.MPApply, table.MPMap, table.MPPipe, table.Loky, table.Gunicorn},
+		Title: "test",
+		Contestants: []string{
+			table.V1, table.V2, table.V2Opaque, table.V2JSON, table.V2Batch, table.Executor, table.MPApply, table.MPMap, table.MPPipe, table.Loky, table.Gunicorn,
+			table.Sleepers,
+		},
 	}
 	for _, command := range []string{"echo", "sleep", "burn"} {
 		w := small

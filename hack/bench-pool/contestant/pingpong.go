@@ -3,6 +3,7 @@ package contestant
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +28,51 @@ func startPingPong(_ context.Context, s Setup) (rig, error) { return pingPongWit
 // workers' own codec.
 func startJSONPingPong(_ context.Context, s Setup) (rig, error) { return pingPongWith(s, "json") }
 
-func pingPongWith(s Setup, codec string) (rig, error) {
+// sleepers are processes that sleep for 10 ms before they echo, in a channel: what waiting in so many processes comes to
+// with nothing around them.
+type sleepers struct {
+	all []*pingPong
+}
+
+func startSleepers(_ context.Context, s Setup) (rig, error) {
+	var r sleepers
+	for range s.Workers {
+		p, err := pingPongWith(s, "sleep")
+		if err != nil {
+			return nil, errors.Join(err, r.close(context.Background()))
+		}
+		r.all = append(r.all, p)
+	}
+	return &r, nil
+}
+
+func (r *sleepers) caller(_ context.Context, command string, payload Payload, _ int) (Caller, error) {
+	if command != "sleep" {
+		return nil, fmt.Errorf("processes that sleep can't do %s", command)
+	}
+	free := make(chan func() error, len(r.all))
+	for _, p := range r.all {
+		call, err := p.prepare(payload)
+		if err != nil {
+			return nil, err
+		}
+		free <- call
+	}
+	return func(context.Context, int) (time.Duration, error) {
+		call := <-free
+		defer func() { free <- call }()
+		return 0, call()
+	}, nil
+}
+
+func (r *sleepers) close(ctx context.Context) (err error) {
+	for _, p := range r.all {
+		err = errors.Join(err, p.close(ctx))
+	}
+	return err
+}
+
+func pingPongWith(s Setup, answer string) (*pingPong, error) {
 	theirsIn, out, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -38,7 +83,7 @@ func pingPongWith(s Setup, codec string) (rig, error) {
 		return nil, err
 	}
 	defer theirsOut.Close()
-	process := exec.Command(s.Python, filepath.Join(s.PythonDir, "pingpong.py"), codec) //nolint:noctx // it ends with its pipe
+	process := exec.Command(s.Python, filepath.Join(s.PythonDir, "pingpong.py"), answer) //nolint:noctx // it ends with its pipe
 	process.Env = append(os.Environ(), "PYTHONPATH="+s.PoolDir)
 	process.Stderr = os.Stderr
 	process.ExtraFiles = []*os.File{theirsIn, theirsOut}
@@ -46,7 +91,7 @@ func pingPongWith(s Setup, codec string) (rig, error) {
 	if err := process.Start(); err != nil {
 		return nil, err
 	}
-	return &pingPong{process: process, out: out, in: in, opaque: codec == "bytes"}, nil
+	return &pingPong{process: process, out: out, in: in, opaque: answer != "json"}, nil
 }
 
 // lengthSize is what stands before every payload: its length, big-endian.
@@ -56,6 +101,15 @@ func (p *pingPong) caller(_ context.Context, command string, payload Payload, ca
 	if command != "echo" || callers != 1 {
 		return nil, fmt.Errorf("one process that echoes can't do %s for %d callers", command, callers)
 	}
+	call, err := p.prepare(payload)
+	if err != nil {
+		return nil, err
+	}
+	return func(context.Context, int) (time.Duration, error) { return 0, call() }, nil
+}
+
+// prepare returns what sends a payload, after it has come back once.
+func (p *pingPong) prepare(payload Payload) (call func() error, err error) {
 	if p.opaque {
 		payload = opaque(payload)
 	}
@@ -69,9 +123,9 @@ func (p *pingPong) caller(_ context.Context, command string, payload Payload, ca
 	if err := differ(answer, payload.Result); err != nil {
 		return nil, err
 	}
-	return func(context.Context, int) (time.Duration, error) {
+	return func() error {
 		_, err := p.roundTrip(frame)
-		return 0, err
+		return err
 	}, nil
 }
 

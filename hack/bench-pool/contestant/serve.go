@@ -59,7 +59,7 @@ type batching interface {
 // starters are the contestants by name.
 var starters = map[string]func(ctx context.Context, s Setup) (rig, error){
 	"v1": startV1, "v2": startV2, "v2-opaque": startOpaqueV2, "v2-opaque-pipe": startOpaquePipeV2, "v2-json": startStandardV2,
-	"pingpong": startPingPong, "pingpong-json": startJSONPingPong,
+	"pingpong": startPingPong, "pingpong-json": startJSONPingPong, "sleepers": startSleepers,
 	"v2-batch": startBatchV2, "forked": startForks, "spawned": startSpawns,
 	"gunicorn": startGunicorn, "uvicorn": startUvicorn, "uwsgi": startUWSGI,
 }

@@ -1,7 +1,8 @@
-"""Echoes frames from descriptor 3 to descriptor 4: four bytes of length, then a payload. Argument: bytes or json."""
+"""Echoes frames from descriptor 3 to descriptor 4: four bytes of length, then a payload. Argument: bytes, json or sleep."""
 
 import os
 import sys
+import time
 
 CHUNK = 64 << 10  # what a pipe holds
 
@@ -43,10 +44,15 @@ def answer_json(frame):
     return len(payload).to_bytes(4, "big") + payload
 
 
+def answer_late(frame):
+    time.sleep(0.010)
+    return frame
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "json":
         from poolworker import codec
 
         main(answer_json)
     else:
-        main(lambda frame: frame)
+        main(answer_late if sys.argv[1] == "sleep" else lambda frame: frame)

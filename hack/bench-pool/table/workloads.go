@@ -10,6 +10,7 @@ const (
 	V2Batch      = "v2-batch"
 	PingPong     = "pingpong"
 	PingPongJSON = "pingpong-json"
+	Sleepers     = "sleepers"
 	Executor     = "executor"
 	MPApply      = "mp-apply"
 	MPMap        = "mp-map"
@@ -26,7 +27,7 @@ const (
 // Titles are how tables call the contestants.
 var Titles = map[string]string{
 	V1: "**V1** (serial)", V2: "**V2** (checkout)", V2Opaque: "**V2**, opaque bytes", V2JSON: "**V2**, the standard library's json", V2Batch: "**V2**, batches of 64", PingPong: "raw ping-pong, opaque bytes",
-	PingPongJSON: "raw ping-pong with the workers' codec", Executor: "concurrent.futures.ProcessPoolExecutor",
+	PingPongJSON: "raw ping-pong with the workers' codec", Sleepers: "bare processes that sleep and echo, in a Go channel", Executor: "concurrent.futures.ProcessPoolExecutor",
 	V2OpaquePipe: "**V2**, opaque bytes, through pipes whatever their size",
 	MPApply:      "multiprocessing.Pool.apply_async", MPMap: "multiprocessing.Pool.map, batches of 1024", MPPipe: "hand-written multiprocessing.Pipe pool",
 	Loky: "loky", Ray: "Ray actors", Gunicorn: "gunicorn (sync)", Uvicorn: "uvicorn (uvloop, httptools)", UWSGI: "uWSGI (uwsgi protocol)",
@@ -91,7 +92,7 @@ func Phases() []Phase {
 	return []Phase{
 		{"one caller, all on one core", append([]string{PingPong, V2Opaque, V2OpaquePipe, PingPongJSON, V2JSON}, pools...), each(alone)},
 		{"8 callers, 4 workers", append([]string{V2Opaque, MPMap, V2Batch, V2JSON}, pools...), each(together)},
-		{"handlers that wait or compute", pools, []Workload{sleeping, burning}},
+		{"handlers that wait or compute", append([]string{Sleepers}, pools...), []Workload{sleeping, burning}},
 		{"16 workers that wait", []string{V1, V2}, []Workload{sleepingMany}},
 		{"256 callers, 4 workers", []string{V2}, []Workload{crowded}},
 		{"starts of 16 workers with a heap of 100 MB", []string{Forked, Spawned}, []Workload{starting}},
@@ -106,6 +107,8 @@ func Takes(who string, w Workload) bool {
 		return w.Command == "echo"
 	case PingPong, PingPongJSON:
 		return w.Command == "echo" && w.Callers == 1
+	case Sleepers:
+		return w.Command == "sleep"
 	case MPMap, V2Batch: // whose batches of large values would be gigabytes
 		return w.Command == "echo" && (w.Size == "200 B" || w.Size == "4 KB")
 	}

@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple, Optional, Tuple
-
-if TYPE_CHECKING:
-    from poolworker.memory import Memory
+from typing import Callable, Final, NamedTuple, Optional, Tuple
 
 HELLO: Final = 1
 INIT: Final = 2
@@ -147,12 +144,12 @@ class Channel:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._unread = b""
-        self._memory: Optional[Memory] = None
+        self._fetch: Optional[Callable[[bytes, int], bytes]] = None
         self._unknown_flags = _UNKNOWN_FLAGS
 
-    def use_memory(self, memory: Memory) -> None:
-        """Take requests whose payload lies in memory, which stays its owner's."""
-        self._memory = memory
+    def use_memory(self, fetch: Callable[[bytes, int], bytes]) -> None:
+        """Take requests whose payload lies in memory: fetch copies it, given its reference and its limit in bytes."""
+        self._fetch = fetch
         self._unknown_flags = _UNKNOWN_FLAGS & ~FLAG_MEMORY
 
     def close(self) -> None:
@@ -204,8 +201,8 @@ class Channel:
             data = self._read_up_to(data, total)
         self._unread = data[total:] if len(data) != total else b""
         body = HEADER_SIZE + meta_length
-        if flags & FLAG_MEMORY and self._memory is not None:
-            payload = self._memory.fetch(data[body:total], self.max_payload)
+        if flags & FLAG_MEMORY and self._fetch is not None:
+            payload = self._fetch(data[body:total], self.max_payload)
             return kind, generation, id, budget, data[HEADER_SIZE:body], payload, flags
         return kind, generation, id, budget, data[HEADER_SIZE:body], data[body:total], flags
 

@@ -166,7 +166,7 @@ class Worker:
         if at_least == 0 or not self._memory.open():
             self._memory.close()
             return False
-        self._channel.use_memory(self._memory)
+        self._channel.use_memory(self._memory.fetch)
         self._memory_from, self._encode_large = at_least, self._memory.encode_reply
         return True
 

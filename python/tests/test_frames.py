@@ -71,7 +71,7 @@ def test_p32_valid_vectors(vector: Dict[str, Any]) -> None:
     assert encode(*fields, payload, meta, vector["budget"], flags) == data
     with stream(data) as channel, memory() as shared:
         if flags & FLAG_MEMORY:
-            channel.use_memory(shared)
+            channel.use_memory(shared.fetch)
             payload = b"m" * vector["memory"]
         assert channel.read() == Frame(*fields, vector["budget"], meta, payload, flags)
         assert channel.read() is None
@@ -83,7 +83,7 @@ def test_p33_invalid_vectors(vector: Dict[str, Any]) -> None:
     data, limit = bytes.fromhex(vector["hex"]), vector.get("maxPayload", DEFAULT_MAX_PAYLOAD)
     with stream(data, limit) as channel, memory() as shared:
         if "memory" in vector:
-            channel.use_memory(shared)
+            channel.use_memory(shared.fetch)
         with pytest.raises(ProtocolError, match=says[vector["error"]]):
             channel.read()
 

@@ -166,8 +166,10 @@ var ladder = map[string]story{
 		if seen["SIGTERM"] == 0 {
 			b.Errorf("what the handler had started wasn't told to end; seen:\n%s", text)
 		}
-		if pid := int(seen["up"]); pid == 0 || alive(pid) {
-			b.Errorf("what the handler had started (%d) lives on", pid)
+		pid := int(seen["up"])
+		if pid == 0 {
+			b.Fatalf("the handler hasn't started anything; seen:\n%s", text)
 		}
+		b.until("what the handler had started is gone", func() bool { return !alive(pid) })
 	},
 }

@@ -34,12 +34,12 @@ type sleepers struct {
 	all []*pingPong
 }
 
-func startSleepers(_ context.Context, s Setup) (rig, error) {
+func startSleepers(ctx context.Context, s Setup) (rig, error) {
 	var r sleepers
 	for range s.Workers {
 		p, err := pingPongWith(s, "sleep")
 		if err != nil {
-			return nil, errors.Join(err, r.close(context.Background()))
+			return nil, errors.Join(err, r.close(ctx))
 		}
 		r.all = append(r.all, p)
 	}

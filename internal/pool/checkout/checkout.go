@@ -38,7 +38,7 @@ type use interface {
 	take(w *affinity.Wish, submitted time.Time, again bool) (*list.Element, *crew.Member, *pool.Error)
 	// roundTrip runs one call on a member that was taken.
 	roundTrip(ctx context.Context, m *crew.Member, c worker.Call) worker.Outcome
-	// giveBack ends the use of a member that was taken; why it can't be used again, if it can't.
+	// giveBack ends the use of a member that was taken. discard: why it can't be used again; empty: it can.
 	giveBack(m *crew.Member, discard worker.Reason)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -15,6 +16,7 @@ type snapshot struct {
 	Phase      string // what the start is at
 	Ready      bool
 	Failed     string // why the start failed
+	Restarts   int    // how often dead components were started again
 	Components []componentState
 }
 
@@ -24,6 +26,22 @@ type componentState struct {
 	Started time.Time
 	Exited  time.Time // zero while it runs
 	Exit    string    // how it ended
+}
+
+// dead returns the names of the components that have ended, in the order in which they are to be started.
+func (s snapshot) dead() (names []string) {
+	for _, name := range componentNames {
+		if slices.ContainsFunc(s.Components, func(c componentState) bool { return c.Name == name && !c.Exited.IsZero() }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// withoutDead is the snapshot that has forgotten the components that have ended.
+func (s snapshot) withoutDead() snapshot {
+	s.Components = slices.DeleteFunc(slices.Clone(s.Components), func(c componentState) bool { return !c.Exited.IsZero() })
+	return s
 }
 
 // problem is the first thing that is wrong, and the component whose log tells more; empty when all is well.
@@ -39,14 +57,16 @@ func (s snapshot) problem() (what, component string) {
 	return "", ""
 }
 
-// A board holds the current snapshot and wakes those who wait for the next.
+// A board holds the current snapshot, wakes those who wait for the next, and passes on that dead components are to be
+// started again.
 type board struct {
-	mu      sync.Mutex
-	current snapshot
-	changed chan struct{} // closed, and replaced, at each change
+	mu       sync.Mutex
+	current  snapshot
+	changed  chan struct{} // closed, and replaced, at each change
+	restarts chan struct{} // holds a request that the node hasn't seen yet
 }
 
-func newBoard() *board { return &board{changed: make(chan struct{})} }
+func newBoard() *board { return &board{changed: make(chan struct{}), restarts: make(chan struct{}, 1)} }
 
 func (b *board) update(change func(*snapshot)) {
 	b.mu.Lock()
@@ -76,6 +96,7 @@ func (b *board) serve(l net.Listener) {
 
 func (b *board) stream(conn net.Conn) {
 	defer conn.Close()
+	go b.listen(conn)
 	out := json.NewEncoder(conn)
 	for {
 		s, changed := b.read()
@@ -85,6 +106,21 @@ func (b *board) stream(conn net.Conn) {
 		<-changed
 	}
 }
+
+// listen passes on what a client asks for, until its connection ends.
+func (b *board) listen(conn net.Conn) {
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if lines.Text() == restartRequest {
+			select {
+			case b.restarts <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// restartRequest is the line by which a client has dead components started again.
+const restartRequest = "restart"
 
 // A watch is a client's end of the stream.
 type watch struct {
@@ -105,6 +141,19 @@ func dialBoard(socket string) (*watch, error) {
 func (w *watch) next() (s snapshot, err error) {
 	err = w.in.Decode(&s)
 	return s, err
+}
+
+// restart has dead components started again, and returns the first snapshot in which that has begun.
+func (w *watch) restart(before snapshot) (snapshot, error) {
+	if _, err := fmt.Fprintln(w.conn, restartRequest); err != nil {
+		return snapshot{}, err
+	}
+	for {
+		now, err := w.next()
+		if err != nil || now.Restarts > before.Restarts {
+			return now, err
+		}
+	}
 }
 
 func (w *watch) close() { _ = w.conn.Close() }

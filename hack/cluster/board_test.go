@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -69,5 +70,35 @@ func TestProblem(t *testing.T) {
 		if component != c.component || (what == "") != (c.component == "") {
 			t.Errorf("%s: got %q of %q, want one of %q", name, what, component, c.component)
 		}
+	}
+}
+
+// TestARestartIsAskedFor: the snapshot that comes back is of after the request, not one that was on its way.
+func TestARestartIsAskedFor(t *testing.T) {
+	b := newBoard()
+	killed := componentState{Name: "kubelet", Exited: time.Now(), Exit: "killed by SIGKILL"}
+	b.update(func(s *snapshot) { s.Ready, s.Components = true, []componentState{{Name: "etcd"}, killed} })
+	socket, stop := serveBoard(t, b)
+	defer stop()
+	w, err := dialBoard(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	before, err := w.next()
+	if err != nil || !slices.Equal(before.dead(), []string{"kubelet"}) {
+		t.Fatalf("dead %v, %v; want the kubelet", before.dead(), err)
+	}
+	b.update(func(s *snapshot) { s.Phase = "old news" })
+	go func() {
+		<-b.restarts
+		b.update(func(s *snapshot) {
+			*s = s.withoutDead()
+			s.Restarts++
+		})
+	}()
+	now, err := w.restart(before)
+	if what, _ := now.problem(); err != nil || what != "" || len(now.Components) != 1 {
+		t.Errorf("after the restart began: %+v, %v; want etcd alone and no problem", now, err)
 	}
 }

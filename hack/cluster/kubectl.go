@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// kubectl is the command: the built kubectl against the cluster, with its exit code. A cluster of which a component
-// died isn't waited for: kubectl is ended, and the component's log shown.
+// kubectl is the command: the built kubectl against the cluster, with its exit code. It runs beside a dead component, which
+// is what one wants to look at; when a component dies meanwhile, kubectl is ended and the component's log shown.
 func kubectl(p paths, args []string) error {
 	if len(args) > 0 && args[0] == "kustomize" {
 		return kustomize(p, args)
@@ -26,10 +26,10 @@ func kubectl(p paths, args []string) error {
 		return p.withTail(errNodeDied, nodeLog)
 	}
 	defer w.close()
-	if what, component := now.problem(); what != "" {
-		return p.withTail(errors.New(what), component)
+	if what, _ := now.problem(); what != "" {
+		fmt.Fprintf(os.Stderr, "cluster: %s; `up` starts it again\n", what)
 	}
-	return p.runWatched(p.kubectlCommand(rec, args...), w)
+	return p.runWatched(p.kubectlCommand(rec, args...), w, now)
 }
 
 // kustomize is the one part of kubectl that wants no cluster.
@@ -48,7 +48,8 @@ func (p paths) kubectlCommand(rec record, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (p paths) runWatched(cmd *exec.Cmd, w *watch) error {
+// runWatched ends a command when a component dies that was alive before: what it waits for may never come.
+func (p paths) runWatched(cmd *exec.Cmd, w *watch, before snapshot) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// The terminal sends Ctrl-C to both: the child decides what it means.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT)
@@ -62,7 +63,7 @@ func (p paths) runWatched(cmd *exec.Cmd, w *watch) error {
 		result = cmd.Wait()
 	}()
 	died := make(chan error, 1)
-	go func() { died <- p.firstProblem(w) }()
+	go func() { died <- p.firstProblem(w, before) }()
 	select {
 	case <-ended:
 		return asExitCode(result)
@@ -82,12 +83,18 @@ func asExitCode(err error) error {
 	return err
 }
 
-// firstProblem waits for something to go wrong.
-func (p paths) firstProblem(w *watch) error {
+// firstProblem waits for something to go wrong that wasn't wrong before.
+func (p paths) firstProblem(w *watch, before snapshot) error {
+	known := before.dead()
 	for {
 		now, err := w.next()
 		if err != nil {
 			return errNodeDied
+		}
+		news := len(now.dead()) > len(known)
+		known = now.dead()
+		if !news {
+			continue
 		}
 		if what, component := now.problem(); what != "" {
 			return p.withTail(errors.New(what), component)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -57,7 +58,13 @@ func runNode(_ paths, args []string) error {
 		log.Println(err)
 		n.board.update(func(s *snapshot) { s.Failed = err.Error() })
 	}
-	select {}
+	for range n.board.restarts {
+		if err := n.restart(); err != nil {
+			log.Println(err)
+			n.board.update(func(s *snapshot) { s.Failed = err.Error() })
+		}
+	}
+	return nil
 }
 
 // bringUp makes the machine that the components expect, and starts them, each as soon as what it needs is there.
@@ -76,8 +83,7 @@ func (n *node) bringUp(p paths) (err error) {
 		return err
 	}
 	n.super = newSupervisor(n.board, statePath("logs"))
-	ctx, cancel := context.WithTimeoutCause(context.Background(), startLimit,
-		fmt.Errorf("the start took longer than %s", startLimit))
+	ctx, cancel := startContext()
 	defer cancel()
 	if err := n.setUpNetwork(ctx); err != nil {
 		return err
@@ -90,6 +96,39 @@ func (n *node) bringUp(p paths) (err error) {
 	ctx, stop := n.super.died(ctx)
 	defer stop()
 	return n.startAll(ctx)
+}
+
+func startContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.Background(), startLimit, fmt.Errorf("the start took longer than %s", startLimit))
+}
+
+// restart starts the components that have ended, and waits until the cluster serves again. The others, the pods and what
+// etcd holds stay as they are.
+func (n *node) restart() error {
+	now, _ := n.board.read()
+	dead := now.dead()
+	n.board.update(func(s *snapshot) {
+		*s = s.withoutDead()
+		s.Restarts++
+		s.Ready, s.Failed, s.Phase = len(dead) == 0 && s.Ready, "", "starting again: "+strings.Join(dead, ", ")
+	})
+	if len(dead) == 0 {
+		return nil
+	}
+	ctx, cancel := startContext()
+	defer cancel()
+	ctx, stop := n.super.died(ctx)
+	defer stop()
+	if err := n.start(dead...); err != nil {
+		return err
+	}
+	if err := awaitSocket(ctx, containerdSocket); err != nil {
+		return err
+	}
+	if err := awaitAPIServer(ctx); err != nil {
+		return err
+	}
+	return n.awaitServing(ctx)
 }
 
 func (n *node) startAll(ctx context.Context) error {
@@ -106,6 +145,11 @@ func (n *node) startAll(ctx context.Context) error {
 	if err := n.start("kubelet", "kube-proxy"); err != nil {
 		return err
 	}
+	return n.awaitServing(ctx)
+}
+
+// awaitServing waits until pods can be made and can find each other.
+func (n *node) awaitServing(ctx context.Context) error {
 	n.phase("waiting for the node")
 	if err := n.kubectl(ctx, "wait", "--for=create", "node/"+nodeName); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -34,7 +35,11 @@ func up(p paths, args []string) error {
 		if what == "" {
 			return joinCluster(p, w, state)
 		}
-		say("the running cluster is broken: %s: replacing it", what)
+		err := p.repair(w, state)
+		if err == nil {
+			return nil
+		}
+		say("the running cluster is broken: %s: replacing it", err)
 	}
 	if err := p.clean(); err != nil {
 		return err
@@ -50,6 +55,26 @@ func joinCluster(p paths, w *watch, now snapshot) error {
 	}
 	if tools, err := readToolsets(p.checkout); err == nil && tools[kubernetesModule].dir != rec.Programs {
 		say("the running cluster is of another version than this checkout: `down` and `up` replace it")
+	}
+	return beating(func() error { return p.await(w, now, rec) })
+}
+
+// repair has dead components started again, which leaves all else of the cluster as it is. A start that failed has nothing
+// to leave.
+func (p paths) repair(w *watch, broken snapshot) error {
+	dead := broken.dead()
+	if broken.Failed != "" || len(dead) == 0 {
+		what, _ := broken.problem()
+		return errors.New(what)
+	}
+	say("starting again: %s", strings.Join(dead, ", "))
+	rec, err := p.readRecord()
+	if err != nil {
+		return err
+	}
+	now, err := w.restart(broken)
+	if err != nil {
+		return err
 	}
 	return beating(func() error { return p.await(w, now, rec) })
 }

@@ -256,11 +256,14 @@ func (p *podProcesses) slot(name string) SlotStatus {
 	return SlotStatus{}
 }
 
-// awaitWorkers waits until the slots have the workers that s says.
+// awaitWorkers waits until the slots have the workers that s says, of the revision that it says.
 func (p *podProcesses) awaitWorkers(s *controlpb.Snapshot) {
 	p.t.Helper()
 	for _, slot := range s.GetSlots() {
-		p.until(func() bool { return p.slot(slot.GetName()).Ready == int(slot.GetSize()) })
+		p.until(func() bool {
+			now := p.slot(slot.GetName())
+			return now.Ready == int(slot.GetSize()) && now.Revision == slot.GetRevision().GetHash()
+		})
 	}
 }
 

@@ -180,13 +180,20 @@ func (c *client) configure(cfg slotproto.Config) *pool.Error {
 	}
 }
 
-// await reads Status frames until one is as wanted.
+// await reads Status frames until one is as wanted. What the slot said before the call, and which may still be on its way,
+// doesn't count: it can't know of what the test has just done.
 func (c *client) await(what string, wanted func(slotproto.Status) bool) slotproto.Status {
 	c.Helper()
+	c.id++
+	c.send(frame.Frame{Kind: frame.Ping, ID: c.id})
 	var s slotproto.Status
+	fresh := false
 	for until := time.Now().Add(patience); time.Now().Before(until); {
 		f := c.read()
-		if f.Kind != frame.Status {
+		if f.Kind == frame.Pong && f.ID == c.id {
+			fresh = true
+		}
+		if f.Kind != frame.Status || !fresh {
 			continue
 		}
 		s = slotproto.Status{}

@@ -165,7 +165,9 @@ func (w *world) await(name, what string, done func(*v1alpha1.WorkerPool) bool) *
 
 func (w *world) awaitReady(name string) *v1alpha1.WorkerPool {
 	w.Helper()
-	return w.await(name, "ready", harness.Ready)
+	pool, err := cluster.AwaitReady(w.within(patience), w.namespace, name)
+	w.must(err)
+	return pool
 }
 
 // deployment is the sample application's, for a pool. Its name is the pool's.

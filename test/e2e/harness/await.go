@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -68,6 +69,27 @@ func (c *Cluster) AwaitPool(ctx context.Context, namespace, name, what string, d
 func Ready(p *v1alpha1.WorkerPool) bool {
 	ready := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == p.Generation
+}
+
+// AwaitReady waits until the pool is Ready, and says so of the pods that are there: a status from before the last pod came or
+// went speaks of others.
+func (c *Cluster) AwaitReady(ctx context.Context, namespace, name string) (*v1alpha1.WorkerPool, error) {
+	var pods corev1.PodList
+	var failure error
+	pool, err := c.AwaitPool(ctx, namespace, name, "ready with all of its pods", func(p *v1alpha1.WorkerPool) bool {
+		failure = c.List(ctx, &pods, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.PoolLabel: name})
+		return failure != nil || Ready(p) && int(p.Status.Pods.Matched) == living(pods.Items)
+	})
+	return pool, errors.Join(err, failure)
+}
+
+func living(pods []corev1.Pod) (n int) {
+	for _, pod := range pods {
+		if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+			n++
+		}
+	}
+	return n
 }
 
 // ConditionIs reports whether a condition that speaks of the current spec has this status and reason.

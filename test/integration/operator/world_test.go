@@ -117,7 +117,8 @@ func (w *world) served(pool *v1alpha1.WorkerPool, n int) []*script {
 	return scripts
 }
 
-// awaitReady waits for a reason of the Ready condition at the current generation, and returns the pool.
+// awaitReady waits for a reason of the Ready condition at the current generation and with the pods that are there, and
+// returns the pool: a status from before the last pod came or went speaks of others.
 func (w *world) awaitReady(name, reason string) *v1alpha1.WorkerPool {
 	w.t.Helper()
 	var pool *v1alpha1.WorkerPool
@@ -127,9 +128,20 @@ func (w *world) awaitReady(name, reason string) *v1alpha1.WorkerPool {
 		if c == nil || c.Reason != reason || c.ObservedGeneration != pool.Generation {
 			return fmt.Errorf("generation %d, %s", pool.Generation, show(pool))
 		}
+		if n := w.count(name); int(pool.Status.Pods.Matched) != n {
+			return fmt.Errorf("there are %d pods, %s", n, show(pool))
+		}
 		return nil
 	})
 	return pool
+}
+
+// count is how many pods a pool has.
+func (w *world) count(name string) int {
+	w.t.Helper()
+	var pods corev1.PodList
+	w.must(server.Client.List(w.t.Context(), &pods, client.InNamespace(w.namespace), client.MatchingLabels{v1alpha1.PoolLabel: name}))
+	return len(pods.Items)
 }
 
 func show(pool *v1alpha1.WorkerPool) string {

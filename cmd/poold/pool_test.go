@@ -97,16 +97,18 @@ func (s *supervisor) configure(size int) slotproto.Status {
 	return s.status(func(st slotproto.Status) bool { return st.Ready == size })
 }
 
-// status reads Status frames until one is as wanted.
+// status reads Status frames until one is as wanted. Those that were under way when it was called don't count.
 func (s *supervisor) status(wanted func(slotproto.Status) bool) slotproto.Status {
 	s.Helper()
-	for {
+	s.send(frame.Ping, nil)
+	for fresh := false; ; {
 		var f frame.Frame
 		if err := s.reader.Read(&f); err != nil {
 			s.Fatal(err)
 		}
+		fresh = fresh || f.Kind == frame.Pong
 		var st slotproto.Status
-		if f.Kind == frame.Status && json.Unmarshal(f.Payload, &st) == nil && wanted(st) {
+		if fresh && f.Kind == frame.Status && json.Unmarshal(f.Payload, &st) == nil && wanted(st) {
 			return st
 		}
 	}

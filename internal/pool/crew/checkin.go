@@ -82,7 +82,10 @@ func (c *Crew) Broken() *pool.BootFailure {
 func (c *Crew) Fill(s *pool.Stats) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.noteProven(time.Now())
+	now := time.Now()
+	c.noteProven(now)
+	c.settle(c.census(), now)
+	s.Startup = c.startup()
 	s.Desired = c.size
 	s.Spawned, s.Destroyed, s.Crashed = c.spawned, c.destroyed, c.crashed
 	s.Exits = maps.Clone(c.exits)

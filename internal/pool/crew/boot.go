@@ -129,7 +129,7 @@ func (b *bootLog) crashed(size int, now time.Time) (loop bool) {
 	most := max(fewCrashes, size)
 	first = max(first, len(b.crashes)-most)
 	b.crashes = append(b.crashes[first:len(b.crashes):len(b.crashes)], now)
-	return len(b.crashes) > most
+	return len(b.crashes) > most || b.crashing
 }
 
 // delay before round n + 1, n ≥ 1.

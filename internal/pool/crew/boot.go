@@ -40,7 +40,9 @@ type bootLog struct {
 	notBefore time.Time
 	failing   bool        // no start that began after the last failure has got ready
 	crashing  bool        // the failures are of members that had been ready
-	crashes   []time.Time // of young members that had nothing to do, within provenAfter
+	crashes   []time.Time // the last ones of young members that had nothing to do, at most most
+	most      int         // so many within provenAfter are no accidents
+	crash     string      // what became of the last of them
 	report    *pool.BootFailure
 }
 
@@ -91,17 +93,13 @@ func (b *bootLog) ready(started time.Time) {
 	}
 }
 
-// provenBy reports whether a member shows that starts work again. One that has served doesn't where the failures are of
-// members that ended soon after they were ready: they may have served as well.
+// provenBy reports whether a member shows that starts work again.
 func (b *bootLog) provenBy(started, readyAt time.Time, served bool, now time.Time) bool {
-	if started.Before(b.failedAt) {
-		return false
-	}
-	return now.Sub(readyAt) >= provenAfter || served && !b.crashing
+	return !started.Before(b.failedAt) && (served || now.Sub(readyAt) >= provenAfter)
 }
 
 // proven forgets all failures.
-func (b *bootLog) proven() { *b = bootLog{crashes: b.crashes} }
+func (b *bootLog) proven() { *b = bootLog{crashes: b.crashes, most: b.most, crash: b.crash} }
 
 // settle ends the report once no start is wanted or under way (idle): when the last one worked, or when the one that
 // failed is long ago and nobody misses it. The back-off stays as it is. It returns when it is to be called again; zero:
@@ -119,17 +117,24 @@ func (b *bootLog) settle(idle bool, now time.Time) (again time.Time) {
 	return time.Time{}
 }
 
-// crashed notes the end of a young member that had nothing to do, in a crew of so many, and reports whether there were so
-// many within provenAfter that they are no accidents, though the members had served.
-func (b *bootLog) crashed(size int, now time.Time) (loop bool) {
-	first := 0
-	for first < len(b.crashes) && now.Sub(b.crashes[first]) > provenAfter {
-		first++
+// crashed notes the end of a young member that had nothing to do, in a crew of so many.
+func (b *bootLog) crashed(what string, size int, now time.Time) {
+	most := max(fewCrashes, size) + 1
+	first := max(0, len(b.crashes)+1-most)
+	b.crashes, b.crash, b.most = append(b.crashes[first:len(b.crashes):len(b.crashes)], now), what, most
+}
+
+// state is what there is to report; nil: nothing. Members that served and crashed all the same, more often than by
+// accident, have no back-off, as they are of use; they are a state.
+func (b *bootLog) state(now time.Time) *pool.BootFailure {
+	switch n := len(b.crashes); {
+	case b.report != nil:
+		report := *b.report
+		return &report
+	case n > 0 && n == b.most && now.Sub(b.crashes[0]) <= provenAfter:
+		return &pool.BootFailure{Reason: reasonBootFailed, Message: b.crash, Attempts: n, Crashing: true}
 	}
-	most := max(fewCrashes, size)
-	first = max(first, len(b.crashes)-most)
-	b.crashes = append(b.crashes[first:len(b.crashes):len(b.crashes)], now)
-	return len(b.crashes) > most || b.crashing
+	return nil
 }
 
 // delay before round n + 1, n ≥ 1.

@@ -83,18 +83,16 @@ func TestP80_UnlikeFailuresStayReported(t *testing.T) {
 func TestP80_WhatProvesThatStartsWork(t *testing.T) {
 	for name, tc := range map[string]struct {
 		started, readyAt time.Time
-		served, crashing bool
+		served           bool
 		want             bool
 	}{
-		"started before, has served and lives long": {ago(time.Hour), ago(time.Hour), true, false, false},
-		"started beside it, and got ready after":    {ago(time.Second), in(time.Second), true, false, false},
-		"started after, just ready":                 {in(time.Second), in(2 * time.Second), false, false, false},
-		"started after, has served":                 {in(time.Second), in(2 * time.Second), true, false, true},
-		"started after, lives long":                 {in(0), ago(0), false, false, true},
-		"has served, as those that crashed":         {in(time.Second), in(2 * time.Second), true, true, false},
-		"lives longer than those that crashed":      {in(0), ago(0), false, true, true},
+		"started before, has served and lives long": {ago(time.Hour), ago(time.Hour), true, false},
+		"started beside it, and got ready after":    {ago(time.Second), in(time.Second), true, false},
+		"started after, just ready":                 {in(time.Second), in(2 * time.Second), false, false},
+		"started after, has served":                 {in(time.Second), in(2 * time.Second), true, true},
+		"started after, lives long":                 {in(0), ago(0), false, true},
 	} {
-		b := bootLog{rounds: 1, failedAt: t0, crashing: tc.crashing}
+		b := bootLog{rounds: 1, failedAt: t0}
 		if got := b.provenBy(tc.started, tc.readyAt, tc.served, in(provenAfter)); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
@@ -154,24 +152,23 @@ func TestP80_CrashingMembersStayReported(t *testing.T) {
 	}
 }
 
-func TestP80_ManyYoungCrashesAreALoop(t *testing.T) {
+// Members that have served and crash all the same have no back-off. What befalls each of four once is no loop.
+func TestP80_ManyYoungCrashesAreAState(t *testing.T) {
 	var b bootLog
-	loops := 0
-	for i := range 20 { // as many as there are members within the time: what befell each of them once
-		if b.crashed(4, in(time.Duration(i)*provenAfter/4+time.Duration(i))) {
-			loops++
+	for i := range 20 {
+		now := in(time.Duration(i) * provenAfter / 3)
+		if b.crashed("died", 4, now); b.state(now) != nil {
+			t.Fatalf("a state after %d crashes, 4 of them within %s", i+1, provenAfter)
 		}
-	}
-	if loops > 0 {
-		t.Errorf("%d of 20 crashes, 4 in %s, are taken for a loop", loops, provenAfter)
 	}
 	for i := range 5 {
-		if got := b.crashed(4, in(time.Hour+time.Duration(i))); got != (i == 4) {
-			t.Errorf("crash %d within a moment: loop %v", i+1, got)
+		b.crashed("died", 4, in(time.Hour))
+		if s := b.state(in(time.Hour)); (s != nil) != (i == 4) || s != nil && (s.Message != "died" || !s.Crashing || s.Attempts != 5) {
+			t.Errorf("crash %d within a moment: %+v", i+1, s)
 		}
 	}
-	if len(b.crashes) > 5 {
-		t.Errorf("%d crashes are kept", len(b.crashes))
+	if s := b.state(in(time.Hour + provenAfter + 1)); s != nil || len(b.crashes) > 5 || b.failing {
+		t.Errorf("%+v of %d crashes, when the last one is over", s, len(b.crashes))
 	}
 }
 

@@ -92,10 +92,7 @@ func (c *Crew) Fill(s *pool.Stats) {
 	s.Commands = c.commands
 	starts := c.starts
 	s.Start = &starts
-	if c.boot.report != nil {
-		report := *c.boot.report
-		s.Boot = &report
-	}
+	s.Boot = c.boot.state(now)
 	s.Unhealthy = c.unhealthy()
 	s.CPU = c.cpu
 	for m := range c.members {

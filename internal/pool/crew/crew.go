@@ -283,22 +283,15 @@ func (c *Crew) add(ctx context.Context) {
 
 // crowd notes how many members start at the same time. The caller holds mu.
 func (c *Crew) crowd() {
-	n := c.count(starting)
+	var beside []*Member
 	for m := range c.members {
 		if m.state == starting {
-			m.crowd = max(m.crowd, n)
+			beside = append(beside, m)
 		}
 	}
-}
-
-// count returns how many members are in a state. The caller holds mu.
-func (c *Crew) count(in state) (n int) {
-	for m := range c.members {
-		if m.state == in {
-			n++
-		}
+	for _, m := range beside {
+		m.crowd = max(m.crowd, len(beside))
 	}
-	return n
 }
 
 // live is a member's whole life.
@@ -394,23 +387,21 @@ func (c *Crew) lost(m *Member, idle bool) {
 	c.cpu += max(exit.CPU, m.usage.CPU)
 	if asked {
 		c.exits[string(reason)]++
-		c.noteOrderly(m, reason, now)
 		return
 	}
 	c.exits[exit.Reason()]++
 	c.crashed++
-	if idle && now.Sub(m.readyAt) < provenAfter && (c.boot.crashed(c.size, now) || m.worker.Served() == 0) {
-		err := worker.BootError{Message: "a worker " + exit.String() + " soon after it was ready, with nothing to do; see the slot's log"}
-		c.bootFailed(failure{err: err, started: m.startedAt, crashing: true})
+	if idle && now.Sub(m.readyAt) < provenAfter {
+		c.diedYoung(m, "a worker "+exit.String()+" soon after it was ready, with nothing to do; see the slot's log", now)
 	}
 }
 
-// noteOrderly takes the end of a member that was recycled after it had served as a sign that starts work, however short
-// its life was. The caller holds mu.
-func (c *Crew) noteOrderly(m *Member, why worker.Reason, now time.Time) {
-	orderly := why == worker.ReasonRecycled && m.worker.Served() > 0
-	if orderly && c.boot.rounds > 0 && c.boot.provenBy(m.startedAt, now.Add(-provenAfter), true, now) {
-		c.boot.proven()
+// diedYoung counts a member that ended by itself as soon as it was ready as a failed start, if it has done nothing. The
+// caller holds mu.
+func (c *Crew) diedYoung(m *Member, what string, now time.Time) {
+	c.boot.crashed(what, c.size, now)
+	if m.worker.Served() == 0 {
+		c.bootFailed(failure{err: worker.BootError{Message: what}, started: m.startedAt, crashing: true})
 	}
 }
 

@@ -62,12 +62,21 @@ func (o *world) bind(_ context.Context, w *shiftless) error {
 	return nil
 }
 
+func (w *shiftless) serve() { w.served.Add(1) }
+
+// first is the worker that was started first.
+func (o *world) first() *shiftless {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.workers[0]
+}
+
 // serve has all members that are up serve a request, each time.
 func (o *world) serve() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, w := range o.workers {
-		w.served.Add(1)
+		w.serve()
 	}
 }
 
@@ -128,7 +137,7 @@ func TestP80_RestartsFailAfterAGoodLife(t *testing.T) {
 		c.Configure(pool.Limits{Size: 2})
 		time.Sleep(time.Minute)
 		o.serve()
-		o.workers[0].end("") // a crash
+		o.first().end("") // a crash
 		fewStarts(t, c, 5*time.Minute, o.serve)
 		if s := stats(c); s.Boot == nil || s.Boot.Message != "no such file" {
 			t.Errorf("boot %+v", s.Boot)
@@ -136,31 +145,42 @@ func TestP80_RestartsFailAfterAGoodLife(t *testing.T) {
 	})
 }
 
-// TestP80_DiesRightAfterReady: as the first, but that the others notice only once they are ready, and may have served.
+// TestP80_DiesRightAfterReady: as the first, but that the others notice only once they are ready.
 func TestP80_DiesRightAfterReady(t *testing.T) {
-	for _, serves := range []bool{false, true} {
-		t.Run(fmt.Sprintf("serves %v", serves), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var o world
-				c, _, end := o.crew(t, func(_ context.Context, w *shiftless) error {
-					if w.n > 1 {
-						time.AfterFunc(time.Second, func() { w.end("") })
-					}
-					if serves {
-						w.served.Add(1)
-					}
-					return nil
-				})
-				defer end()
-				c.Configure(pool.Limits{Size: 2})
-				time.Sleep(time.Minute)
-				fewStarts(t, c, 5*time.Minute, func() {})
-				if s := stats(c); s.Boot == nil || !s.Boot.Crashing {
-					t.Errorf("boot %+v; want the crash loop as a state", s.Boot)
-				}
-			})
+	synctest.Test(t, func(t *testing.T) {
+		var o world
+		c, _, end := o.crew(t, func(_ context.Context, w *shiftless) error {
+			if w.n > 1 {
+				time.AfterFunc(time.Second, func() { w.end("") })
+			}
+			return nil
 		})
-	}
+		defer end()
+		c.Configure(pool.Limits{Size: 2})
+		time.Sleep(time.Minute)
+		fewStarts(t, c, 5*time.Minute, o.first().serve)
+		if s := stats(c); s.Boot == nil || !s.Boot.Crashing {
+			t.Errorf("boot %+v; want the crash loop as a state", s.Boot)
+		}
+	})
+}
+
+// TestP80_ServesAndDies: they are of use, so others take their places at once; that all of them die is a state.
+func TestP80_ServesAndDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o world
+		c, _, end := o.crew(t, func(_ context.Context, w *shiftless) error {
+			time.AfterFunc(time.Second, func() { w.end("") })
+			w.serve()
+			return nil
+		})
+		defer end()
+		c.Configure(pool.Limits{Size: 2})
+		time.Sleep(time.Minute + time.Second/2)
+		if s := stats(c); s.Boot == nil || !s.Boot.Crashing || s.Starting > 0 {
+			t.Errorf("boot %+v with %d starting; want the crash loop as a state, and no back-off", s.Boot, s.Starting)
+		}
+	})
 }
 
 // TestP80_EveryThirdStartWorks: the crew gets complete, and then nothing is reported.

@@ -51,7 +51,7 @@ type WorkerPoolSpec struct {
 	// +required
 	Worker Worker `json:"worker"`
 
-	// timeouts bound each request.
+	// timeouts bound each request, and the start of each worker.
 	// +optional
 	// +kubebuilder:default={}
 	Timeouts Timeouts `json:"timeouts,omitzero"`
@@ -249,7 +249,7 @@ type EnvVar struct {
 	Value string `json:"value,omitempty"`
 }
 
-// Timeouts bound each request; each is from 1ms to 24h, drain to 10m.
+// Timeouts bound each request, and the start of each worker; each is from 1ms to 24h, drain to 10m, start from 1s to 1h.
 type Timeouts struct {
 	// checkout is how long a request may wait for a worker.
 	// +optional
@@ -272,6 +272,15 @@ type Timeouts struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('10m')",message="drain is no duration from 1ms to 10m; write for example 30s"
 	Drain *metav1.Duration `json:"drain,omitempty"`
+	// start is how long a worker may take from its process to ready, the import of its module and its @worker_start
+	// hooks included; then it is ended and started again. It changes in place, without a new revision: a start that is
+	// under way keeps the limit that it began with.
+	// +optional
+	// +kubebuilder:default="2m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="start is no duration from 1s to 1h; write for example 5m"
+	Start *metav1.Duration `json:"start,omitempty"`
 }
 
 // WorkerPool keeps a pool of Python workers inside each pod that bears its label.

@@ -229,7 +229,25 @@ func slotText(s *router.SlotStatus) string {
 		text += "; " + s.Unhealthy
 	}
 	if s.Boot != "" {
-		text += "; they don't start: " + s.Boot
+		text += "; starts fail: " + s.Boot
+	}
+	return text + startupText(s.Startup)
+}
+
+func startupText(s *router.StartupStatus) string {
+	if s == nil {
+		return ""
+	}
+	text := ""
+	if !s.Since.IsZero() {
+		limit := time.Duration(s.LimitMS) * time.Millisecond
+		text += fmt.Sprintf("; starting since %s, for %s at most (spec.timeouts.start)", s.Since.UTC().Format(time.RFC3339), limit)
+	}
+	if s.Pace != "" {
+		text += "; " + s.Pace
+	}
+	if s.Line != "" {
+		text += "; last line: " + s.Line
 	}
 	return text
 }

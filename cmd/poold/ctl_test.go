@@ -45,12 +45,17 @@ func TestWhatCtlPrints(t *testing.T) {
 		Slots: []router.SlotStatus{
 			{Name: "a", Reachable: true, Revision: "5a1d", Version: "v1", Desired: 4, Ready: 3, Busy: 1},
 			{Name: "b", Problem: "it has not been reached yet"},
+			{
+				Name: "c", Reachable: true, Revision: "7c9f", Version: "v2", Desired: 8, Ready: 2, Boot: "no module named shop",
+				Startup: &router.StartupStatus{Since: noon, LimitMS: 300_000, Line: "loaded 20 s", Pace: "8 starts at once took longer than 5m0s: starting 4 at a time"},
+			},
 		},
 		Trip: &router.TripStatus{Revision: "7c9f", Reason: trip.ByHand, Message: "poold ctl trip: wrong answers", At: noon},
 	}
 	want = `pool summarizer, operator not connected, epoch 7, sequence 3
 slot a  stable                        v1, revision 5a1d: 4 of 4 workers serve, 0 crashed
 slot b  canary, 0 % in place of 25 %  not reachable: it has not been reached yet
+slot c  idle                          v2, revision 7c9f: 2 of 8 workers serve, 0 crashed; starts fail: no module named shop; starting since 2026-01-02T12:00:00Z, for 5m0s at most (spec.timeouts.start); 8 starts at once took longer than 5m0s: starting 4 at a time; last line: loaded 20 s
 7c9f tripped at 2026-01-02T12:00:00Z: ByHand, poold ctl trip: wrong answers
 `
 	if got := statusText(&status); got != want {

@@ -43,7 +43,7 @@ func poolOptions(args []string) (opt *slot.Options, code int) {
 	flags.IntVar(&opt.MaxWorkers, "max-workers", 0, "workers that the container's limits allow; 0: no limit")
 	flags.Uint64Var(&opt.WorkerMemory, "worker-memory", 0, "bytes of memory that one worker may take; 0: as much as the container's limit, if it has one")
 	flags.IntVar(&opt.MaxPayload, "max-payload", frame.DefaultMaxPayload, "largest request or reply, in bytes")
-	flags.DurationVar(&opt.InitTimeout, "init-timeout", worker.DefaultInitTimeout, "from a worker's start to ready, imports included")
+	flags.DurationVar(&opt.InitTimeout, "init-timeout", worker.DefaultInitTimeout, "from a worker's start to ready, imports included, where the configuration has no limit")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil, 0

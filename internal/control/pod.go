@@ -267,10 +267,23 @@ func slotView(r *controlpb.SlotState) SlotView {
 	if v.Reachable && v.Unhealthy == "" {
 		v.Serving = int(r.GetReady()) + int(r.GetBusy())
 	}
+	if s := r.GetStartup(); s != nil {
+		v.Startup = startup(s)
+	}
 	if b := r.GetBoot(); b != nil {
 		v.Boot = BootFailure{Message: bounded(b.GetMessage(), maxReason), Traceback: bounded(b.GetTraceback(), maxTraceback)}
 	}
 	return v
+}
+
+// startup copies what is kept of a report; what no clock and no duration can hold is cut.
+func startup(s *controlpb.Startup) Startup {
+	const year = 365 * 24 * time.Hour
+	out := Startup{Pace: bounded(s.GetPace(), maxReason), Limit: time.Duration(min(s.GetLimitMs(), uint64(year.Milliseconds()))) * time.Millisecond}
+	if since := s.GetSinceUnixMs(); since > 0 {
+		out.Since = time.UnixMilli(int64(min(since, 1<<45)))
+	}
+	return out
 }
 
 // view copies a pod's state.

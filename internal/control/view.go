@@ -72,6 +72,7 @@ type SlotView struct {
 	MaxWorkers int // that the container's limits allow; 0: no limit
 	Capped     bool
 	Boot       BootFailure // zero: its workers start
+	Startup    Startup     // zero: no worker has been starting for long
 	Unhealthy  string      // why none of its workers can be said to work, though there are processes; empty: they work
 }
 
@@ -79,6 +80,13 @@ type SlotView struct {
 type BootFailure struct {
 	Message   string
 	Traceback string
+}
+
+// Startup is how a slot's workers' starts get on.
+type Startup struct {
+	Since time.Time     // when the worker began that has been starting longest; zero: none has for long
+	Limit time.Duration // of one start
+	Pace  string        // why few start at the same time; empty: as many as are missing do
 }
 
 // Figures are a revision's over the last minute.

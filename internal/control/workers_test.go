@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +107,20 @@ func TestWorkersAreBounded(t *testing.T) {
 }
 
 // TestP95_HungWorkersServeNobody: they hold what their number would let pass.
+func TestStartupIsKeptWithinBounds(t *testing.T) {
+	v := slotView(&controlpb.SlotState{Startup: &controlpb.Startup{SinceUnixMs: 1_800_000_000_000, LimitMs: 300_000, Pace: strings.Repeat("x", 9999)}})
+	if s := v.Startup; !s.Since.Equal(time.Unix(1_800_000_000, 0)) || s.Limit != 5*time.Minute || len(s.Pace) != maxReason {
+		t.Errorf("startup %+v", s)
+	}
+	v = slotView(&controlpb.SlotState{Startup: &controlpb.Startup{SinceUnixMs: math.MaxUint64, LimitMs: math.MaxUint64}})
+	if s := v.Startup; s.Since.Year() > 9999 || s.Limit <= 0 {
+		t.Errorf("startup %+v of a router that tells nonsense", s)
+	}
+	if v := slotView(&controlpb.SlotState{}); v.Startup != (Startup{}) {
+		t.Errorf("startup %+v where none was told", v.Startup)
+	}
+}
+
 func TestP95_HungWorkersServeNobody(t *testing.T) {
 	v := slotView(&controlpb.SlotState{Name: "a", Reachable: true, Revision: "r", Desired: 4, Ready: 3, Busy: 1, Unhealthy: "no worker has answered"})
 	if v.Serving != 0 || v.Unhealthy != "no worker has answered" {

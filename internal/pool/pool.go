@@ -71,6 +71,7 @@ type Limits struct {
 	Checkout    time.Duration
 	Operation   time.Duration
 	Drain       time.Duration
+	Start       time.Duration // of a worker, from its process to ready; what enforces it is the launcher. 0: worker.DefaultInitTimeout
 	Recycle     Recycle
 	Heartbeat   Heartbeat
 	// Lazy: a worker is started when a request waits and no other is about to take it, never before; one that has
@@ -141,8 +142,11 @@ type Stats struct {
 	// Commands are the names that the worker which got ready last reported; nil before the first.
 	Commands []string
 
-	// Boot is set while workers can't be started, until one is ready again.
+	// Boot is set while starts fail, also when some workers are ready: until none is missing, or one that was started
+	// since has proved good.
 	Boot *BootFailure
+	// Startup is set while workers are starting or missing.
+	Startup *Startup
 	// Unhealthy is set while no worker answers, though the processes are there; see Heartbeat.
 	Unhealthy *Unhealthy
 	// Workers are the live processes.
@@ -164,6 +168,15 @@ type WorkerStats struct {
 	Swap uint64  `json:"swapBytes,omitempty"`
 	CPU  float64 `json:"cpuSeconds,omitempty"` // since its start, with children that have ended
 	FDs  int     `json:"openFDs,omitempty"`
+}
+
+// Startup is how workers' starts get on.
+type Startup struct {
+	Since time.Time     `json:"since,omitzero"` // when the worker began that has been starting longest; zero: none is starting
+	Limit time.Duration `json:"limit"`          // of one start, ns
+	Line  string        `json:"line,omitempty"` // that this worker printed last
+	// Pace says why few of them start at the same time; "": as many as are missing do.
+	Pace string `json:"pace,omitempty"`
 }
 
 // BootFailure is a state, not an event: why workers don't come up, and when the next try is.

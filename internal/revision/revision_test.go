@@ -87,6 +87,7 @@ func TestWhatIsInARevision(t *testing.T) {
 		"weight":      {func(s *v1alpha1.WorkerPoolSpec) { s.Canary = &v1alpha1.Canary{} }, true},
 		"queue limit": {func(s *v1alpha1.WorkerPoolSpec) { s.QueueLimit = new(int32(3)) }, true},
 		"timeouts":    {func(s *v1alpha1.WorkerPoolSpec) { s.Timeouts.Drain = &metav1.Duration{Duration: 1} }, true},
+		"start limit": {func(s *v1alpha1.WorkerPoolSpec) { s.Timeouts.Start = &metav1.Duration{Duration: 1} }, true},
 		"recycling":   {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Recycle = &v1alpha1.Recycle{MaxRequests: 9} }, true},
 		"start":       {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Start = v1alpha1.StartLazy }, true},
 		"no preload":  {func(s *v1alpha1.WorkerPoolSpec) { s.Worker.Preload = v1alpha1.PreloadNone }, true},

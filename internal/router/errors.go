@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -100,13 +101,22 @@ func (r *Router) unconfigured() *pool.Error {
 // away: nothing came of waiting for a slot.
 func (r *Router) away(to *target, c *call) *pool.Error {
 	st := to.slot.State()
-	problem := "it has no workers yet"
+	problem := noWorkersYet(st.Status.Startup)
 	if !st.Reachable {
 		problem = st.Problem
 	}
 	return r.named(pool.NewError(pool.ResourceError, pool.NotAvailable,
 		"pool %s: waited %s for slot %s (%s): %s", r.cfg.Pool, pool.Millis(time.Since(c.start)),
 		to.slot.Name(), to.version, problem)).With("slot", to.slot.Name())
+}
+
+// noWorkersYet says of a slot whose workers aren't up how long that may take.
+func noWorkersYet(s *pool.Startup) string {
+	if s == nil || s.Since.IsZero() {
+		return "it has no workers yet"
+	}
+	return fmt.Sprintf("it has no workers yet: they have been starting since %s, for %s at most (spec.timeouts.start)",
+		s.Since.UTC().Format(time.RFC3339), s.Limit)
 }
 
 // fullRetryAfter is what a caller should wait that the router refuses for load.

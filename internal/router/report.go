@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/histogram"
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/router/trip"
 )
 
@@ -83,11 +85,29 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 	if u := st.Unhealthy; u != nil {
 		out.Unhealthy = head(u.Message, maxMessage)
 	}
+	out.Startup = startupReport(st.Startup, time.Now())
 	if b := st.Boot; b != nil {
 		out.Boot = &controlpb.BootFailure{
 			Reason: b.Reason, Message: head(b.Message, maxMessage),
 			Traceback: head(b.Traceback, maxTraceback), Attempts: uint32(b.Attempts),
 		}
+	}
+	return out
+}
+
+// longStart is how long a worker must have been starting for the operator to hear of it: each change of that is news.
+const longStart = 5 * time.Second
+
+func startupReport(s *pool.Startup, now time.Time) *controlpb.Startup {
+	if s == nil {
+		return nil
+	}
+	out := &controlpb.Startup{LimitMs: uint64(s.Limit.Milliseconds()), Pace: head(s.Pace, maxMessage)}
+	if !s.Since.IsZero() && now.Sub(s.Since) >= longStart {
+		out.SinceUnixMs = uint64(s.Since.UnixMilli())
+	}
+	if out.GetSinceUnixMs() == 0 && out.GetPace() == "" {
+		return nil
 	}
 	return out
 }

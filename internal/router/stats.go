@@ -82,7 +82,7 @@ func (r *Router) getHealth(x *exchange) error {
 
 func (r *Router) notReady(to *target) *pool.Error {
 	known := to.slot.State()
-	problem := "it has no workers yet"
+	problem := noWorkersYet(known.Status.Startup)
 	switch {
 	case !known.Reachable:
 		problem = known.Problem

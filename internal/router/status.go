@@ -62,13 +62,15 @@ type SlotStatus struct {
 	Queued    int          `json:"queued"`
 	Unstarted int          `json:"unstarted,omitempty"` // that requests start when they need them
 	Capped    bool         `json:"capped,omitempty"`
-	Boot      string       `json:"boot,omitempty"`        // why workers don't come up
-	Unhealthy string       `json:"unhealthy,omitempty"`   // why nobody can be said to work, though there are processes
-	Unforked  string       `json:"forkRefused,omitempty"` // why workers aren't forked although they should be
-	Inactive  []string     `json:"inactive,omitempty"`    // what its version doesn't do of what is configured
-	Spawned   uint64       `json:"spawned"`
-	Destroyed uint64       `json:"destroyed"`
-	Crashed   uint64       `json:"crashed"`
+	Boot      string       `json:"boot,omitempty"` // why workers don't come up
+	// Startup is how workers' starts get on; nil: none is under way, and no worker is missing.
+	Startup   *StartupStatus `json:"startup,omitempty"`
+	Unhealthy string         `json:"unhealthy,omitempty"`   // why nobody can be said to work, though there are processes
+	Unforked  string         `json:"forkRefused,omitempty"` // why workers aren't forked although they should be
+	Inactive  []string       `json:"inactive,omitempty"`    // what its version doesn't do of what is configured
+	Spawned   uint64         `json:"spawned"`
+	Destroyed uint64         `json:"destroyed"`
+	Crashed   uint64         `json:"crashed"`
 	// Exits count by reason how the workers of what it runs now ended, as slotproto.Status has them.
 	Exits map[string]uint64 `json:"exits,omitempty"`
 	RSS   uint64            `json:"rssBytes"` // of the supervisor
@@ -77,6 +79,14 @@ type SlotStatus struct {
 	FDs     int                `json:"workersOpenFDs"`
 	CPU     float64            `json:"workersCPUSeconds"`
 	Workers []pool.WorkerStats `json:"workers,omitempty"`
+}
+
+// StartupStatus is how workers' starts get on.
+type StartupStatus struct {
+	Since   time.Time `json:"since,omitzero"` // when the worker began that has been starting longest
+	LimitMS int64     `json:"limitMs"`        // of one start: spec.timeouts.start
+	Line    string    `json:"line,omitempty"` // that this worker printed last, as the slot's log has it
+	Pace    string    `json:"pace,omitempty"` // why few start at the same time
 }
 
 // RevisionStatus holds what a revision has served since the router started. Requests that asked for a version
@@ -146,6 +156,9 @@ func (r *Router) slotStatus(name string) SlotStatus {
 		Desired: st.Desired, Starting: st.Starting, Ready: st.Ready, Busy: st.Busy, Overflow: st.Overflow, Queued: st.Queued, Unstarted: st.Unstarted,
 		Capped: st.Capped, Unforked: st.ForkRefused, Inactive: st.Inactive, Spawned: st.Spawned, Destroyed: st.Destroyed, Crashed: st.Crashed, RSS: st.RSS, Workers: st.Workers,
 		Memory: st.Memory, FDs: st.FDs, CPU: st.CPU, Exits: st.Exits,
+	}
+	if u := st.Startup; u != nil {
+		s.Startup = &StartupStatus{Since: u.Since, LimitMS: u.Limit.Milliseconds(), Line: u.Line, Pace: u.Pace}
 	}
 	if st.Unhealthy != nil {
 		s.Unhealthy = st.Unhealthy.Message

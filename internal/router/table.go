@@ -51,6 +51,7 @@ type table struct {
 type limits struct {
 	queue                      int
 	checkout, operation, drain time.Duration
+	start                      time.Duration // of a worker; 0: the slot's default
 	recycle                    pool.Recycle
 	lazy                       bool
 }
@@ -62,6 +63,7 @@ func limitsOf(s *controlpb.Snapshot) limits {
 		checkout:  millis(l.GetCheckoutMs()),
 		operation: millis(l.GetOperationMs()),
 		drain:     millis(l.GetDrainMs()),
+		start:     millis(l.GetStartMs()),
 		recycle:   recycleOf(l.GetRecycle()),
 		lazy:      l.GetLazy(),
 	}
@@ -156,7 +158,8 @@ func (t *table) expected(r role, version pool.Version) *target {
 // slotConfig is what one slot of a snapshot is told.
 func slotConfig(poolName string, slot *controlpb.Slot, l limits) slotproto.Config {
 	cfg := slotproto.Config{
-		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain, Recycle: l.recycle, Lazy: l.lazy,
+		Pool: poolName, Queue: l.queue, Checkout: l.checkout, Op: l.operation, Drain: l.drain, Start: l.start, Recycle: l.recycle,
+		Lazy: l.lazy,
 	}
 	rev := slot.GetRevision()
 	if rev == nil {

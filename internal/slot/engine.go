@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -39,6 +40,7 @@ var versions = map[pool.Version]builder{
 type engine struct {
 	config slotproto.Config // guarded by the slot's lock
 	pool   pool.Pool
+	spec   atomic.Pointer[worker.Spec]
 	zygote *worker.Zygote // nil: workers aren't forked
 	stop   chan struct{}  // ends the forwarding of changes
 	now    chan struct{}  // closed: drain no longer
@@ -54,17 +56,19 @@ func (s *Slot) newEngine(ctx context.Context, cfg slotproto.Config) *engine {
 	limits, _ := capped(cfg, s.opt.MaxWorkers)
 	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
 	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
-	plain := versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, s.spec(cfg), log), limits, log)
+	e.spec.Store(s.spec(cfg))
+	plain := versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, log), limits, log)
 	e.pool = guard.New(plain, cfg.Pool, limits, log)
 	go e.forward(&s.changes)
 	return e
 }
 
 // launcher starts workers one by one, or forks them from a zygote.
-func (e *engine) launcher(host *worker.Host, spec *worker.Spec, log *slog.Logger) crew.Launch {
-	start := func() (*worker.Worker, error) { return worker.Launch(host, spec) }
+func (e *engine) launcher(host *worker.Host, log *slog.Logger) crew.Launch {
+	start := func() (*worker.Worker, error) { return worker.Launch(host, e.spec.Load()) }
+	concurrency := e.spec.Load().Concurrency
 	if e.config.Worker.Preload == slotproto.PreloadZygote {
-		e.zygote = worker.NewZygote(host, spec, log)
+		e.zygote = worker.NewZygote(host, e.spec.Load(), log)
 		start = e.zygote.Launch
 	}
 	return func() (crew.Worker, error) {
@@ -72,7 +76,7 @@ func (e *engine) launcher(host *worker.Host, spec *worker.Spec, log *slog.Logger
 		switch {
 		case err != nil:
 			return nil, err // and no *worker.Worker that is nil in it
-		case spec.Concurrency > 1:
+		case concurrency > 1:
 			return worker.NewShared(w), nil
 		}
 		return w, nil
@@ -104,7 +108,7 @@ func (s *Slot) spec(cfg slotproto.Config) *worker.Spec {
 	return &worker.Spec{
 		Concurrency: concurrency,
 		Pool:        cfg.Pool, Slot: s.opt.Name, Marker: s.opt.Marker, Python: cfg.Worker.Python, PythonDir: s.opt.PythonDir,
-		WorkingDir: dir, Memory: s.opt.WorkerMemory, Module: cfg.Worker.Module, Env: env, MaxPayload: s.opt.MaxPayload, InitTimeout: s.opt.InitTimeout,
+		WorkingDir: dir, Memory: s.opt.WorkerMemory, Module: cfg.Worker.Module, Env: env, MaxPayload: s.opt.MaxPayload, InitTimeout: cfg.Start,
 	}
 }
 
@@ -129,7 +133,18 @@ func (e *engine) configure(cfg slotproto.Config, maxWorkers int) {
 	}
 	e.config = cfg
 	limits, _ := capped(cfg, maxWorkers)
+	e.limitStarts(cfg.Start)
 	e.pool.Configure(limits)
+}
+
+// limitStarts has workers that are started from now on take no longer.
+func (e *engine) limitStarts(limit time.Duration) {
+	spec := *e.spec.Load()
+	spec.InitTimeout = limit
+	e.spec.Store(&spec)
+	if e.zygote != nil {
+		e.zygote.Use(&spec)
+	}
 }
 
 func (e *engine) forward(to *hub) {
@@ -200,7 +215,7 @@ func (e *engine) hurry() { e.once.Do(func() { close(e.now) }) }
 func capped(cfg slotproto.Config, maxWorkers int) (limits pool.Limits, cut bool) {
 	limits = pool.Limits{
 		Size: cfg.Size, Overflow: cfg.Overflow, QueueLimit: cfg.Queue, Checkout: cfg.Checkout, Operation: cfg.Op, Drain: cfg.Drain,
-		Recycle: cfg.Recycle, Lazy: cfg.Lazy,
+		Start: cfg.Start, Recycle: cfg.Recycle, Lazy: cfg.Lazy,
 	}
 	if cfg.Worker != nil {
 		limits.Concurrency = cfg.Worker.Concurrency
@@ -234,7 +249,7 @@ func validate(c slotproto.Config) *pool.Error {
 		problem = "size is below 1"
 	case c.Overflow < 0 || c.Queue < 0:
 		problem = "overflow or queueLimit is negative"
-	case c.Checkout <= 0 || c.Op <= 0 || c.Drain < 0:
+	case c.Checkout <= 0 || c.Op <= 0 || c.Drain < 0 || c.Start < 0:
 		problem = "a timeout is missing or negative"
 	case c.Recycle.MaxRequests < 0 || c.Recycle.MaxAge < 0 || c.Recycle.MaxIdle < 0:
 		problem = "a limit of worker.recycle is negative"

@@ -4,6 +4,7 @@
 package slot
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -26,7 +27,7 @@ type Options struct {
 	MaxWorkers   int           // what the container's limits allow; 0: no limit
 	WorkerMemory uint64        // what one worker may take, in bytes; 0: no limit
 	MaxPayload   int           // bytes; 0: frame.DefaultMaxPayload
-	InitTimeout  time.Duration // of a worker's start; 0: worker.DefaultInitTimeout
+	InitTimeout  time.Duration // of a worker's start, where the configuration has no limit; 0: worker.DefaultInitTimeout
 	Host         *worker.Host
 	Log          *slog.Logger
 }
@@ -97,6 +98,7 @@ func (s *Slot) Configure(ctx context.Context, cfg slotproto.Config) *pool.Error 
 	if err := validate(cfg); err != nil {
 		return err.With("slot", s.opt.Name)
 	}
+	cfg.Start = cmp.Or(cfg.Start, s.opt.InitTimeout, worker.DefaultInitTimeout)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

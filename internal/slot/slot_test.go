@@ -287,6 +287,37 @@ func TestP8_BootFailureIsAStateOfTheSlot(t *testing.T) {
 	}
 }
 
+// TestP7_TheStartLimitChangesLive: a start that takes too long is told with the limit, and the next one has the new limit.
+func TestP7_TheStartLimitChangesLive(t *testing.T) {
+	for _, preload := range []slotproto.Preload{"", slotproto.PreloadZygote} {
+		t.Run("preload "+string(preload), func(t *testing.T) {
+			r := newRig(t, nil)
+			control := r.connect(slotproto.Control, "i")
+			slow := func(limit time.Duration) slotproto.Config {
+				return r.config(func(c *slotproto.Config) {
+					c.Start, c.Worker.Preload = limit, preload
+					c.Worker.Env = []slotproto.EnvVar{{Name: "FIXTURE_IMPORT_SLEEP", Value: "1.5"}, {Name: "FIXTURE_IMPORT_SAY", Value: "loading\x1b[1m weights"}}
+				})
+			}
+			if err := control.configure(slow(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			control.await("how the start gets on", func(s slotproto.Status) bool {
+				return s.Startup != nil && !s.Startup.Since.IsZero() && s.Startup.Limit == time.Second && s.Startup.Line == "loading[1m weights"
+			})
+			control.await("failure", func(s slotproto.Status) bool {
+				return s.Boot != nil && strings.Contains(s.Boot.Message, "after 1s") && strings.Contains(s.Boot.Message, "spec.timeouts.start")
+			})
+			if err := control.configure(slow(patience)); err != nil {
+				t.Fatal(err)
+			}
+			if s := control.awaitReady(1); s.Revisions[0].Destroyed == 0 || s.Startup != nil {
+				t.Errorf("%+v, startup %+v; want the pool that there was, with another limit", s.Revisions, s.Startup)
+			}
+		})
+	}
+}
+
 func TestP9_CloseLetsRunningRequestsFinish(t *testing.T) {
 	r := newRig(t, nil)
 	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")

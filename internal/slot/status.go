@@ -2,8 +2,11 @@ package slot
 
 import (
 	"os"
+	"strings"
 	"sync"
+	"unicode"
 
+	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/pool/worker"
 	"github.com/dspex/workerpool-operator/internal/slot/slotproto"
 )
@@ -34,6 +37,7 @@ func (s *Slot) Status() slotproto.Status {
 		status.Desired, status.Starting, status.Ready = stats.Desired, stats.Starting, stats.Ready
 		status.Busy, status.Overflow, status.Queued = stats.Busy, stats.Overflow, stats.Queued
 		status.Unstarted, status.Inactive = stats.Unstarted, inactive(config)
+		status.Startup = progress(stats.Startup, current.zygote)
 		status.Boot, status.Workers, status.PoolCrashed = stats.Boot, stats.Workers, stats.Crashed
 		status.Unhealthy, status.Exits = stats.Unhealthy, stats.Exits
 		status.Commands, status.MoreCommands = told(stats.Commands)
@@ -43,6 +47,27 @@ func (s *Slot) Status() slotproto.Status {
 	}
 	counted.fill(&status)
 	return status
+}
+
+// maxSaid is how much a status tells of a line that a worker printed, in bytes.
+const maxSaid = 200
+
+// progress is what a status tells of starts. While a zygote imports, no worker has a process that could print anything.
+func progress(s *pool.Startup, zygote *worker.Zygote) *pool.Startup {
+	if s == nil {
+		return nil
+	}
+	if s.Line == "" && zygote != nil && !s.Since.IsZero() {
+		s.Line = zygote.Said()
+	}
+	printable := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s.Line[:min(len(s.Line), 2*maxSaid)])
+	s.Line = strings.ToValidUTF8(printable[:min(len(printable), maxSaid)], "")
+	return s
 }
 
 // What a status tells of commands at most: it is sent each second.

@@ -20,6 +20,7 @@ const (
 	defaultCheckout   = 5 * time.Second
 	defaultOperation  = 30 * time.Second
 	defaultDrain      = 30 * time.Second
+	defaultStart      = 2 * time.Minute
 )
 
 // Input holds everything that a snapshot is made of.
@@ -118,6 +119,7 @@ func limits(spec *v1alpha1.WorkerPoolSpec) *controlpb.Limits {
 		CheckoutMs:  millis(spec.Timeouts.Checkout, defaultCheckout),
 		OperationMs: millis(spec.Timeouts.Operation, defaultOperation),
 		DrainMs:     millis(spec.Timeouts.Drain, defaultDrain),
+		StartMs:     millis(spec.Timeouts.Start, defaultStart),
 	}
 	if spec.QueueLimit != nil {
 		l.QueueLimit = uint32(*spec.QueueLimit)

@@ -28,7 +28,7 @@ var (
 				MaxRequests: 1000, MaxAge: &metav1.Duration{Duration: time.Hour}, MaxMemory: new(resource.MustParse("512Mi")),
 			},
 		},
-		Timeouts: v1alpha1.Timeouts{Operation: &metav1.Duration{Duration: 1500 * time.Millisecond}},
+		Timeouts: v1alpha1.Timeouts{Operation: &metav1.Duration{Duration: 1500 * time.Millisecond}, Start: &metav1.Duration{Duration: 5 * time.Minute}},
 	}
 	v2 = revision.Of(spec)
 	v1 = v2.On(v1alpha1.PoolV1)
@@ -43,7 +43,7 @@ func wire(t revision.Text) *controlpb.Revision {
 
 func TestBuild(t *testing.T) {
 	limits := &controlpb.Limits{
-		QueueLimit: 0, CheckoutMs: 5000, OperationMs: 1500, DrainMs: 30000, Lazy: true,
+		QueueLimit: 0, CheckoutMs: 5000, OperationMs: 1500, DrainMs: 30000, StartMs: 300_000, Lazy: true,
 		Recycle: &controlpb.Recycle{MaxRequests: 1000, MaxAgeMs: 3600_000, MaxMemoryBytes: 512 << 20},
 	}
 	canary := rollout.Place(v2, "b")
@@ -133,7 +133,7 @@ func TestDefaults(t *testing.T) {
 	bare := &v1alpha1.WorkerPoolSpec{PoolVersion: v1alpha1.PoolV2, Size: 1, Worker: v1alpha1.Worker{Module: "m"}}
 	assignment := rollout.First(bare)
 	got, err := snapshot.Build(snapshot.Input{Spec: bare, Assignment: assignment, Texts: assignment.Texts(bare)})
-	want := &controlpb.Limits{QueueLimit: 1000, CheckoutMs: 5000, OperationMs: 30000, DrainMs: 30000}
+	want := &controlpb.Limits{QueueLimit: 1000, CheckoutMs: 5000, OperationMs: 30000, DrainMs: 30000, StartMs: 120_000}
 	if diff := cmp.Diff(want, got.GetLimits(), protocmp.Transform()); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}

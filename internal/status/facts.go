@@ -56,12 +56,22 @@ type Pod struct {
 // Workers are what a slot says of its workers.
 type Workers struct {
 	Desired int // after capping
+	Serving int // ready and busy ones
 	Max     int // that the container's limits allow; 0: no limit
 	Capped  bool
 	// BootMessage and BootTraceback tell why they don't start; empty: they do.
 	BootMessage, BootTraceback string
 	// Unhealthy is why none of them can be said to work, though there are processes; empty: they work.
 	Unhealthy string
+	// Startup is how their starts get on; zero: none has lasted for long, and as many start as are missing.
+	Startup Startup
+}
+
+// Startup is how a slot's workers' starts get on.
+type Startup struct {
+	Since time.Time     // when the worker began that has been starting longest; zero: none has for long
+	Limit time.Duration // of one start
+	Pace  string        // why few start at the same time; empty: as many as are missing do
 }
 
 // Kill is the end of a slot's container for lack of memory.

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -70,8 +71,8 @@ func bootFailed(in *Input) (finding, bool) {
 			continue
 		}
 		w := first(failing).Workers[placed.Slot]
-		message := fmt.Sprintf("workers of %s (%s) don't start in %d of %d pods (%s): %s",
-			placed.Version, placed.Revision, len(failing), len(in.live()), named(failing), w.BootMessage)
+		message := fmt.Sprintf("workers of %s (%s) don't start in %d of %d pods (%s%s): %s",
+			placed.Version, placed.Revision, len(failing), len(in.live()), named(failing), partly(failing, placed.Slot), w.BootMessage)
 		if placed == in.Decision.Assignment.Canary {
 			message = fmt.Sprintf("%s; %s (%s) serves on", message, in.Decision.Assignment.Stable.Version, in.Decision.Assignment.Stable.Revision)
 		}
@@ -81,6 +82,19 @@ func bootFailed(in *Input) (finding, bool) {
 		return no(ReasonWorkerBootFailed, "%s", strings.ToValidUTF8(message[:min(len(message), maxMessage)], "")), true
 	}
 	return finding{}, false
+}
+
+// partly says how many workers serve where others don't start; empty: none does.
+func partly(failing []*Pod, slot string) string {
+	serving, desired := 0, 0
+	for _, p := range failing {
+		serving += p.Workers[slot].Serving
+		desired += p.Workers[slot].Desired
+	}
+	if serving == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d of %d serve there", serving, desired)
 }
 
 // insufficient tells of pods whose limits don't allow for all workers: which, how many fit, and the way out.
@@ -111,9 +125,28 @@ func startingWorkers(in *Input) (finding, bool) {
 	for _, placed := range in.placed() {
 		starting := in.where(func(p *Pod) bool { return p.Live && !p.Runs(placed) })
 		if len(starting) > 0 {
-			return no(ReasonWaitingForWorkers, "workers of %s (%s) aren't ready in %d of %d pods (%s)",
-				placed.Version, placed.Revision, len(starting), len(in.live()), named(starting)), true
+			return no(ReasonWaitingForWorkers, "workers of %s (%s) aren't ready in %d of %d pods (%s)%s",
+				placed.Version, placed.Revision, len(starting), len(in.live()), named(starting), gettingOn(starting, placed)), true
 		}
 	}
 	return finding{}, false
+}
+
+// gettingOn says how the starts of the first pod get on that has something to say; empty: they began moments ago.
+func gettingOn(pods []*Pod, placed *v1alpha1.SlotRevision) string {
+	telling := slices.DeleteFunc(slices.Clone(pods), func(p *Pod) bool {
+		return !p.Connected || p.Slots[placed.Slot].Revision != placed.Revision || p.Workers[placed.Slot].Startup == Startup{}
+	})
+	if len(telling) == 0 {
+		return ""
+	}
+	p := first(telling)
+	s, text := p.Workers[placed.Slot].Startup, ""
+	if !s.Since.IsZero() {
+		text = fmt.Sprintf("; starting in %s since %s, for %s at most (spec.timeouts.start)", p.Name, since(s.Since), s.Limit)
+	}
+	if s.Pace != "" {
+		text += fmt.Sprintf("; %s: %s", p.Name, s.Pace)
+	}
+	return text
 }

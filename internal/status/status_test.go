@@ -141,6 +141,35 @@ func TestConditions(t *testing.T) {
 			},
 			says: []string{"v2 (2222)", "1 of 2 pods (two)"},
 		},
+		"workers start, for long": {
+			decision: canary(rollout.WaitingForWorkers, 0, 1000),
+			pods: []status.Pod{both[0], edit(pod("two", v1), func(p *status.Pod) {
+				p.Slots["b"] = rollout.Slot{Revision: "2222"}
+				p.Workers["b"] = status.Workers{Desired: 4, Startup: status.Startup{
+					Since: t0, Limit: 5 * time.Minute, Pace: "8 starts at once took longer than 5s: starting 4 at a time",
+				}}
+			})},
+			want: map[string]string{
+				"Ready": "False WaitingForWorkers", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "False StableIsOther", "Reconciling": "True WaitingForWorkers",
+			},
+			says: []string{
+				"1 of 2 pods (two); starting in two since 2026-11-24T09:00:00Z, for 5m0s at most (spec.timeouts.start)",
+				"; two: 8 starts at once took longer than 5s: starting 4 at a time",
+			},
+		},
+		"TestP80 some workers don't start": {
+			decision: promoted(),
+			pods: []status.Pod{edit(pod("one"), func(p *status.Pod) {
+				p.Slots["a"] = rollout.Slot{Revision: "1111", Serving: 1, BootFailing: true}
+				p.Workers["a"] = status.Workers{Desired: 4, Serving: 1, BootMessage: "importing m failed: address in use", BootTraceback: "File m.py"}
+			})},
+			want: map[string]string{
+				"Ready": "False WorkerBootFailed", "Available": "True StableServing", "Injected": "True AllInjected",
+				"ConfigSynced": "True AllAcknowledged", "Promoted": "True Promoted", "Stalled": "True WorkerBootFailed",
+			},
+			says: []string{"1 of 1 pods (one; 1 of 4 serve there): importing m failed: address in use\nFile m.py"},
+		},
 		"TestO34 workers don't start: the stable serves": {
 			decision: canary(rollout.WorkerBootFailed, 0, 1000),
 			pods: []status.Pod{both[0], edit(pod("two", v1), func(p *status.Pod) {

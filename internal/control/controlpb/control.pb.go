@@ -885,8 +885,9 @@ type Limits struct {
 	CheckoutMs    uint64                 `protobuf:"varint,2,opt,name=checkout_ms,json=checkoutMs,proto3" json:"checkout_ms,omitempty"`
 	OperationMs   uint64                 `protobuf:"varint,3,opt,name=operation_ms,json=operationMs,proto3" json:"operation_ms,omitempty"`
 	DrainMs       uint64                 `protobuf:"varint,4,opt,name=drain_ms,json=drainMs,proto3" json:"drain_ms,omitempty"`
-	Recycle       *Recycle               `protobuf:"bytes,5,opt,name=recycle,proto3" json:"recycle,omitempty"` // absent: never
-	Lazy          bool                   `protobuf:"varint,6,opt,name=lazy,proto3" json:"lazy,omitempty"`      // workers are started when requests need them
+	Recycle       *Recycle               `protobuf:"bytes,5,opt,name=recycle,proto3" json:"recycle,omitempty"`                 // absent: never
+	Lazy          bool                   `protobuf:"varint,6,opt,name=lazy,proto3" json:"lazy,omitempty"`                      // workers are started when requests need them
+	StartMs       uint64                 `protobuf:"varint,7,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"` // of a worker, imports included; 0: the slot's default
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -961,6 +962,13 @@ func (x *Limits) GetLazy() bool {
 		return x.Lazy
 	}
 	return false
+}
+
+func (x *Limits) GetStartMs() uint64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
 }
 
 // Recycle says when a worker is replaced although nothing is wrong with it. 0: never.
@@ -1512,6 +1520,7 @@ type SlotState struct {
 	Unstarted     uint32                 `protobuf:"varint,18,opt,name=unstarted,proto3" json:"unstarted,omitempty"` // that requests start when they need them; 0 while starts fail
 	Revisions     []*RevisionWorkers     `protobuf:"bytes,19,rep,name=revisions,proto3" json:"revisions,omitempty"`  // of pools that ended lately, too
 	Unhealthy     string                 `protobuf:"bytes,20,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`  // why nobody can be said to work, though there are processes; empty: they work
+	Startup       *Startup               `protobuf:"bytes,21,opt,name=startup,proto3" json:"startup,omitempty"`      // absent: no worker has been starting for long, and as many start as are missing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1686,6 +1695,74 @@ func (x *SlotState) GetUnhealthy() string {
 	return ""
 }
 
+func (x *SlotState) GetStartup() *Startup {
+	if x != nil {
+		return x.Startup
+	}
+	return nil
+}
+
+// Startup is how workers' starts get on.
+type Startup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SinceUnixMs   uint64                 `protobuf:"varint,1,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"` // when the worker began that has been starting longest; 0: none has for long
+	LimitMs       uint64                 `protobuf:"varint,2,opt,name=limit_ms,json=limitMs,proto3" json:"limit_ms,omitempty"`               // of one start
+	Pace          string                 `protobuf:"bytes,3,opt,name=pace,proto3" json:"pace,omitempty"`                                     // why few start at the same time; empty: as many as are missing do
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Startup) Reset() {
+	*x = Startup{}
+	mi := &file_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Startup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Startup) ProtoMessage() {}
+
+func (x *Startup) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Startup.ProtoReflect.Descriptor instead.
+func (*Startup) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Startup) GetSinceUnixMs() uint64 {
+	if x != nil {
+		return x.SinceUnixMs
+	}
+	return 0
+}
+
+func (x *Startup) GetLimitMs() uint64 {
+	if x != nil {
+		return x.LimitMs
+	}
+	return 0
+}
+
+func (x *Startup) GetPace() string {
+	if x != nil {
+		return x.Pace
+	}
+	return ""
+}
+
 // RevisionWorkers are the workers that a slot has had of a revision since it started; live, memory and open_fds are of
 // those that it has now.
 type RevisionWorkers struct {
@@ -1705,7 +1782,7 @@ type RevisionWorkers struct {
 
 func (x *RevisionWorkers) Reset() {
 	*x = RevisionWorkers{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1794,7 @@ func (x *RevisionWorkers) String() string {
 func (*RevisionWorkers) ProtoMessage() {}
 
 func (x *RevisionWorkers) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1807,7 @@ func (x *RevisionWorkers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWorkers.ProtoReflect.Descriptor instead.
 func (*RevisionWorkers) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevisionWorkers) GetRevision() string {
@@ -1808,7 +1885,7 @@ type BootFailure struct {
 
 func (x *BootFailure) Reset() {
 	*x = BootFailure{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1897,7 @@ func (x *BootFailure) String() string {
 func (*BootFailure) ProtoMessage() {}
 
 func (x *BootFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1910,7 @@ func (x *BootFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootFailure.ProtoReflect.Descriptor instead.
 func (*BootFailure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BootFailure) GetReason() string {
@@ -1930,7 +2007,7 @@ const file_control_proto_rawDesc = "" +
 	"\apreload\x18\t \x01(\tR\apreload\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd6\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xf1\x01\n" +
 	"\x06Limits\x12\x1f\n" +
 	"\vqueue_limit\x18\x01 \x01(\rR\n" +
 	"queueLimit\x12\x1f\n" +
@@ -1939,7 +2016,8 @@ const file_control_proto_rawDesc = "" +
 	"\foperation_ms\x18\x03 \x01(\x04R\voperationMs\x12\x19\n" +
 	"\bdrain_ms\x18\x04 \x01(\x04R\adrainMs\x128\n" +
 	"\arecycle\x18\x05 \x01(\v2\x1e.workerpool.control.v1.RecycleR\arecycle\x12\x12\n" +
-	"\x04lazy\x18\x06 \x01(\bR\x04lazy\"\x94\x01\n" +
+	"\x04lazy\x18\x06 \x01(\bR\x04lazy\x12\x19\n" +
+	"\bstart_ms\x18\a \x01(\x04R\astartMs\"\x94\x01\n" +
 	"\aRecycle\x12!\n" +
 	"\fmax_requests\x18\x01 \x01(\x04R\vmaxRequests\x12\x1c\n" +
 	"\n" +
@@ -1987,7 +2065,7 @@ const file_control_proto_rawDesc = "" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
-	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xe9\x04\n" +
+	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xa3\x05\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1a\n" +
@@ -2010,7 +2088,12 @@ const file_control_proto_rawDesc = "" +
 	"\acrashed\x18\x11 \x01(\x04R\acrashed\x12\x1c\n" +
 	"\tunstarted\x18\x12 \x01(\rR\tunstarted\x12D\n" +
 	"\trevisions\x18\x13 \x03(\v2&.workerpool.control.v1.RevisionWorkersR\trevisions\x12\x1c\n" +
-	"\tunhealthy\x18\x14 \x01(\tR\tunhealthy\"\x80\x02\n" +
+	"\tunhealthy\x18\x14 \x01(\tR\tunhealthy\x128\n" +
+	"\astartup\x18\x15 \x01(\v2\x1e.workerpool.control.v1.StartupR\astartup\"\\\n" +
+	"\aStartup\x12\"\n" +
+	"\rsince_unix_ms\x18\x01 \x01(\x04R\vsinceUnixMs\x12\x19\n" +
+	"\blimit_ms\x18\x02 \x01(\x04R\alimitMs\x12\x12\n" +
+	"\x04pace\x18\x03 \x01(\tR\x04pace\"\x80\x02\n" +
 	"\x0fRevisionWorkers\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x12\n" +
 	"\x04live\x18\x02 \x01(\rR\x04live\x12\x18\n" +
@@ -2046,7 +2129,7 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_control_proto_goTypes = []any{
 	(Stickiness)(0),          // 0: workerpool.control.v1.Stickiness
 	(*AgentMessage)(nil),     // 1: workerpool.control.v1.AgentMessage
@@ -2068,8 +2151,9 @@ var file_control_proto_goTypes = []any{
 	(*Ends)(nil),             // 17: workerpool.control.v1.Ends
 	(*Histogram)(nil),        // 18: workerpool.control.v1.Histogram
 	(*SlotState)(nil),        // 19: workerpool.control.v1.SlotState
-	(*RevisionWorkers)(nil),  // 20: workerpool.control.v1.RevisionWorkers
-	(*BootFailure)(nil),      // 21: workerpool.control.v1.BootFailure
+	(*Startup)(nil),          // 20: workerpool.control.v1.Startup
+	(*RevisionWorkers)(nil),  // 21: workerpool.control.v1.RevisionWorkers
+	(*BootFailure)(nil),      // 22: workerpool.control.v1.BootFailure
 }
 var file_control_proto_depIdxs = []int32{
 	3,  // 0: workerpool.control.v1.AgentMessage.hello:type_name -> workerpool.control.v1.Hello
@@ -2091,15 +2175,16 @@ var file_control_proto_depIdxs = []int32{
 	18, // 16: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
 	18, // 17: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
 	17, // 18: workerpool.control.v1.RevisionCounters.unmatched:type_name -> workerpool.control.v1.Ends
-	21, // 19: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
-	20, // 20: workerpool.control.v1.SlotState.revisions:type_name -> workerpool.control.v1.RevisionWorkers
-	1,  // 21: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
-	2,  // 22: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	22, // 19: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
+	21, // 20: workerpool.control.v1.SlotState.revisions:type_name -> workerpool.control.v1.RevisionWorkers
+	20, // 21: workerpool.control.v1.SlotState.startup:type_name -> workerpool.control.v1.Startup
+	1,  // 22: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
+	2,  // 23: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
+	23, // [23:24] is the sub-list for method output_type
+	22, // [22:23] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2119,7 +2204,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -82,17 +82,17 @@ func (c *Crew) Broken() *pool.BootFailure {
 func (c *Crew) Fill(s *pool.Stats) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.noteProven(time.Now())
+	now := time.Now()
+	c.noteProven(now)
+	c.settle(c.census(), now)
+	s.Startup = c.startup()
 	s.Desired = c.size
 	s.Spawned, s.Destroyed, s.Crashed = c.spawned, c.destroyed, c.crashed
 	s.Exits = maps.Clone(c.exits)
 	s.Commands = c.commands
 	starts := c.starts
 	s.Start = &starts
-	if c.boot.report != nil {
-		report := *c.boot.report
-		s.Boot = &report
-	}
+	s.Boot = c.boot.state(now)
 	s.Unhealthy = c.unhealthy()
 	s.CPU = c.cpu
 	for m := range c.members {

@@ -34,6 +34,8 @@ type Worker interface {
 	Exit() worker.Exit
 	Served() uint64
 	RSS() uint64
+	// Said is the last line that it has printed; it doesn't block.
+	Said() string
 	// Usage reads what the process and its group take; it may take milliseconds.
 	Usage(groups *worker.Groups) worker.Usage
 }
@@ -97,7 +99,9 @@ type Crew struct {
 	vitals         vitals
 	members        map[*Member]struct{}
 	boot           bootLog
-	frozen         bool // no more starts
+	pace           pace
+	startLimit     time.Duration // of one start; 0: worker.DefaultInitTimeout
+	frozen         bool          // no more starts
 	closed         bool
 	spawned        uint64
 	destroyed      uint64
@@ -129,7 +133,7 @@ func New(ctx context.Context, launch Launch, line Line, log *slog.Logger) *Crew 
 func (c *Crew) Configure(limits pool.Limits) {
 	c.mu.Lock()
 	c.size, c.overflow, c.lazy, c.recycling = limits.Size, limits.Overflow, limits.Lazy, limits.Recycle
-	c.heartbeat = limits.Heartbeat.OrDefault()
+	c.heartbeat, c.startLimit = limits.Heartbeat.OrDefault(), limits.Start
 	c.maxRequests.Store(int64(limits.Recycle.MaxRequests))
 	c.onDemand.Store(limits.Lazy || limits.Overflow > 0)
 	c.mu.Unlock()
@@ -195,6 +199,8 @@ func (c *Crew) observe(now time.Time) (facts, []*Member) {
 	c.noteProven(now)
 	f := c.census()
 	f.waiting, f.oldestWait, f.idle, f.idleSince = d.Waiting, d.Oldest, d.Idle, d.IdleSince
+	f.settles = c.settle(f, now)
+	f.failing, f.notBefore = c.boot.failing, c.boot.notBefore
 	worn, next := c.wornOut(resting, now)
 	f.worn, f.nextWorn = len(worn), next
 	return f, worn
@@ -204,7 +210,7 @@ func (c *Crew) observe(now time.Time) (facts, []*Member) {
 func (c *Crew) census() facts {
 	f := facts{
 		size: c.size, overflow: c.overflow, lazy: c.lazy, live: len(c.members),
-		failing: c.boot.failing, notBefore: c.boot.notBefore, frozen: c.frozen,
+		failing: c.boot.failing, notBefore: c.boot.notBefore, frozen: c.frozen, pace: c.pace.limit,
 	}
 	for m := range c.members {
 		switch {
@@ -217,18 +223,28 @@ func (c *Crew) census() facts {
 	return f
 }
 
-// noteProven forgets failed starts once a member has shown that it works. The caller holds mu.
+// noteProven forgets failed starts once a member that was started after them has shown that it works. The caller holds mu.
 func (c *Crew) noteProven(now time.Time) {
 	if c.boot.rounds == 0 {
 		return
 	}
 	for m := range c.members {
-		if m.state == up && (m.worker.Served() > 0 || now.Sub(m.readyAt) >= provenAfter) {
+		if m.state == up && c.boot.provenBy(m.startedAt, m.readyAt, m.worker.Served() > 0, now) {
 			c.boot.proven()
 			signal(c.changed)
 			return
 		}
 	}
+}
+
+// settle ends the report of failed starts when nobody misses a member any more; see bootLog. The caller holds mu.
+func (c *Crew) settle(f facts, now time.Time) (again time.Time) {
+	before := c.boot.report
+	again = c.boot.settle(f.starting == 0 && f.missing() == 0, now)
+	if c.boot.report != before {
+		signal(c.changed)
+	}
+	return again
 }
 
 func (c *Crew) apply(ctx context.Context, p plan, now time.Time) {
@@ -259,9 +275,23 @@ func (c *Crew) add(ctx context.Context) {
 		return
 	}
 	c.members[m] = struct{}{}
+	c.crowd()
 	c.spawned++
 	c.running.Go(func() { c.live(ctx, m) })
 	signal(c.changed)
+}
+
+// crowd notes how many members start at the same time. The caller holds mu.
+func (c *Crew) crowd() {
+	var beside []*Member
+	for m := range c.members {
+		if m.state == starting {
+			beside = append(beside, m)
+		}
+	}
+	for _, m := range beside {
+		m.crowd = max(m.crowd, len(beside))
+	}
 }
 
 // live is a member's whole life.
@@ -303,7 +333,8 @@ func (c *Crew) admit(m *Member) bool {
 	m.state, m.readyAt = up, time.Now()
 	c.starts.Observe(m.readyAt.Sub(m.startedAt))
 	c.commands = m.worker.Commands()
-	c.boot.ready()
+	c.boot.ready(m.startedAt)
+	c.pace.ready(m.startedAt)
 	signal(c.newcomers)
 	return true
 }
@@ -332,21 +363,26 @@ func (c *Crew) failed(m *Member, err error) {
 		return
 	}
 	c.exits[string(worker.ReasonBoot)]++
-	attempts, next := c.bootFailed(boot, m, false)
+	crowded := boot.Crowd != "" && m.crowd > 1
+	if crowded {
+		c.pace.slower(m.crowd, boot.Crowd, m.startedAt, time.Now())
+	}
+	attempts, next := c.bootFailed(failure{err: boot, started: m.startedAt, crowded: crowded})
+	pace := c.pace.text(true)
 	c.mu.Unlock()
-	c.log.Error("worker failed to start", "reason", boot.Message, "attempts", attempts, "next", next)
+	c.log.Error("worker failed to start", "reason", boot.Message, "attempts", attempts, "next", next, "pace", pace)
 }
 
 // lost drops a member whose process has ended. idle: it had nothing to do.
 func (c *Crew) lost(m *Member, idle bool) {
-	exit := m.worker.Exit()
+	exit, now := m.worker.Exit(), time.Now()
 	reason, asked := m.worker.Ending()
 	if !asked {
 		c.log.Warn("worker ended unasked", "worker", m.worker.ID(), "exit", exit.String(), "idle", idle, "served", m.worker.Served())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.missed(reason, time.Now())
+	c.missed(reason, now)
 	c.remove(m)
 	c.cpu += max(exit.CPU, m.usage.CPU)
 	if asked {
@@ -355,16 +391,25 @@ func (c *Crew) lost(m *Member, idle bool) {
 	}
 	c.exits[exit.Reason()]++
 	c.crashed++
-	if idle && m.worker.Served() == 0 && time.Since(m.readyAt) < provenAfter {
-		c.bootFailed(worker.BootError{Message: "a worker " + exit.String() + " soon after it was ready, with nothing to do; see the slot's log"}, m, true)
+	if idle && now.Sub(m.readyAt) < provenAfter {
+		c.diedYoung(m, "a worker "+exit.String()+" soon after it was ready, with nothing to do; see the slot's log", now)
+	}
+}
+
+// diedYoung counts a member that ended by itself as soon as it was ready as a failed start, if it has done nothing. The
+// caller holds mu.
+func (c *Crew) diedYoung(m *Member, what string, now time.Time) {
+	c.boot.crashed(what, c.size, now)
+	if m.worker.Served() == 0 {
+		c.bootFailed(failure{err: worker.BootError{Message: what}, started: m.startedAt, crashing: true})
 	}
 }
 
 // bootFailed counts a failed start. The caller holds mu.
-func (c *Crew) bootFailed(err worker.BootError, m *Member, ready bool) (attempts int, next time.Time) {
+func (c *Crew) bootFailed(f failure) (attempts int, next time.Time) {
 	now := time.Now()
 	c.noteProven(now)
-	c.boot.failed(err, ready, m.startedAt, now, rand.Float64())
+	c.boot.failed(f, now, rand.Float64())
 	return c.boot.attempts, c.boot.notBefore
 }
 

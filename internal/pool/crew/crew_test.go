@@ -59,6 +59,7 @@ func (w *fakeWorker) Codec() string                                         { re
 func (w *fakeWorker) PID() int                                              { return 0 }
 func (w *fakeWorker) Served() uint64                                        { return 0 }
 func (w *fakeWorker) RSS() uint64                                           { return 0 }
+func (w *fakeWorker) Said() string                                          { return "loaded" }
 func (w *fakeWorker) Usage(*worker.Groups) worker.Usage                     { return w.usage }
 
 func (w *fakeWorker) Ping(context.Context, time.Time) worker.Reason {

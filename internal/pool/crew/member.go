@@ -23,6 +23,7 @@ type Member struct {
 	worker    Worker // nil until its process is started
 	state     state
 	offered   bool // it has been brought to the Line since it is up
+	crowd     int  // how many started at the same time, itself included, at the most
 	startedAt time.Time
 	readyAt   time.Time
 	usage     worker.Usage // as it was last read

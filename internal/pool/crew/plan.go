@@ -1,6 +1,9 @@
 package crew
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Settings of a crew that don't change.
 const (
@@ -24,8 +27,10 @@ type facts struct {
 	oldestWait     time.Time
 	idle           int
 	idleSince      time.Time // of the member that has been idle longest; zero: none is idle
-	failing        bool      // the last start failed, and none has succeeded since
+	failing        bool      // a start failed, and none that began later has got ready
 	notBefore      time.Time // no start before
+	pace           int       // at most so many start at the same time; 0: maxStarting
+	settles        time.Time // when failures are forgotten, if nothing happens; zero: not by itself
 	frozen         bool      // no start any more
 	worn           int       // members that are up and to be recycled
 	nextWorn       time.Time // when the next one will be, if nothing happens; zero: not by itself
@@ -48,6 +53,7 @@ func decide(f facts, now time.Time) plan {
 	p.retireLongIdle(f, staying-p.surplus-f.size-f.substitutes(), now)
 	p.recycle = min(f.worn, f.spare())
 	p.wakeAt(f.nextWorn)
+	p.wakeAt(f.settles)
 	want := f.missing() + max(f.extra(&p, now), f.surge())
 	p.start = f.allowed(&p, want, now)
 	return p
@@ -87,7 +93,7 @@ func (f facts) missing() int {
 func (f facts) extra(p *plan, now time.Time) int {
 	room := f.size + f.overflow - max(f.live, f.size)
 	unserved := f.waiting - f.starting - f.missing()
-	if room <= 0 || unserved <= 0 || f.failing {
+	if room <= 0 || unserved <= 0 {
 		return 0
 	}
 	if due := f.oldestWait.Add(overflowAfter); due.After(now) {
@@ -103,7 +109,7 @@ func (f facts) allowed(p *plan, want int, now time.Time) int {
 		p.wakeAt(f.notBefore)
 		return 0
 	}
-	limit := maxStarting
+	limit := cmp.Or(f.pace, maxStarting)
 	if f.failing {
 		limit = 1
 	}
@@ -138,7 +144,7 @@ func (f facts) substitutes() int {
 // surge is how many members to start for a worn one, so that it can go without being missed.
 func (f facts) surge() int {
 	staying := f.live - f.ending
-	if f.failing || staying > f.size || f.live >= f.size+f.overflow {
+	if staying > f.size || f.live >= f.size+f.overflow {
 		return 0
 	}
 	return f.substitutes()

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/dspex/workerpool-operator/internal/pool/worker"
 )
 
 var t0 = time.Unix(1_700_000_000, 0)
@@ -46,8 +44,12 @@ func TestDecide(t *testing.T) {
 		"no overflow for one that is missing anyway": {
 			facts{size: 2, overflow: 2, live: 1, waiting: 1, oldestWait: ago(time.Second)}, plan{start: 1},
 		},
-		"no overflow while starts fail": {
-			facts{size: 1, overflow: 2, live: 1, waiting: 9, oldestWait: ago(time.Second), failing: true}, plan{},
+		"P80_overflow while starts fail": {
+			facts{size: 1, overflow: 2, live: 1, waiting: 9, oldestWait: ago(time.Second), failing: true}, plan{start: 1},
+		},
+		"P80_no overflow before its time": {
+			facts{size: 1, overflow: 2, live: 1, waiting: 9, oldestWait: ago(time.Second), failing: true, notBefore: in(time.Second)},
+			plan{wake: in(time.Second)},
 		},
 		"overflow that had its rest is retired": {
 			facts{size: 1, overflow: 2, live: 3, idleSince: ago(overflowIdle)}, plan{longIdle: 2, wake: in(overflowIdle)},
@@ -85,6 +87,20 @@ func TestDecide(t *testing.T) {
 		},
 		"P8_one try at a time":          {facts{size: 4, failing: true, notBefore: ago(0)}, plan{start: 1}},
 		"P8_no second try beside a try": {facts{size: 4, live: 1, starting: 1, failing: true}, plan{}},
+		"P2_fewer at a time":            {facts{size: 8, pace: 4}, plan{start: 4}},
+		"P2_those that start count":     {facts{size: 8, live: 3, starting: 3, pace: 4}, plan{start: 1}},
+		"P2_the ready don't":            {facts{size: 8, live: 4, pace: 4}, plan{start: 4}},
+		"P2_one after a failure":        {facts{size: 8, pace: 4, failing: true}, plan{start: 1}},
+		"P3_a lazy crew, too": {
+			facts{size: 8, lazy: true, waiting: 8, oldestWait: t0, pace: 2}, plan{start: 2},
+		},
+		"P14_overflow, too": {
+			facts{size: 1, overflow: 8, live: 1, waiting: 8, oldestWait: ago(time.Second), pace: 2}, plan{start: 2},
+		},
+		"P80_a substitute before its time": {
+			facts{size: 4, overflow: 2, live: 4, worn: 3, failing: true, notBefore: in(time.Second)}, plan{wake: in(time.Second)},
+		},
+		"P80_failures are forgotten later": {facts{size: 4, live: 4, failing: true, settles: in(time.Minute)}, plan{wake: in(time.Minute)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decide(tc.facts, t0)
@@ -92,86 +108,6 @@ func TestDecide(t *testing.T) {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestP8_BackOffGrows(t *testing.T) {
-	same := worker.BootError{Message: "no module", Traceback: "line 1"}
-	var b bootLog
-	now, tries := t0, 0
-	for now.Before(t0.Add(10 * time.Minute)) {
-		b.failed(same, false, now, now, 0.5)
-		tries++
-		now = b.notBefore
-	}
-	if tries < 15 || tries > 30 {
-		t.Errorf("%d tries in 10 minutes; want some, with back-off up to %s", tries, maxDelay)
-	}
-	if b.report == nil || b.report.Attempts != tries || !b.report.Next.Equal(b.notBefore) || b.report.Traceback != "line 1" {
-		t.Errorf("report %+v after %d tries", b.report, tries)
-	}
-}
-
-func TestP8_Reported(t *testing.T) {
-	x, y, z := worker.BootError{Message: "x"}, worker.BootError{Message: "y"}, worker.BootError{Message: "z"}
-	for name, tc := range map[string]struct {
-		failures []worker.BootError
-		want     bool
-	}{
-		"once":                {[]worker.BootError{x}, false},
-		"the same twice":      {[]worker.BootError{x, x}, true},
-		"two reasons":         {[]worker.BootError{x, y}, false},
-		"three, all unlike":   {[]worker.BootError{x, y, z}, true},
-		"unlike, then alike":  {[]worker.BootError{x, y, y}, true},
-		"same message, other": {[]worker.BootError{x, {Message: "x", Traceback: "elsewhere"}}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var b bootLog
-			for i, f := range tc.failures {
-				at := t0.Add(time.Duration(i) * time.Minute)
-				b.failed(f, false, at, at, 0)
-			}
-			if got := b.report != nil; got != tc.want {
-				t.Errorf("reported %v, want %v", got, tc.want)
-			}
-			if b.ready(); b.report != nil || b.failing {
-				t.Error("still reported after a member got ready")
-			}
-		})
-	}
-}
-
-func TestStartsSideBySideAreOneRound(t *testing.T) {
-	var b bootLog
-	for i := range 8 {
-		b.failed(worker.BootError{Message: "x"}, false, t0, t0.Add(time.Duration(i+1)*time.Millisecond), 0)
-	}
-	if b.rounds != 1 || b.attempts != 8 {
-		t.Errorf("rounds %d, attempts %d; want 1, 8", b.rounds, b.attempts)
-	}
-}
-
-func TestP80_CrashingMembersStayReported(t *testing.T) {
-	var b bootLog
-	for i := range 3 {
-		at := t0.Add(time.Duration(i) * time.Minute)
-		b.failed(worker.BootError{Message: "died idle"}, true, at, at, 0)
-		b.ready()
-	}
-	if b.report == nil || !b.report.Crashing || b.rounds != 3 {
-		t.Errorf("report %v, rounds %d; want one, 3: getting ready proves nothing", b.report, b.rounds)
-	}
-	if b.proven(); b.report != nil || b.rounds != 0 {
-		t.Error("still reported after a member has proved good")
-	}
-}
-
-func TestDelayIsBounded(t *testing.T) {
-	for n := 1; n < 100; n++ {
-		low, high := delay(n, 0), delay(n, 0.999)
-		if low < firstDelay*3/4 || high > maxDelay*5/4 || low > high {
-			t.Errorf("delay %d is from %s to %s", n, low, high)
-		}
 	}
 }
 

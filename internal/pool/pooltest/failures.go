@@ -146,6 +146,27 @@ var failures = map[string]story{
 			b.Errorf("%d more starts within 2 s: a hot loop", more)
 		}
 	},
+
+	// Only one worker can have what each takes at its start; it serves all the time, and no other one ever starts.
+	"TestP80_OneOldSuccessForgivesNothing": func(b *bench) {
+		b.limits.Size = 3
+		b.spec.Env = append(b.spec.Env, "FIXTURE_ALONE="+filepath.Join(b.TempDir(), "port"))
+		s := b.start()
+		s.await("one ready", func(st pool.Stats) bool { return st.Ready == 1 })
+		s.awaitBoot()
+		before := s.Stats().Spawned
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // the span whose starts are counted
+			s.must("echo", args{"value": 1})
+			if st := s.Stats(); st.Boot == nil || !strings.Contains(st.Boot.Traceback, "flock") {
+				b.Fatalf("boot %+v with %d of 3 ready; want the traceback all the time", st.Boot, st.Ready)
+			}
+		}
+		if more := s.Stats().Spawned - before; more > 3 {
+			b.Errorf("%d more starts within 2 s: a hot loop", more)
+		}
+		kill(b, s.pid()) // what it had is free, and the next one starts
+		s.await("another one ready", func(st pool.Stats) bool { return st.Ready == 1 && st.Crashed == 1 })
+	},
 }
 
 func kill(b *bench, pid int) {

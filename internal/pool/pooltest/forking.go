@@ -21,6 +21,7 @@ var forking = map[string]string{
 	"TestP78_GrandchildrenGone":                "its group is one that it made itself",
 	"TestP78_StrayHoldsThePipe":                "siblings and zygote may hold the pipe as well",
 	"TestP80_CrashLoop":                        "a fork is fast enough for a hot loop",
+	"TestP80_OneOldSuccessForgivesNothing":     "the hooks fail, not the zygote's import",
 	"TestP85_OneRequestEach":                   "a fork for each request",
 	"TestP29_CancelledOperation":               "its signal handlers were the zygote's",
 	"TestP30_HungInC":                          "its group is one that it made itself",

@@ -50,6 +50,9 @@ var lifecycle = map[string]story{
 		b.until("child of the module", func() bool { child = readPID(file); return child != 0 })
 		b.until("child killed with its group", func() bool { return !alive(child) })
 		s.await("failure counted", func(st pool.Stats) bool { return st.Exits["boot"] > 0 })
+		if boot := s.awaitBoot(); !strings.Contains(boot.Message, "after 2s") || !strings.Contains(boot.Message, "spec.timeouts.start") {
+			b.Errorf("message %q lacks the limit, or the field that sets it", boot.Message)
+		}
 	},
 
 	"TestP8_DeterministicBootFailure": func(b *bench) {

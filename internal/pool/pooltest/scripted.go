@@ -93,6 +93,7 @@ func (w *scripted) Gone() <-chan struct{}                         { return w.exi
 func (w *scripted) Exit() worker.Exit                             { return worker.Exit{Signal: syscall.SIGKILL} }
 func (w *scripted) Served() uint64                                { return w.served.Load() }
 func (w *scripted) RSS() uint64                                   { return 0 }
+func (w *scripted) Said() string                                  { return "" }
 func (w *scripted) Usage(*worker.Groups) worker.Usage             { return worker.Usage{} }
 func (w *scripted) Commands() []string                            { return nil }
 func (w *scripted) Codec() string                                 { return "" }

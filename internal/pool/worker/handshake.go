@@ -18,6 +18,9 @@ import (
 type BootError struct {
 	Message   string
 	Traceback string // of the user's module, or the last lines of output; "" when there is none
+	// Crowd is what became of it for want of something that workers share, and so may not befall fewer that start at the
+	// same time, as in "8 starts at once took longer than 5s"; "": others have nothing to do with it.
+	Crowd string
 }
 
 // Error implements error.
@@ -195,17 +198,23 @@ func (w *Worker) explain(err error) *BootError {
 	}
 	tail := strings.Join(w.output.last(), "\n")
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return w.spec.tooSlow(tail)
+		boot = w.spec.tooSlow(tail)
+		boot.Crowd = "took longer than " + w.spec.initTimeout().String()
+		return boot
 	}
 	if errors.Is(err, frame.ErrMalformed) || errors.Is(err, frame.ErrTooLarge) {
 		return &BootError{Traceback: tail, Message: "the worker's answer to Init isn't a frame: " + err.Error()}
 	}
-	return w.spec.endedEarly(w.Exit(), tail)
+	boot = w.spec.endedEarly(w.Exit(), tail)
+	if exit := w.Exit(); exit.Shortage != nil || exit.OOM {
+		boot.Crowd = "took more memory than their container has"
+	}
+	return boot
 }
 
 func (s *Spec) tooSlow(tail string) *BootError {
 	return &BootError{Traceback: tail, Message: fmt.Sprintf(
-		"module %s wasn't ready after %s, so its worker was ended; import less, or raise the init timeout",
+		"module %s wasn't ready after %s, so its worker was ended; import less, or raise spec.timeouts.start",
 		s.Module, s.initTimeout())}
 }
 

@@ -179,6 +179,16 @@ func (r *outputReader) finish(wait time.Duration) {
 	}
 }
 
+// lastLine returns the worker's last line; "": it has printed none.
+func (r *outputReader) lastLine() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.tail) == 0 {
+		return ""
+	}
+	return r.tail[len(r.tail)-1]
+}
+
 // last returns the worker's last lines.
 func (r *outputReader) last() []string {
 	r.mu.Lock()

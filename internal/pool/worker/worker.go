@@ -39,7 +39,7 @@ type Spec struct {
 	// MemoryError. 0: no bound.
 	Memory uint64
 
-	InitTimeout time.Duration // from start to ready, imports included; 0: 2 minutes
+	InitTimeout time.Duration // from start to ready, imports included; 0: DefaultInitTimeout
 	Grace       time.Duration // from a polite end to SIGTERM; 0: 5 s
 }
 
@@ -201,6 +201,9 @@ func (w *Worker) Gone() <-chan struct{} { return w.gone }
 
 // Exit is valid once Exited is closed.
 func (w *Worker) Exit() Exit { return w.proc.exit }
+
+// Said is the last line that the worker has printed; "": none yet.
+func (w *Worker) Said() string { return w.output.lastLine() }
 
 // RSS is the resident memory of the process, in bytes; 0 when it can't be read.
 func (w *Worker) RSS() uint64 { return ResidentMemory(w.proc.pid) }

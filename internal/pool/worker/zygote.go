@@ -12,12 +12,12 @@ import (
 // *BootError that a worker of its own would have had. All methods are safe for concurrent use.
 type Zygote struct {
 	host *Host
-	spec *Spec
 	log  *slog.Logger
 	runs sync.WaitGroup // one for each process, until nothing of it is left
 
 	// mu guards what follows. Nothing waits for Python while it is held.
 	mu      sync.Mutex
+	spec    *Spec
 	current *incubator // nil: none runs
 	record  zygoteRecord
 	starts  int
@@ -37,13 +37,28 @@ func (z *Zygote) Launch() (*Worker, error) {
 		return nil, err
 	}
 	if p != nil {
-		w, err := p.fork(z.host, z.spec)
+		w, err := p.fork(z.host, z.now())
 		if err == nil || (errors.As(err, new(*BootError)) && !z.ended()) {
 			return w, err
 		}
 		z.excuse(p, err)
 	}
-	return Launch(z.host, z.spec)
+	return Launch(z.host, z.now())
+}
+
+// Use has processes that are started from now on made by another Spec, which differs from the one before in its
+// InitTimeout only.
+func (z *Zygote) Use(spec *Spec) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.spec = spec
+}
+
+// now returns the Spec of a process that is started now.
+func (z *Zygote) now() *Spec {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.spec
 }
 
 // incubator returns the process to fork from, started if need be and perhaps not ready yet; nil: spawn for now.
@@ -63,13 +78,14 @@ func (z *Zygote) incubator() (*incubator, error) {
 	}
 	z.starts++
 	z.current = p
-	z.runs.Go(func() { z.watch(p, now) })
+	spec := z.spec
+	z.runs.Go(func() { z.watch(p, spec, now) })
 	return p, nil
 }
 
 // watch sees a process through its life: from the import, over forks, to its end.
-func (z *Zygote) watch(p *incubator, started time.Time) {
-	p.prepare(z.spec)
+func (z *Zygote) watch(p *incubator, spec *Spec, started time.Time) {
+	p.prepare(spec)
 	if p.failed != nil {
 		z.drop(p) // before anyone hears of it: the next Launch is a new try
 		p.kill()
@@ -80,7 +96,7 @@ func (z *Zygote) watch(p *incubator, started time.Time) {
 	if p.failed == nil {
 		z.died(p, started, time.Now())
 	}
-	p.clean(z.host, z.spec)
+	p.clean(z.host, spec)
 }
 
 // drop makes the next Launch do without p.
@@ -127,6 +143,16 @@ func (z *Zygote) Refused() string {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	return z.record.refused
+}
+
+// Said is the last line that the process has printed that workers are forked from; "": none, or there is no such process.
+func (z *Zygote) Said() string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.current == nil {
+		return ""
+	}
+	return z.current.output.lastLine()
 }
 
 // PID of the process that workers are forked from; 0: there is none now.

@@ -117,11 +117,18 @@ func TestP7_InitTimeoutOfTheZygote(t *testing.T) {
 	n := newNursery(t, "FORKABLE_SLEEP=600")
 	n.spec.InitTimeout = 500 * time.Millisecond
 	_, err := n.zygote.Launch()
-	if !errors.As(err, new(*worker.BootError)) || !strings.Contains(err.Error(), "500ms") {
-		t.Errorf("Launch: %v; want the timeout", err)
+	var boot *worker.BootError
+	if !errors.As(err, &boot) || !strings.Contains(err.Error(), "500ms") || boot.Crowd != "" {
+		t.Errorf("Launch: %+v; want the timeout, of one import however many workers wait for it", err)
 	}
 	if pid := n.zygote.PID(); pid != 0 {
 		t.Errorf("the zygote %d is still in use", pid)
+	}
+	longer := n.spec
+	longer.InitTimeout = 600 * time.Millisecond
+	n.zygote.Use(&longer)
+	if _, err := n.zygote.Launch(); err == nil || !strings.Contains(err.Error(), "600ms") {
+		t.Errorf("Launch: %v; want the new limit", err)
 	}
 }
 

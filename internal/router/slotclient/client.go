@@ -220,7 +220,7 @@ type shape struct {
 	overflow, maxWorkers    int
 	unstarted               int
 	capped                  bool
-	boot, unhealthy         string
+	boot, unhealthy, pace   string
 	attempts                int
 	crashed                 uint64
 }
@@ -232,6 +232,9 @@ func shapeOf(st slotproto.Status) shape {
 	}
 	if st.Boot != nil {
 		s.boot, s.attempts = st.Boot.Message, st.Boot.Attempts
+	}
+	if st.Startup != nil {
+		s.pace = st.Startup.Pace
 	}
 	if st.Unhealthy != nil {
 		s.unhealthy = st.Unhealthy.Message

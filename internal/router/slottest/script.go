@@ -42,6 +42,12 @@ func (s *Slot) FailBoot(boot *pool.BootFailure) {
 	s.Report()
 }
 
+// StartUp makes the slot report how its starts get on, or with nil that none is under way, and tells the router.
+func (s *Slot) StartUp(how *pool.Startup) {
+	s.set(func() { s.startup = how })
+	s.Report()
+}
+
 // Resets returns how often the router has asked for new workers.
 func (s *Slot) Resets() int {
 	s.mu.Lock()

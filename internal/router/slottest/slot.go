@@ -64,6 +64,7 @@ type Slot struct {
 	crashed    uint64                        // guarded by mu: as the status says
 	drained    uint64                        // guarded by mu: those of crashed that were a former pool's
 	boot       *pool.BootFailure             // guarded by mu: as the status says
+	startup    *pool.Startup                 // guarded by mu: as the status says
 	unhealthy  *pool.Unhealthy               // guarded by mu: as the status says
 	opened     int                           // guarded by mu: data connections ever
 	programs   map[string]string             // guarded by mu: bodies by hash, of this life of the container
@@ -315,7 +316,7 @@ func (s *Slot) lastConfigLocked() slotproto.Config {
 func (s *Slot) statusLocked(cfg slotproto.Config) slotproto.Status {
 	st := slotproto.Status{Slot: s.Name, RSS: 1 << 20, Crashed: s.crashed}
 	if cfg.Worker != nil {
-		st.Boot, st.Unhealthy, st.PoolCrashed = s.boot, s.unhealthy, s.crashed-s.drained
+		st.Boot, st.Startup, st.Unhealthy, st.PoolCrashed = s.boot, s.startup, s.unhealthy, s.crashed-s.drained
 		st.Revision, st.Version, st.Desired = cfg.Revision, cfg.Version, cfg.Size
 		st.Ready = cfg.Size
 		if cfg.Lazy {

@@ -41,6 +41,7 @@ type Config struct {
 	Checkout time.Duration `json:"checkout"` // ns, as all durations here
 	Op       time.Duration `json:"operation"`
 	Drain    time.Duration `json:"drain"`
+	Start    time.Duration `json:"start,omitempty"` // of a worker; 0: the slot's own default
 	Recycle  pool.Recycle  `json:"recycle,omitzero"`
 	Lazy     bool          `json:"lazy,omitempty"`
 }
@@ -88,6 +89,8 @@ type Status struct {
 	Capped     bool `json:"capped,omitempty"`
 
 	Boot *pool.BootFailure `json:"boot,omitempty"`
+	// Startup is set while workers are starting or missing. Its Line is short, and of printable characters.
+	Startup *pool.Startup `json:"startup,omitempty"`
 	// Unhealthy is set while no worker answers, though their processes are there.
 	Unhealthy *pool.Unhealthy `json:"unhealthy,omitempty"`
 	// Exits count by reason how workers of the current pool ended: "memory" (before the container's limit was reached),

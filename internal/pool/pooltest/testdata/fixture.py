@@ -24,6 +24,8 @@ if "FIXTURE_IMPORT_LEAK" in os.environ:  # MiB at a time
     while True:
         heap.append(bytearray(os.urandom(1)) * (int(os.environ["FIXTURE_IMPORT_LEAK"]) << 20))
         time.sleep(0.01)
+if "FIXTURE_IMPORT_SAY" in os.environ:
+    print(os.environ["FIXTURE_IMPORT_SAY"], flush=True)
 if "FIXTURE_IMPORT_SLEEP" in os.environ:
     time.sleep(float(os.environ["FIXTURE_IMPORT_SLEEP"]))
 
@@ -35,6 +37,10 @@ def start():
         open(os.path.join(folder, str(os.getpid())), "w").close()
         while len(os.listdir(folder)) < int(n):
             time.sleep(0.01)
+    if "FIXTURE_ALONE" in os.environ:  # a file that only one worker can have, as a port
+        global alone
+        alone = open(os.environ["FIXTURE_ALONE"], "w")
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if "FIXTURE_DIE_IDLE" in os.environ:
         threading.Timer(float(os.environ["FIXTURE_DIE_IDLE"]), lambda: os._exit(9)).start()
 

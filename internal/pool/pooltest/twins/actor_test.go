@@ -62,6 +62,7 @@ func (a *actor) Gone() <-chan struct{}                         { return a.exited
 func (a *actor) Exit() worker.Exit                             { return worker.Exit{Code: 9} }
 func (a *actor) Served() uint64                                { return a.served.Load() }
 func (a *actor) RSS() uint64                                   { return 0 }
+func (a *actor) Said() string                                  { return "" }
 func (a *actor) Usage(*worker.Groups) worker.Usage             { return worker.Usage{} }
 func (a *actor) Discard(r worker.Reason)                       { a.end(r) }
 func (a *actor) Ping(context.Context, time.Time) worker.Reason { return "" }

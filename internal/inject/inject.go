@@ -68,6 +68,9 @@ func Pod(pod *corev1.Pod, in Input) (*corev1.Pod, []string, error) {
 	}
 	out := pod.DeepCopy()
 	if injected {
+		if err := refuseContainers(&pod.Spec); err != nil { // those that came later
+			return nil, nil, err
+		}
 		equipApp(&out.Spec)
 		return out, nil, nil
 	}

@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,7 +55,7 @@ func (i *Injector) SetupWithManager(mgr ctrl.Manager) error {
 
 // Handle answers one admission request.
 func (i *Injector) Handle(ctx context.Context, req admission.Request) admission.Response {
-	if req.Operation != admissionv1.Create || req.Resource.Resource != "pods" {
+	if req.Operation != admissionv1.Create || req.Resource.Resource != "pods" || req.SubResource != "" {
 		return admission.Allowed("")
 	}
 	pod := &corev1.Pod{}
@@ -74,11 +73,12 @@ func (i *Injector) Handle(ctx context.Context, req admission.Request) admission.
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
-	raw, err := json.Marshal(patched)
+	// Never the difference to the request's own text: that has what a newer API server knows and this program doesn't.
+	operations, err := inject.Patch(pod, patched)
 	if err != nil {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
-	return admission.PatchResponseFromRaw(req.Object.Raw, raw).WithWarnings(warnings...)
+	return admission.Patched("", operations...).WithWarnings(warnings...)
 }
 
 // refusal is a pod's own fault, as against a failure of ours.

@@ -109,6 +109,7 @@ func TestHandleLeavesOthersAlone(t *testing.T) {
 		"no label":         func(*admission.Request) {},
 		"an update":        func(r *admission.Request) { r.Operation = admissionv1.Update },
 		"something else":   func(r *admission.Request) { r.Resource.Resource = "services" },
+		"a binding":        func(r *admission.Request) { r.SubResource = "binding" },
 		"no label, delete": func(r *admission.Request) { r.Operation = admissionv1.Delete },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -333,4 +334,21 @@ func TestPatchHasTheBootstrap(t *testing.T) {
 		return
 	}
 	t.Errorf("no patch of the init containers in %s", patch)
+}
+
+// A newer API server has fields that this program doesn't know; it takes none away. Which ones it keeps at which level
+// is shown in internal/inject.
+func TestHandleTakesNothingAway(t *testing.T) {
+	pool := poolNamed("summarizer")
+	request := admissionOf(t, map[string]string{v1alpha1.PoolLabel: pool.Name})
+	request.Object.Raw = []byte(strings.Replace(string(request.Object.Raw), `"spec":{`, `"spec":{"fieldOfAFutureVersion":true,`, 1))
+	response := injectorOver(t, []client.Object{pool}, nil).Handle(t.Context(), request)
+	if !response.Allowed || len(response.Patches) == 0 {
+		t.Fatalf("allowed %v, %v", response.Allowed, response.Result)
+	}
+	for _, o := range response.Patches {
+		if o.Operation == "remove" || o.Path == "/spec" {
+			t.Errorf("%s %s", o.Operation, o.Path)
+		}
+	}
 }

@@ -71,6 +71,7 @@ type Match struct {
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=128
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[^[:cntrl:]]+$')",message="a command's name has control characters; write it as in @command"
 	Commands []string `json:"commands,omitempty"`
 	// programs by id, executed.
 	// +optional
@@ -79,6 +80,7 @@ type Match struct {
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[^[:cntrl:][:space:]]+$')",message="a program's id has spaces or control characters, which none has; write it as it was created"
 	Programs []string `json:"programs,omitempty"`
 }
 

@@ -1,7 +1,6 @@
 package v1alpha1
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -74,18 +73,22 @@ type WorkerPoolSpec struct {
 	// +kubebuilder:default={}
 	Rollback Rollback `json:"rollback,omitzero"`
 
+	// router is the sidecar that takes the application's requests. A change waits for new pods.
+	// +optional
+	Router *Router `json:"router,omitempty"`
+
 	// paused holds: nothing is started, raised or promoted. Lowering a weight and rolling back go on.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 }
 
-// Worker says how a worker process is made. Everything but volumeMounts, resources, start and recycle is part of the
-// revision.
+// Worker says how a worker process is made. Everything but volumeMounts, resources, tmp, start and recycle is part of
+// the revision.
 type Worker struct {
 	// image holds Python (3.9 or later) and the user's packages. Default: the operator's own worker image.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([A-Za-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?)?$')",message="image is no image reference; write for example registry.example.com/team/worker:1.4, or leave it out for the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^((localhost|[A-Za-z0-9-]+([.][A-Za-z0-9-]+)+|[A-Za-z0-9-]+:[0-9]+|[[][0-9A-Fa-f:]+[]])(:[0-9]+)?/)?[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{32,128})?$')",message="image is no image reference (registry, lower-case path, tag or digest); write for example registry.example.com/team/worker:1.4, or leave it out for the operator's own"
 	Image string `json:"image,omitempty"`
 
 	// python is the interpreter, a path in the image or a name on its PATH. Default: $VIRTUAL_ENV/bin/python,
@@ -149,9 +152,13 @@ type Worker struct {
 	Concurrency int32 `json:"concurrency,omitempty"`
 
 	// resources of one worker. A slot's container gets the supervisor's and (size + overflow) times these;
-	// absent: no requests and no limits for the slots.
+	// absent: no limits for the slots, and small requests where the application has some.
 	// +optional
 	Resources *WorkerResources `json:"resources,omitempty"`
+
+	// tmp is what the workers of a slot have for files below /tmp. A change waits for new pods.
+	// +optional
+	Tmp *Tmp `json:"tmp,omitempty"`
 
 	// start says when workers are started: Eager (default) at once, all of them; Lazy when a request waits for one, at
 	// most size of them. It changes in place, without a new revision. A Lazy revision gets its weight without a worker
@@ -186,6 +193,7 @@ type Recycle struct {
 	// when it can be spared; after the last one it goes in any case.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
 	MaxRequests int32 `json:"maxRequests,omitempty"`
 	// maxAge of a worker since it was ready, up to a fifth less, from 1s to 720h.
 	// +optional
@@ -200,9 +208,9 @@ type Recycle struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('720h')",message="maxIdle is no duration from 1s to 720h; write for example 30m"
 	MaxIdle *metav1.Duration `json:"maxIdle,omitempty"`
 	// maxMemory is what a worker's process group may have for itself, private memory and swap, after a request. What
-	// it shares with other processes doesn't count. From 1Mi.
+	// it shares with other processes doesn't count. From 1Mi to 16Ti.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1Mi')) >= 0",message="maxMemory is no quantity of at least 1Mi; write for example 512Mi"
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && size(string(self)) <= 32 && quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Ti')) <= 0",message="maxMemory is no quantity from 1Mi to 16Ti; write for example 512Mi"
 	MaxMemory *resource.Quantity `json:"maxMemory,omitempty"`
 }
 
@@ -217,24 +225,6 @@ const (
 	PreloadNone   Preload = "None"
 )
 
-// WorkerResources are the requests and limits of one worker.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.requests) || !has(self.limits) || self.requests.all(r, !(r in self.limits) || !isQuantity(string(self.requests[r])) || !isQuantity(string(self.limits[r])) || quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",message="a request is above its limit; lower the request or raise the limit"
-type WorkerResources struct {
-	// requests of one worker. A request without a value is its limit.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=3
-	// +kubebuilder:validation:XValidation:rule="self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])",message="only cpu, memory and ephemeral-storage are shared out to workers; remove the others"
-	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).isGreaterThan(quantity('0')))",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
-	Requests corev1.ResourceList `json:"requests,omitempty"`
-	// limits of one worker.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=3
-	// +kubebuilder:validation:XValidation:rule="self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])",message="only cpu, memory and ephemeral-storage are shared out to workers; remove the others"
-	// +kubebuilder:validation:XValidation:rule="self.all(r, isQuantity(string(self[r])) && quantity(string(self[r])).isGreaterThan(quantity('0')))",message="a quantity isn't above zero; write for example cpu: 250m or memory: 256Mi"
-	Limits corev1.ResourceList `json:"limits,omitempty"`
-}
-
 // EnvVar is a literal variable.
 type EnvVar struct {
 	// name of the variable.
@@ -243,9 +233,10 @@ type EnvVar struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",message="name is no variable name: letters, digits and underscores, no digit first"
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('WORKERPOOL_')",message="names that begin with WORKERPOOL_ are the pool's own; choose another name"
 	Name string `json:"name"`
-	// value of the variable.
+	// value of the variable. Tabs and line ends are the only control characters that may be in it.
 	// +optional
 	// +kubebuilder:validation:MaxLength=16384
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([^[:cntrl:]]|[\\t\\n\\r])*$')",message="value has control characters other than tabs and line ends, which a variable can't hold or a log can't show; remove them, or encode the value (base64)"
 	Value string `json:"value,omitempty"`
 }
 

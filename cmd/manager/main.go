@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -9,8 +10,11 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/dspex/workerpool-operator/controllers"
@@ -41,11 +45,26 @@ func run() error {
 		return fmt.Errorf("no way to the API server (in a cluster, or KUBECONFIG): %w", err)
 	}
 	kubernetes.QPS, kubernetes.Burst = queriesPerSecond, queryBurst
+	ctx := ctrl.SetupSignalHandler()
+	if options.OperatorImage == "" {
+		if options.OperatorImage, err = ownImage(ctx, kubernetes, options); err != nil {
+			return err
+		}
+	}
+	log.Info("Injected containers run", "image", options.OperatorImage)
 	mgr, err := controllers.NewManager(kubernetes, options)
 	if err != nil {
 		return err
 	}
-	return mgr.Start(ctrl.SetupSignalHandler())
+	return mgr.Start(ctx)
+}
+
+func ownImage(ctx context.Context, kubernetes *rest.Config, options controllers.Options) (string, error) {
+	reader, err := client.New(kubernetes, client.Options{})
+	if err != nil {
+		return "", fmt.Errorf("asking for the operator's own pod: %w", err)
+	}
+	return controllers.OwnImage(ctx, reader, types.NamespacedName{Namespace: options.Namespace, Name: options.PodName})
 }
 
 // flags reads the command line. Defaults come from the environment where the pod's manifest can fill it.
@@ -53,7 +72,7 @@ func flags() (controllers.Options, slog.Level) {
 	options := controllers.Options{Clock: time.Now, PodName: os.Getenv("POD_NAME")}
 	var level slog.Level
 	flag.StringVar(&options.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace that the operator runs in (POD_NAMESPACE)")
-	flag.StringVar(&options.OperatorImage, "operator-image", os.Getenv("OPERATOR_IMAGE"), "image that holds /poold, for injected containers (OPERATOR_IMAGE)")
+	flag.StringVar(&options.OperatorImage, "operator-image", os.Getenv("OPERATOR_IMAGE"), "image that holds /poold, for injected containers (OPERATOR_IMAGE; default: the one that this pod runs)")
 	flag.StringVar(&options.WorkerImage, "worker-image", os.Getenv("WORKER_IMAGE"), "image of the workers of pools that name none (WORKER_IMAGE)")
 	flag.StringVar(&options.ControlAddress, "control-address", "", "where routers find the leader, host:port (default: the Service workerpool-control)")
 	flag.StringVar(&options.ControlBind, "control-bind-address", ":9444", "where the leader serves the routers")

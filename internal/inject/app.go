@@ -38,7 +38,7 @@ func equip(c *corev1.Container) {
 }
 
 // annotate marks the pod with its pool and with what its slots were made with.
-func annotate(pod *corev1.Pod, in Input) {
+func annotate(pod *corev1.Pod, in Input, added []corev1.Volume) {
 	if pod.Annotations == nil {
 		pod.Annotations = map[string]string{}
 	}
@@ -50,7 +50,7 @@ func annotate(pod *corev1.Pod, in Input) {
 	if mounts := Mounts(in.Pool); mounts != "" {
 		pod.Annotations[v1alpha1.MountsAnnotation] = mounts
 	}
-	pod.Annotations[autoscalerAnnotation] = mergeLists(pod.Annotations[autoscalerAnnotation], localVolumes())
+	pod.Annotations[autoscalerAnnotation] = mergeLists(pod.Annotations[autoscalerAnnotation], localVolumes(added))
 }
 
 // compact is JSON.

@@ -28,7 +28,7 @@ func install(in Input, sizes resources) corev1.Container {
 		Command:                  []string{"/poold"},
 		Args:                     []string{"install", "--to", binDir},
 		SecurityContext:          operatorUser(),
-		Resources:                sizes.install,
+		Resources:                sizes.router,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: binVolume, MountPath: binDir},
@@ -55,7 +55,7 @@ func slot(name string, in Input, sizes resources, user slotUser) corev1.Containe
 		VolumeMounts: append([]corev1.VolumeMount{
 			{Name: binVolume, MountPath: binDir, ReadOnly: true},
 			{Name: slotsVolume, MountPath: slotDir, SubPath: name},
-			{Name: tmpVolume, MountPath: tmpDir, SubPath: name},
+			{Name: tmpVolume + name, MountPath: tmpDir},
 			noToken(),
 		}, workerMounts(in.Pool)...),
 	}
@@ -68,6 +68,7 @@ func slotArgs(name string, sizes resources) []string {
 		"--python-dir", binDir + "/python",
 		"--max-workers", strconv.Itoa(sizes.maxWorkers),
 	}
+	args = append(args, sizes.tmp.args()...)
 	if sizes.workerMemory > 0 {
 		args = append(args, "--worker-memory", strconv.FormatInt(sizes.workerMemory, 10))
 	}

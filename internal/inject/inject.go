@@ -68,6 +68,9 @@ func Pod(pod *corev1.Pod, in Input) (*corev1.Pod, []string, error) {
 	}
 	out := pod.DeepCopy()
 	if injected {
+		if err := refuseContainers(&pod.Spec); err != nil { // those that came later
+			return nil, nil, err
+		}
 		equipApp(&out.Spec)
 		return out, nil, nil
 	}
@@ -91,9 +94,10 @@ func Pod(pod *corev1.Pod, in Input) (*corev1.Pod, []string, error) {
 		slot("b", in, sizes, user),
 		router(pod, in, sizes, bootstrap),
 	}, out.Spec.InitContainers...)
-	out.Spec.Volumes = append(out.Spec.Volumes, volumes(in.Pool.Name)...)
+	added := volumes(in.Pool.Name, sizes.tmp)
+	out.Spec.Volumes = append(out.Spec.Volumes, added...)
 	raisePodResources(&out.Spec)
-	annotate(out, in)
+	annotate(out, in, added)
 	return out, slices.Concat(user.warnings, sizes.warnings, podWarnings(pod, in)), nil
 }
 

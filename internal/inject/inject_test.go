@@ -100,10 +100,12 @@ func everyContainer(requests, limits corev1.ResourceList) func(*corev1.Pod) {
 	}
 }
 
-var goldenCases = map[string]struct {
+type goldenCase struct {
 	pod *corev1.Pod
 	in  Input
-}{
+}
+
+var goldenCases = map[string]goldenCase{
 	"smallest": {podOf(), inputOf()},
 	"guaranteed": {
 		podOf(everyContainer(nil, quantities("cpu", "1", "memory", "1Gi"))),

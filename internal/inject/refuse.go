@@ -14,7 +14,7 @@ func refuse(pod *corev1.Pod) error {
 		return fmt.Errorf("the pod is a static pod, which its node runs as its file says; remove the pool's label, or run it as a DaemonSet")
 	}
 	for _, check := range []func(*corev1.PodSpec) error{
-		refuseEmpty, refuseWindows, refuseOwnContainers, refuseOwnVolumes, refuseAppContainers,
+		refuseEmpty, refuseWindows, refuseOwnContainers, refuseOwnVolumes, refuseContainers,
 	} {
 		if err := check(&pod.Spec); err != nil {
 			return err
@@ -51,23 +51,6 @@ func refuseOwnVolumes(spec *corev1.PodSpec) error {
 	for _, v := range spec.Volumes {
 		if strings.HasPrefix(v.Name, volumePrefix) {
 			return fmt.Errorf("the pod has a volume named %q, and names that begin with %s are the worker pool's own; rename it", v.Name, volumePrefix)
-		}
-	}
-	return nil
-}
-
-func refuseAppContainers(spec *corev1.PodSpec) error {
-	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-		for _, e := range c.Env {
-			if e.Name == SocketVariable {
-				return fmt.Errorf("container %q sets %s itself, which the worker pool sets to %s; remove it from the container's env", c.Name, SocketVariable, AppSocket)
-			}
-		}
-		for _, m := range c.VolumeMounts {
-			path := strings.TrimRight(m.MountPath, "/")
-			if path == runDir || strings.HasPrefix(path, runDir+"/") {
-				return fmt.Errorf("container %q mounts volume %q at %s, and %s is the worker pool's own; mount it elsewhere", c.Name, m.Name, m.MountPath, runDir)
-			}
 		}
 	}
 	return nil

@@ -40,6 +40,30 @@ func TestPodRefusals(t *testing.T) {
 			},
 			want: []string{`"web"`, "mount it elsewhere"},
 		},
+		"own path, by the usual link": {
+			pod:  mounting("/var/run/workerpool/app", false),
+			want: []string{`"web"`, "/var/run/workerpool/app", "mount it elsewhere"},
+		},
+		"own path, written oddly": {
+			pod:  mounting("//run/./x/../workerpool//", false),
+			want: []string{`"web"`, "//run/./x/../workerpool//", "mount it elsewhere"},
+		},
+		"own path, relative": {
+			pod:  mounting("run/workerpool", false),
+			want: []string{`"web"`, "mount it elsewhere"},
+		},
+		"the router's own volume": {
+			pod: func(p *corev1.Pod) {
+				p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "workerpool-identity", MountPath: "/steal"}}
+			},
+			want: []string{`"web"`, `"workerpool-identity"`, "mount another one"},
+		},
+		"a device in the way": {
+			pod: func(p *corev1.Pod) {
+				p.Spec.Containers[0].VolumeDevices = []corev1.VolumeDevice{{Name: "disk", DevicePath: "/run"}}
+			},
+			want: []string{`"web"`, `"disk"`, "devicePath"},
+		},
 		"no containers": {
 			pod:  func(p *corev1.Pod) { p.Spec.Containers = nil },
 			want: []string{"no containers"},
@@ -97,10 +121,82 @@ func TestPodRefusals(t *testing.T) {
 	}
 }
 
+// mounting has the application's first container mount an emptyDir.
+func mounting(at string, readOnly bool) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		volumesNamed("x")(p)
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "x", MountPath: at, ReadOnly: readOnly}}
+	}
+}
+
+// Where a volume that can't be written to covers a folder above the socket's, the runtime can't make the latter, and the
+// container doesn't start (RunContainerError).
+func TestReadOnlyMountsAboveTheSocketAreRefused(t *testing.T) {
+	of := func(source corev1.VolumeSource) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			mounting("/run", false)(p)
+			p.Spec.Volumes[0].VolumeSource = source
+		}
+	}
+	for name, change := range map[string]func(*corev1.Pod){
+		"/run":               mounting("/run", true),
+		"/var/run":           mounting("/var/run", true),
+		"/":                  mounting("/", true),
+		"a slash at the end": mounting("/run/", true),
+		"two slashes":        mounting("/var//run//", true),
+		"dots":               mounting("/srv/../run/.", true),
+		"in an init container": func(p *corev1.Pod) {
+			mounting("/run", true)(p)
+			p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers, p.Spec.InitContainers
+		},
+		"a ConfigMap":          of(corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}),
+		"a Secret":             of(corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{}}),
+		"projected":            of(corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{}}),
+		"the pod's own fields": of(corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{}}),
+		"an image":             of(corev1.VolumeSource{Image: &corev1.ImageVolumeSource{}}),
+		"a read-only claim":    of(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c", ReadOnly: true}}),
+		"read-only by CSI":     of(corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: "d", ReadOnly: new(true)}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := podOf(change)
+			_, _, err := Pod(pod, inputOf())
+			if err == nil {
+				t.Fatal("the pod was accepted")
+			}
+			for _, want := range []string{`"web"`, `"x"`, "read-only at", appDir, "mount it elsewhere"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("message %q lacks %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// A container that another webhook adds after injection is looked at as all others were.
+func TestContainersThatComeLaterAreRefusedLikewise(t *testing.T) {
+	once := mustInject(t, podOf(), inputOf())
+	for name, tc := range map[string]struct {
+		mount corev1.VolumeMount
+		want  string
+	}{
+		"in the way":       {corev1.VolumeMount{Name: "x", MountPath: "/run", ReadOnly: true}, "read-only at /run"},
+		"the router's own": {corev1.VolumeMount{Name: identityVolume, MountPath: "/steal"}, identityVolume},
+	} {
+		t.Run(name, func(t *testing.T) {
+			later := once.DeepCopy()
+			later.Spec.Containers = append(later.Spec.Containers, corev1.Container{Name: "proxy", VolumeMounts: []corev1.VolumeMount{tc.mount}})
+			if _, _, err := Pod(later, inputOf()); err == nil || !strings.Contains(err.Error(), `"proxy"`) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want a refusal that names the container, and %s", err, tc.want)
+			}
+		})
+	}
+}
+
 func TestPathsThatOnlyLookLikeOursAreAccepted(t *testing.T) {
-	pod := podOf(func(p *corev1.Pod) {
+	pod := podOf(volumesNamed("y"), func(p *corev1.Pod) {
 		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
-			{Name: "x", MountPath: "/run/workerpools"}, {Name: "y", MountPath: "/run"},
+			{Name: "x", MountPath: "/run/workerpools"}, {Name: "y", MountPath: "/run"}, {Name: "z", MountPath: "/runs", ReadOnly: true},
+			{Name: "z", MountPath: "/run/secrets", ReadOnly: true}, {Name: "z", MountPath: "/var/runs", ReadOnly: true},
 		}
 		p.Spec.NodeSelector = map[string]string{"kubernetes.io/os": "linux"}
 		p.Spec.OS = &corev1.PodOS{Name: corev1.Linux}

@@ -43,32 +43,38 @@ const (
 	appVolume      = volumePrefix + "app"      // the router's socket; read-only in the application
 	slotsVolume    = volumePrefix + "slots"    // the slots' sockets; a slot sees its own folder only
 	stateVolume    = volumePrefix + "state"    // the router's store; in the router only
-	tmpVolume      = volumePrefix + "tmp"      // /tmp of the slots, as their root is read-only
+	tmpVolume      = volumePrefix + "tmp-"     // and the slot's name: its /tmp, as its root is read-only
 	noTokenVolume  = volumePrefix + "no-token" // stays empty; covers defaultTokenDir
 	identityVolume = volumePrefix + "identity" // token and CA bundle; in the router only
 )
 
-// emptyDirs with their limits. A pod that outgrows one is evicted, so they are several times what is needed.
+// emptyDirs that the pool's own programs alone write to, with their limits. A pod that outgrows one is evicted, so they
+// are several times what these programs let themselves have. User code writes to the slots' volumes: see tmp.
 var emptyDirs = []struct{ name, limit string }{
 	{binVolume, "128Mi"},
 	{appVolume, "1Mi"},
-	{slotsVolume, "1Mi"},
 	{stateVolume, "256Mi"},
-	{tmpVolume, "1Gi"},
 	{noTokenVolume, "1Mi"},
 }
 
+// slotNames in their order.
+var slotNames = []string{"a", "b"}
+
 // volumes of the sidecars.
-func volumes(pool string) []corev1.Volume {
+func volumes(pool string, t tmp) []corev1.Volume {
 	var out []corev1.Volume
 	for _, d := range emptyDirs {
-		limit := resource.MustParse(d.limit)
-		out = append(out, corev1.Volume{
-			Name:         d.name,
-			VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &limit}},
-		})
+		out = append(out, emptyDir(d.name, resource.MustParse(d.limit)))
+	}
+	out = append(out, emptyDir(slotsVolume, *t.backstop(int64(len(slotNames)))))
+	for _, slot := range slotNames {
+		out = append(out, t.volume(tmpVolume+slot))
 	}
 	return append(out, identity(pool))
+}
+
+func emptyDir(name string, limit resource.Quantity) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &limit}}}
 }
 
 // identity is what the router proves itself with and what it trusts. The bundle is optional, because the pod may be
@@ -99,10 +105,12 @@ func noToken() corev1.VolumeMount {
 }
 
 // localVolumes are the names that the cluster autoscaler has to know: nothing in them is worth keeping a node for.
-func localVolumes() []string {
+func localVolumes(added []corev1.Volume) []string {
 	var names []string
-	for _, d := range emptyDirs {
-		names = append(names, d.name)
+	for _, v := range added {
+		if v.EmptyDir != nil {
+			names = append(names, v.Name)
+		}
 	}
 	return names
 }

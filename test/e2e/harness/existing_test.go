@@ -97,7 +97,7 @@ func TestOverlay(t *testing.T) {
 		t.Fatal(err)
 	}
 	manager := deployment.Spec.Template.Spec.Containers[0]
-	if manager.Image != c.Images.Operator || manager.Env[0].Value != c.Images.Operator || manager.Env[1].Value != c.Images.Worker {
+	if manager.Image != c.Images.Operator || manager.Env[0].Value != c.Images.Worker {
 		t.Errorf("the overlay has %+v, want %+v", manager, c.Images)
 	}
 }

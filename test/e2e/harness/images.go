@@ -67,7 +67,6 @@ patches:
           - name: manager
             image: %[1]q
             env:
-            - {name: OPERATOR_IMAGE, value: %[1]q}
             - {name: WORKER_IMAGE, value: %[2]q}
 `
 

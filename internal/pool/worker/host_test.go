@@ -99,7 +99,9 @@ func TestP7_InitTimeout(t *testing.T) {
 	if err := w.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "200ms") {
 		t.Errorf("Ready: %v; want the timeout", err)
 	}
-	await(t, "the whole group dead", func() bool { return len(marked(slotVariable+"="+marker)) == 0 })
+	await(t, "the whole group dead", func() bool {
+		return len(living(func(pid int) bool { return hasEnvironment(pid, []string{slotVariable + "=" + marker}) })) == 0
+	})
 }
 
 func TestP10_CancelledStartLeavesNothing(t *testing.T) {

@@ -60,8 +60,29 @@ def leave(what):
         import _thread
 
         _thread.start_new_thread(time.sleep, (600,))
+    elif what == "fork that hangs":
+        os.register_at_fork(before=lambda: time.sleep(600))
+    elif what == "child that hangs":
+        os.register_at_fork(after_in_child=lambda: as_worker(time.sleep, 600))
+    elif what == "fork that dies":
+        os.register_at_fork(before=lambda: os._exit(9))
+    elif what == "child that dies":
+        os.register_at_fork(after_in_child=lambda: as_worker(os._exit, 9))
+    elif what == "fork that isn't there":
+        os.fork = no_fork
     elif what == "broken hook":
         raise RuntimeError("this hook fails")
+
+
+def as_worker(act, argument):
+    """Act in the process that is to be the worker: a grandchild of the one that forks."""
+    if os.environ.get("FORKABLE_DEPTH") == "1":
+        act(argument)
+    os.environ["FORKABLE_DEPTH"] = "1"
+
+
+def no_fork():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
 @worker_start

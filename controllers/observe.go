@@ -155,6 +155,7 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 		facts.Workers[name] = status.Workers{
 			Desired: slot.Desired, Max: slot.MaxWorkers, Capped: slot.Capped,
 			BootMessage: slot.Boot.Message, BootTraceback: slot.Boot.Traceback, Unhealthy: slot.Unhealthy,
+			Hangs: slot.Hangs, ForkRefused: slot.ForkRefused,
 		}
 	}
 	return facts

@@ -83,6 +83,7 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 	if u := st.Unhealthy; u != nil {
 		out.Unhealthy = head(u.Message, maxMessage)
 	}
+	out.Hangs, out.ForkRefused = head(known.Hangs, maxMessage), head(st.ForkRefused, maxMessage)
 	if b := st.Boot; b != nil {
 		out.Boot = &controlpb.BootFailure{
 			Reason: b.Reason, Message: head(b.Message, maxMessage),

@@ -62,6 +62,10 @@ type Workers struct {
 	BootMessage, BootTraceback string
 	// Unhealthy is why none of them can be said to work, though there are processes; empty: they work.
 	Unhealthy string
+	// Hangs is why the slot itself, whose container runs, is taken to hang; empty: it answers.
+	Hangs string
+	// ForkRefused is why workers are spawned though the pool wants them forked; empty: they aren't.
+	ForkRefused string
 }
 
 // Kill is the end of a slot's container for lack of memory.

@@ -63,7 +63,7 @@ def leave(what):
     elif what == "fork that hangs":
         os.register_at_fork(before=lambda: time.sleep(600))
     elif what == "child that hangs":
-        os.register_at_fork(after_in_child=lambda: as_worker(time.sleep, 600))
+        logging.getLogger("deaf").addHandler(Deaf(os.devnull, "a"))
     elif what == "fork that dies":
         os.register_at_fork(before=lambda: os._exit(9))
     elif what == "child that dies":
@@ -72,6 +72,17 @@ def leave(what):
         os.fork = no_fork
     elif what == "broken hook":
         raise RuntimeError("this hook fails")
+
+
+class Deaf(logging.FileHandler):
+    """Hangs where a forked worker opens its log files anew."""
+
+    pid = os.getpid()
+
+    def _open(self):
+        if os.getpid() != self.pid:
+            time.sleep(600)
+        return super()._open()
 
 
 def as_worker(act, argument):

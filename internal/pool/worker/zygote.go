@@ -29,7 +29,7 @@ type Zygote struct {
 // NewZygote starts nothing: the first Launch does. Close must be called.
 func NewZygote(host *Host, spec *Spec, log *slog.Logger) *Zygote {
 	z := &Zygote{host: host, spec: spec, log: log.With("module", spec.Module)}
-	z.open, z.shut = context.WithCancel(context.Background())
+	z.open, z.shut = context.WithCancel(context.Background()) //nolint:forbidigo // it lives until Close, whoever made it
 	return z
 }
 
@@ -107,10 +107,9 @@ func (z *Zygote) drop(p *incubator) {
 func (z *Zygote) died(p *incubator, started, now time.Time) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if z.closed || z.record.reason() != "" {
+	if z.closed || !z.record.died(started, now) {
 		return
 	}
-	z.record.died(started, now)
 	z.log.Warn("zygote ended; its workers live on, and new ones are spawned until it is started again",
 		"zygote", p.id, "exit", p.proc.exit.String(), "next", z.record.notBefore)
 }

@@ -73,8 +73,15 @@ func (r *zygoteRecord) giveUp(reason string, now time.Time) {
 	r.broken, r.failures, r.notBefore = reason, 0, now.Add(forkRetry)
 }
 
-// died notes the death, at now, of a zygote that was started at started.
-func (r *zygoteRecord) died(started, now time.Time) {
+// died notes the death, at now, of a zygote that was started at started, and reports whether another one is started soon.
+func (r *zygoteRecord) died(started, now time.Time) bool {
+	switch {
+	case r.refused != "":
+		return false
+	case r.broken != "": // by its death, or it was a try that didn't come to a fork
+		r.notBefore = now.Add(forkRetry)
+		return false
+	}
 	if now.Sub(started) >= zygoteProven {
 		r.deaths = 0
 	}
@@ -84,4 +91,5 @@ func (r *zygoteRecord) died(started, now time.Time) {
 	}
 	r.deaths++
 	r.notBefore = now.Add(delay)
+	return true
 }

@@ -156,6 +156,7 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 			Desired: slot.Desired, Max: slot.MaxWorkers, Capped: slot.Capped,
 			BootMessage: slot.Boot.Message, BootTraceback: slot.Boot.Traceback, Unhealthy: slot.Unhealthy,
 			Serving: slot.Serving, Startup: status.Startup(slot.Startup),
+			Hangs: slot.Hangs, ForkRefused: slot.ForkRefused,
 		}
 	}
 	return facts

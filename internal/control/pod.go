@@ -249,6 +249,7 @@ func (s *slotState) next(r *controlpb.SlotState, now time.Time) *slotState {
 	switch {
 	case enough:
 		n.view.Up = true
+	case !n.view.Reachable: // no worker is about to be replaced
 	case same && s.view.Up && s.short.IsZero():
 		n.view.Up, n.short = true, now
 	case same && s.view.Up && now.Sub(s.short) < replacement:
@@ -264,6 +265,7 @@ func slotView(r *controlpb.SlotState) SlotView {
 		MaxWorkers: int(r.GetMaxWorkers()), Capped: r.GetCapped(),
 	}
 	v.Unhealthy = bounded(r.GetUnhealthy(), maxReason)
+	v.Hangs, v.ForkRefused = bounded(r.GetHangs(), maxReason), bounded(r.GetForkRefused(), maxReason)
 	if v.Reachable && v.Unhealthy == "" {
 		v.Serving = int(r.GetReady()) + int(r.GetBusy())
 	}

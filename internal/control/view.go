@@ -74,6 +74,9 @@ type SlotView struct {
 	Boot       BootFailure // zero: its workers start
 	Startup    Startup     // zero: no worker has been starting for long
 	Unhealthy  string      // why none of its workers can be said to work, though there are processes; empty: they work
+	Hangs      string      // why the slot itself, which is there, is taken to hang; empty: it answers
+	// ForkRefused is why workers are spawned though the pool wants them forked; empty: they aren't.
+	ForkRefused string
 }
 
 // BootFailure is why a slot's workers don't start.

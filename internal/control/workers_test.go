@@ -130,3 +130,21 @@ func TestP95_HungWorkersServeNobody(t *testing.T) {
 		t.Error("a slot is up whose workers hang")
 	}
 }
+
+// TestASlotThatCantBeReachedIsntUp: that workers are replaced within seconds is no reason to wait, as none is.
+func TestASlotThatCantBeReachedIsntUp(t *testing.T) {
+	now := time.Unix(1, 0)
+	report := &controlpb.SlotState{Name: "a", Reachable: true, Revision: "r", Desired: 4, Ready: 4, ForkRefused: "a thread"}
+	up := (*slotState)(nil).next(report, now)
+	if !up.view.Up || up.view.Serving != 4 || up.view.ForkRefused != "a thread" {
+		t.Fatalf("a slot that serves is %+v", up.view)
+	}
+	report.Reachable, report.Hangs = false, "it has said nothing for 3s"
+	if v := up.next(report, now).view; v.Up || v.Serving != 0 || v.Hangs != "it has said nothing for 3s" {
+		t.Errorf("the slot that hangs is %+v", v)
+	}
+	report.Reachable, report.Ready = true, 3
+	if !up.next(report, now).view.Up {
+		t.Error("a slot that replaces a worker isn't up")
+	}
+}

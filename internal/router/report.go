@@ -86,6 +86,7 @@ func (r *Router) slotState(name string) *controlpb.SlotState {
 		out.Unhealthy = head(u.Message, maxMessage)
 	}
 	out.Startup = startupReport(st.Startup, time.Now())
+	out.Hangs, out.ForkRefused = head(known.Hangs, maxMessage), head(st.ForkRefused, maxMessage)
 	if b := st.Boot; b != nil {
 		out.Boot = &controlpb.BootFailure{
 			Reason: b.Reason, Message: head(b.Message, maxMessage),

@@ -47,10 +47,10 @@ func (s *Server) readControl(ctx context.Context, p *peer, answers chan<- *frame
 		case frame.Configure:
 			answer, err = s.configure(ctx, &f)
 		case frame.Cancel:
-			s.instances.cancel(p.Instance, f.ID)
+			s.instances.cancel(p.session, f.ID)
 			continue
 		case frame.Recall:
-			s.instances.recall(p.Instance, f.ID)
+			s.instances.recall(p.session, f.ID)
 			continue
 		case frame.Reset:
 			s.slot.Reset()

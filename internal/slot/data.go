@@ -31,6 +31,12 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			ahead = s.programs.keep(string(f.Meta), f.Payload)
 			continue
 		}
+		if f.Kind == frame.Ping && f.Flags == 0 {
+			if err := s.pong(p, f.ID); err != nil {
+				return err
+			}
+			continue
+		}
 		if f.Kind == frame.Credit && f.Flags == 0 { // of a stream that has ended: it and the answer passed each other
 			continue
 		}
@@ -46,6 +52,14 @@ func (s *Server) data(ctx context.Context, p *peer) error {
 			return err
 		}
 	}
+}
+
+// pong answers a router that wants to know whether requests would be: it goes the way of one up to the pool.
+func (s *Server) pong(p *peer, id uint64) error {
+	if e, err := s.slot.enter(); err == nil {
+		e.leave()
+	}
+	return p.send(&frame.Frame{Kind: frame.Pong, ID: id})
 }
 
 // refuse answers a request that can't be read; the stream is out of step after it.
@@ -73,7 +87,13 @@ func (s *Server) serve(ctx context.Context, p *peer, f *frame.Frame, ahead *pool
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	recall := make(chan struct{})
-	defer s.instances.begin(p.Instance, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})()
+	end, ok := s.instances.begin(p.session, f.ID, stops{cancel: cancel, recall: sync.OnceFunc(func() { close(recall) })})
+	if !ok {
+		return errorFrame(f.ID, pool.NewError(pool.ResourceError, pool.NotAvailable,
+			"slot %s has lost the router's control connection, and so runs nothing more of this connection; open another",
+			s.slot.opt.Name).With("slot", s.slot.opt.Name), 0)
+	}
+	defer end()
 	if call.Stream {
 		p.reader.Own(f) // it is read from meanwhile
 	}

@@ -38,13 +38,15 @@ var versions = map[pool.Version]builder{
 
 // engine is a pool, what it was made for, and the requests inside.
 type engine struct {
-	config slotproto.Config // guarded by the slot's lock
-	pool   pool.Pool
-	spec   atomic.Pointer[worker.Spec]
-	zygote *worker.Zygote // nil: workers aren't forked
-	stop   chan struct{}  // ends the forwarding of changes
-	now    chan struct{}  // closed: drain no longer
-	once   sync.Once
+	name     string // of the WorkerPool, which like the revision never changes
+	revision string
+	config   slotproto.Config // guarded by the slot's lock until the engine is retired, and never changed after that
+	pool     pool.Pool
+	spec     atomic.Pointer[worker.Spec]
+	zygote   *worker.Zygote // nil: workers aren't forked
+	stop     chan struct{}  // ends the forwarding of changes
+	now      chan struct{}  // closed: drain no longer
+	once     sync.Once
 
 	mu       sync.Mutex
 	inside   int  // guarded by mu
@@ -55,7 +57,7 @@ type engine struct {
 func (s *Slot) newEngine(ctx context.Context, cfg slotproto.Config) *engine {
 	limits, _ := capped(cfg, s.opt.MaxWorkers)
 	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
-	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
+	e := &engine{name: poolName(cfg), revision: cfg.Revision, config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
 	e.spec.Store(s.spec(cfg))
 	plain := versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, log), limits, log)
 	e.pool = guard.New(plain, cfg.Pool, limits, log)

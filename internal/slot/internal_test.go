@@ -38,45 +38,128 @@ func TestOverflowShrinksFirst(t *testing.T) {
 	}
 }
 
+// note makes stops that note in got what is done to a request.
+func note(got *[]string, request string) stops {
+	return stops{
+		cancel: func() { *got = append(*got, request+" cancelled") }, recall: func() { *got = append(*got, request+" recalled") },
+	}
+}
+
 func TestCancelOrRecallBeforeItsRequest(t *testing.T) {
 	is := newInstances()
-	leave := is.join("i", true)
-	defer leave()
-	is.cancel("i", 7)
-	is.recall("i", 9)
+	s := is.control(&slotproto.Hello{Instance: "i"})
+	is.cancel(s, 7)
+	is.recall(s, 9)
+	is.cancel(s, 10)
+	is.recall(s, 10) // which undoes no cancel
 	var got []string
-	note := func(request string) stops {
-		return stops{
-			cancel: func() { got = append(got, request+" cancelled") }, recall: func() { got = append(got, request+" recalled") },
+	for _, id := range []uint64{7, 8, 9, 10} {
+		if _, ok := is.begin(s, id, note(&got, fmt.Sprint(id))); !ok {
+			t.Errorf("request %d can't run", id)
 		}
 	}
-	for id, name := range map[uint64]string{7: "7", 8: "8", 9: "9"} {
-		defer is.begin("i", id, note(name))()
-	}
 	slices.Sort(got)
-	if want := []string{"7 cancelled", "9 recalled"}; !slices.Equal(got, want) {
+	if want := []string{"10 cancelled", "10 recalled", "7 cancelled", "9 recalled"}; !slices.Equal(got, want) {
 		t.Errorf("%v; want %v", got, want)
 	}
 }
 
 func TestEarlyCancelsAreBounded(t *testing.T) {
 	is := newInstances()
-	defer is.join("i", true)()
+	s := is.control(&slotproto.Hello{Instance: "i"})
 	for id := range uint64(10 * maxEarly) {
-		is.cancel("i", id)
+		is.cancel(s, id)
+		is.recall(s, id)
 	}
-	if i := is.byName["i"]; len(i.early) != maxEarly || len(i.order) != maxEarly {
-		t.Errorf("%d, %d kept; want %d", len(i.early), len(i.order), maxEarly)
+	if len(s.early) != maxEarly || len(s.order) != maxEarly {
+		t.Errorf("%d, %d kept; want %d", len(s.early), len(s.order), maxEarly)
+	}
+}
+
+// TestP29_WhatNobodyCouldCancelIsntRun: a request is run only while the control connection of its data connection is there,
+// in whatever order the connections of a router come and go.
+func TestP29_WhatNobodyCouldCancelIsntRun(t *testing.T) {
+	control := func(number uint64) *slotproto.Hello { return &slotproto.Hello{Instance: "i", Session: number} }
+	data := control
+	for name, tc := range map[string]struct {
+		play func(*instances) *session // the data connection's
+		runs bool
+	}{
+		"its control connection is there": {func(is *instances) *session {
+			is.control(control(1))
+			return is.data(data(1))
+		}, true},
+		"it has ended since": {func(is *instances) *session {
+			c, d := is.control(control(1)), is.data(data(1))
+			is.leave("i", c, true)
+			return d
+		}, false},
+		"it had ended before": {func(is *instances) *session {
+			is.leave("i", is.control(control(1)), true)
+			return is.data(data(1))
+		}, false},
+		"it had ended before, and isn't counted": {func(is *instances) *session {
+			is.leave("i", is.control(control(0)), true)
+			return is.data(data(0))
+		}, false},
+		"it was never seen": {func(is *instances) *session { return is.data(data(1)) }, false},
+		"there is another one since": {func(is *instances) *session {
+			is.control(control(1)) // its end isn't noticed yet
+			d := is.data(data(1))
+			is.control(control(2))
+			return d
+		}, false},
+		"there was another one before": {func(is *instances) *session {
+			is.control(control(1))
+			is.control(control(2))
+			return is.data(data(1))
+		}, false},
+		"the one before ends late": {func(is *instances) *session {
+			first := is.control(control(1))
+			is.control(control(2))
+			d := is.data(data(2))
+			is.leave("i", first, true)
+			return d
+		}, true},
+		"another router's ends": {func(is *instances) *session {
+			other := is.control(&slotproto.Hello{Instance: "other", Session: 1})
+			is.control(control(1))
+			d := is.data(data(1))
+			is.leave("other", other, true)
+			return d
+		}, true},
+		"there is none": {func(is *instances) *session { return is.data(data(0)) }, true},
+		"it comes later": {func(is *instances) *session {
+			d := is.data(data(0))
+			is.control(control(0))
+			return d
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			is, got := newInstances(), []string(nil)
+			s := tc.play(is)
+			if _, ok := is.begin(s, 3, note(&got, "it")); ok != tc.runs {
+				t.Errorf("it runs: %v; want %v", ok, tc.runs)
+			}
+			if is.cancel(s, 3); tc.runs != slices.Equal(got, []string{"it cancelled"}) {
+				t.Errorf("a cancel did: %v", got)
+			}
+		})
 	}
 }
 
 func TestInstancesAreForgotten(t *testing.T) {
 	is := newInstances()
-	leaveControl, leaveData := is.join("i", true), is.join("i", false)
-	leaveControl()
-	leaveData()
-	if len(is.byName) != 0 {
-		t.Errorf("%d instances without a connection", len(is.byName))
+	for i := range 10 * maxEnded {
+		name := fmt.Sprint(i)
+		c, d := is.control(&slotproto.Hello{Instance: name, Session: 1}), is.data(&slotproto.Hello{Instance: name, Session: 1})
+		is.leave(name, c, true)
+		is.leave(name, d, false)
+		name += " without control"
+		is.leave(name, is.data(&slotproto.Hello{Instance: name}), false)
+	}
+	if len(is.byName) != maxEnded || len(is.ended) != maxEnded {
+		t.Errorf("%d, %d instances without a connection; want %d", len(is.byName), len(is.ended), maxEnded)
 	}
 }
 
@@ -102,9 +185,9 @@ func TestRequestsDontWaitForTheFiguresOfADrainingPool(t *testing.T) {
 	s.past.add("old", pool.Stats{Spawned: 8, Destroyed: 8, Crashed: 4})
 	s.past.add("new", pool.Stats{Spawned: 2, Destroyed: 2, Crashed: 1})
 	s.current = &engine{
-		config: slotproto.Config{Revision: "new"}, pool: &slowStats{asked: make(chan struct{}), proceed: p.proceed},
+		revision: "new", config: slotproto.Config{Revision: "new"}, pool: &slowStats{asked: make(chan struct{}), proceed: p.proceed},
 	}
-	s.retired[&engine{config: slotproto.Config{Revision: "draining"}, pool: p}] = struct{}{}
+	s.retired[&engine{revision: "draining", config: slotproto.Config{Revision: "draining"}, pool: p}] = struct{}{}
 	status := make(chan slotproto.Status, 1)
 	go func() { status <- s.Status() }()
 	<-p.asked

@@ -20,8 +20,8 @@ import (
 const (
 	// DefaultMaxConnections bounds the data connections to a slot: one for each request that runs or waits.
 	DefaultMaxConnections = 4096
-	// maxControls bounds the control connections, of which each router process has one. They are counted apart:
-	// a router that has lost its own must get in again however many data connections there are.
+	// maxControls bounds the control connections, of which each router process has one, and the probes. They are counted
+	// apart: a router that has lost its own must get in again however many data connections there are.
 	maxControls  = 64
 	helloTimeout = 5 * time.Second
 	writeTimeout = 10 * time.Second
@@ -101,7 +101,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // is closed.
 func (s *Server) admit(c net.Conn, role slotproto.Role) bool {
 	limit := s.limit
-	if role == slotproto.Control {
+	if role == slotproto.Control || role == slotproto.Probe {
 		limit = maxControls
 	}
 	s.mu.Lock()
@@ -147,9 +147,10 @@ func (s *Server) closed() bool {
 // peer is one connection after its Hello.
 type peer struct {
 	slotproto.Hello
-	conn   net.Conn
-	reader *frame.Reader
-	writer *frame.Writer
+	conn    net.Conn
+	reader  *frame.Reader
+	writer  *frame.Writer
+	session *session
 }
 
 func (s *Server) handle(ctx context.Context, c net.Conn) {
@@ -163,11 +164,13 @@ func (s *Server) handle(ctx context.Context, c net.Conn) {
 	if s.closed() { // while the Hello was read
 		return
 	}
-	leave := s.instances.join(p.Instance, p.Role == slotproto.Control)
-	defer leave()
-	if p.Role == slotproto.Control {
+	if control := p.Role == slotproto.Control; control {
+		p.session = s.instances.control(&p.Hello)
+		defer s.instances.leave(p.Instance, p.session, control)
 		err = s.control(ctx, p)
 	} else {
+		p.session = s.instances.data(&p.Hello)
+		defer s.instances.leave(p.Instance, p.session, control)
 		err = s.data(ctx, p)
 	}
 	if !expected(err) {
@@ -200,7 +203,7 @@ func (s *Server) greet(c net.Conn) (*peer, error) {
 	switch {
 	case p.Protocol != slotproto.Protocol:
 		return nil, fmt.Errorf("the peer speaks protocol %d, this slot %d", p.Protocol, slotproto.Protocol)
-	case p.Role != slotproto.Control && p.Role != slotproto.Data, p.Instance == "":
+	case p.Role != slotproto.Control && p.Role != slotproto.Data && p.Role != slotproto.Probe, p.Instance == "":
 		return nil, fmt.Errorf("role %q of instance %q", p.Role, p.Instance)
 	}
 	if !s.admit(c, p.Role) {

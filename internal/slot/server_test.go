@@ -5,7 +5,9 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/dspex/workerpool-operator/internal/frame"
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -72,6 +74,86 @@ func TestP29_EndOfTheControlConnectionCancels(t *testing.T) {
 	_ = control.conn.Close()
 	_, err := data.reply(id)
 	wants(t, err, pool.Cancelled)
+}
+
+// TestP29_ARequestReadAfterTheEndOfItsControlConnection: nobody could cancel it, so it doesn't run.
+func TestP29_ARequestReadAfterTheEndOfItsControlConnection(t *testing.T) {
+	r := newRig(t, nil)
+	control, data := r.connect(slotproto.Control, "i"), r.connect(slotproto.Data, "i")
+	if err := control.configure(r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	control.awaitReady(1)
+	id := data.begin("sleep", args{"ms": 60000})
+	r.awaitBusy(1)
+	_ = control.conn.Close()
+	if _, err := data.reply(id); err == nil || err.Type != pool.Cancelled {
+		t.Fatalf("the one that ran: %v", err) // the slot has noticed
+	}
+	late := r.connect(slotproto.Data, "i")
+	for name, c := range map[string]*client{"opened before": data, "opened after": late} {
+		if _, err := c.call("echo", args{"value": 1}); err == nil || err.Type != pool.NotAvailable || err.Sent {
+			t.Errorf("a connection %s: %v; want pool_not_available, unsent", name, err)
+		}
+	}
+	r.connect(slotproto.Control, "i")
+	if _, err := r.connect(slotproto.Data, "i").call("echo", args{"value": 1}); err != nil {
+		t.Errorf("a connection of the router that has come back: %v", err)
+	}
+	if _, err := data.call("echo", args{"value": 1}); err == nil || err.Type != pool.NotAvailable {
+		t.Errorf("the old connection of that router: %v; want pool_not_available", err)
+	}
+}
+
+func TestADataConnectionAnswersPings(t *testing.T) {
+	r := newRig(t, nil)
+	data := r.connect(slotproto.Data, "i")
+	data.send(frame.Frame{Kind: frame.Ping, ID: 9})
+	if f := data.read(); f.Kind != frame.Pong || f.ID != 9 {
+		t.Errorf("a ping was answered with kind %d, id %d", f.Kind, f.ID)
+	}
+}
+
+// TestARecallBesideAConfigure: what a configuration changes is read by requests meanwhile. It shows with -race.
+func TestARecallBesideAConfigure(t *testing.T) {
+	r := newRig(t, nil)
+	recall := make(chan struct{})
+	close(recall)
+	if err := r.slot.Configure(t.Context(), r.config(nil)); err != nil {
+		t.Fatal(err)
+	}
+	stop, began := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	for _, act := range []func(){
+		func() {
+			_, err := r.slot.Do(t.Context(), pool.Request{Command: "echo", Payload: []byte("{}"), Deadline: time.Now().Add(patience), Recall: recall})
+			if err == nil || err.Type != pool.NotAvailable || !strings.Contains(err.Message, "tested") {
+				t.Errorf("a request that was recalled: %v", err)
+			}
+		},
+		func() { r.slot.Status() },
+	} {
+		all.Go(func() {
+			for {
+				act()
+				select {
+				case began <- struct{}{}:
+				case <-stop:
+					return
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		if err := r.slot.Configure(t.Context(), r.config(func(c *slotproto.Config) {
+			c.Queue, c.Revision = 100+i, []string{"r1", "r2"}[i/20]
+		})); err != nil {
+			t.Fatal(err)
+		}
+		<-began
+	}
+	close(stop)
+	all.Wait()
 }
 
 func TestP33_RequestOverTheLimit(t *testing.T) {

@@ -61,7 +61,7 @@ func (s *Slot) Do(ctx context.Context, req pool.Request) (pool.Reply, *pool.Erro
 	defer e.leave()
 	select {
 	case <-req.Recall: // it came before the request did
-		return pool.Reply{}, pool.NewRecalled(poolName(e.config)).With("slot", s.opt.Name)
+		return pool.Reply{}, pool.NewRecalled(e.name).With("slot", s.opt.Name)
 	default:
 	}
 	reply, failure := e.pool.Do(ctx, req)
@@ -99,10 +99,25 @@ func (s *Slot) Configure(ctx context.Context, cfg slotproto.Config) *pool.Error 
 		return err.With("slot", s.opt.Name)
 	}
 	cfg.Start = cmp.Or(cfg.Start, s.opt.InitTimeout, worker.DefaultInitTimeout)
+	switch changed, err := s.apply(ctx, cfg); {
+	case err != nil:
+		return err.With("slot", s.opt.Name)
+	case changed: // a log that is slow to write holds up no request
+		s.opt.Log.Info("slot configured", "pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version, "size", cfg.Size)
+		for _, sentence := range inactive(cfg) {
+			s.opt.Log.Warn(sentence, "pool", cfg.Pool, "revision", cfg.Revision)
+		}
+	}
+	s.changes.notify()
+	return nil
+}
+
+// apply makes cfg the desired state, and reports whether it needed more than other limits.
+func (s *Slot) apply(ctx context.Context, cfg slotproto.Config) (changed bool, _ *pool.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return pool.NewShuttingDown(cfg.Pool).With("slot", s.opt.Name)
+		return false, pool.NewShuttingDown(cfg.Pool)
 	}
 	old := s.current
 	s.config = cfg
@@ -111,29 +126,26 @@ func (s *Slot) Configure(ctx context.Context, cfg slotproto.Config) *pool.Error 
 		s.current = nil
 	case old != nil && old.runs(cfg):
 		old.configure(cfg, s.opt.MaxWorkers)
-		s.changes.notify()
-		return nil
+		return false, nil
 	default:
 		s.current = s.newEngine(ctx, cfg)
 	}
 	if old != nil {
 		s.retire(ctx, old)
 	}
-	s.opt.Log.Info("slot configured", "pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version, "size", cfg.Size)
-	for _, sentence := range inactive(cfg) {
-		s.opt.Log.Warn(sentence, "pool", cfg.Pool, "revision", cfg.Revision)
-	}
-	s.changes.notify()
-	return nil
+	return true, nil
 }
 
 // Reset has all workers of the current pool replaced, one after the other; no request fails for it.
 func (s *Slot) Reset() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil {
-		s.opt.Log.Info("workers are replaced, as the router asks for", "pool", s.config.Pool, "revision", s.config.Revision)
-		s.current.pool.Reset()
+	e := s.current
+	if e != nil {
+		e.pool.Reset()
+	}
+	s.mu.Unlock()
+	if e != nil {
+		s.opt.Log.Info("workers are replaced, as the router asks for", "pool", e.name, "revision", e.revision)
 	}
 }
 
@@ -146,11 +158,11 @@ func (s *Slot) retire(ctx context.Context, e *engine) {
 		stats := e.pool.Stats()
 		s.mu.Lock()
 		delete(s.retired, e)
-		s.past.add(e.config.Revision, stats)
+		s.past.add(e.revision, stats)
 		s.mu.Unlock()
 		s.changes.notify()
 		if err != nil {
-			s.opt.Log.Error("workers are still alive after their pool was closed", "revision", e.config.Revision, "error", err)
+			s.opt.Log.Error("workers are still alive after their pool was closed", "revision", e.revision, "error", err)
 		}
 	})
 }

@@ -22,7 +22,7 @@ func (s *Slot) Status() slotproto.Status {
 	}
 	retired := make(map[*engine]string, len(s.retired)) // none of which is in past yet
 	for e := range s.retired {
-		retired[e] = e.config.Revision
+		retired[e] = e.revision
 	}
 	s.mu.Unlock()
 	status := slotproto.Status{Slot: s.opt.Name, MaxWorkers: s.opt.MaxWorkers, RSS: worker.ResidentMemory(os.Getpid())}

@@ -31,6 +31,8 @@ const (
 	ReasonStableIsOther         = "StableIsOther"
 	ReasonWorkerBootFailed      = "WorkerBootFailed"
 	ReasonWorkersHung           = "WorkersHung"
+	ReasonSlotsHung             = "SlotsHung"
+	ReasonForksRefused          = "ForksRefused"
 	ReasonOutOfMemory           = "OutOfMemory"
 	ReasonHealthy               = "Healthy"
 	ReasonWaitingForWorkers     = "WaitingForWorkers"
@@ -150,8 +152,10 @@ func available(in *Input) finding {
 	if len(without) == len(in.unreachable()) && len(without) == len(live) {
 		return unknown(ReasonPodsUnreachable, "no router can be reached; what was configured last serves on")
 	}
-	if f, found := hung(in, serving); found {
-		return f
+	for _, found := range []func(*Input, *v1alpha1.SlotRevision) (finding, bool){slotsHung, hung} {
+		if f, found := found(in, serving); found {
+			return f
+		}
 	}
 	return no(ReasonWorkersNotReady, "%s serves %d of %d pods; not in %s",
 		serving.Version, len(live)-len(without), len(live), named(without))

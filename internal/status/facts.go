@@ -65,6 +65,10 @@ type Workers struct {
 	Unhealthy string
 	// Startup is how their starts get on; zero: none has lasted for long, and as many start as are missing.
 	Startup Startup
+	// Hangs is why the slot itself, whose container runs, is taken to hang; empty: it answers.
+	Hangs string
+	// ForkRefused is why workers are spawned though the pool wants them forked; empty: they aren't.
+	ForkRefused string
 }
 
 // Startup is how a slot's workers' starts get on.

@@ -56,6 +56,11 @@ func summarise(in *Input) (finding, progress) {
 			return f, moving
 		}
 	}
+	for _, placed := range in.placed() {
+		if f, found := slotsHung(in, placed); found {
+			return f, moving
+		}
+	}
 	if f, starting := startingWorkers(in); starting {
 		return f, moving
 	}

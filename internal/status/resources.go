@@ -15,6 +15,9 @@ const killMatters = 30 * time.Minute
 // resourcesHealthy: every slot's workers answer, and no slot's container was killed lately for lack of memory.
 func resourcesHealthy(in *Input) finding {
 	for _, placed := range in.placed() {
+		if f, found := slotsHung(in, placed); found {
+			return f
+		}
 		if f, found := hung(in, placed); found {
 			return f
 		}
@@ -29,6 +32,11 @@ func resourcesHealthy(in *Input) finding {
 	}
 	if unheard := in.unreachable(); len(unheard) == len(live) {
 		return unknown(ReasonPodsUnreachable, "no router can be reached; how workers are isn't known")
+	}
+	for _, placed := range in.placed() {
+		if f, found := unforked(in, placed); found {
+			return f
+		}
 	}
 	return yes(ReasonHealthy, "workers answer, and no slot ran out of memory within %s", killMatters)
 }
@@ -46,6 +54,34 @@ func hung(in *Input, placed *v1alpha1.SlotRevision) (finding, bool) {
 		return finding{}, false
 	}
 	return no(ReasonWorkersHung, "workers of %s (%s) hang in %d of %d pods (%s): %s",
+		placed.Version, placed.Revision, len(pods), len(in.live()), named(pods), why(first(pods))), true
+}
+
+// slotsHung tells of slots that say nothing to their routers, which send them no requests. Of what runs in such a slot only
+// the configuration is known.
+func slotsHung(in *Input, placed *v1alpha1.SlotRevision) (finding, bool) {
+	pods := in.where(func(p *Pod) bool { return p.Live && p.Connected && p.Workers[placed.Slot].Hangs != "" })
+	if len(pods) == 0 {
+		return finding{}, false
+	}
+	return no(ReasonSlotsHung, "slot %s with %s (%s) hangs in %d of %d pods (%s) and gets no requests: %s",
+		placed.Slot, placed.Version, placed.Revision, len(pods), len(in.live()), named(pods), first(pods).Workers[placed.Slot].Hangs), true
+}
+
+// unforked tells of slots that spawn workers though the pool wants them forked. They serve all the same, with a start that
+// takes longer and memory that isn't shared.
+func unforked(in *Input, placed *v1alpha1.SlotRevision) (finding, bool) {
+	why := func(p *Pod) string {
+		if p.Slots[placed.Slot].Revision != placed.Revision {
+			return ""
+		}
+		return p.Workers[placed.Slot].ForkRefused
+	}
+	pods := in.where(func(p *Pod) bool { return p.Live && p.Connected && why(p) != "" })
+	if len(pods) == 0 {
+		return finding{}, false
+	}
+	return yes(ReasonForksRefused, "workers of %s (%s) answer, and are spawned instead of forked in %d of %d pods (%s), each with an import and memory of its own: %s",
 		placed.Version, placed.Revision, len(pods), len(in.live()), named(pods), why(first(pods))), true
 }
 

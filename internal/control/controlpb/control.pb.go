@@ -1517,10 +1517,12 @@ type SlotState struct {
 	Spawned       uint64                 `protobuf:"varint,15,opt,name=spawned,proto3" json:"spawned,omitempty"`
 	Destroyed     uint64                 `protobuf:"varint,16,opt,name=destroyed,proto3" json:"destroyed,omitempty"`
 	Crashed       uint64                 `protobuf:"varint,17,opt,name=crashed,proto3" json:"crashed,omitempty"`
-	Unstarted     uint32                 `protobuf:"varint,18,opt,name=unstarted,proto3" json:"unstarted,omitempty"` // that requests start when they need them; 0 while starts fail
-	Revisions     []*RevisionWorkers     `protobuf:"bytes,19,rep,name=revisions,proto3" json:"revisions,omitempty"`  // of pools that ended lately, too
-	Unhealthy     string                 `protobuf:"bytes,20,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`  // why nobody can be said to work, though there are processes; empty: they work
-	Startup       *Startup               `protobuf:"bytes,21,opt,name=startup,proto3" json:"startup,omitempty"`      // absent: no worker has been starting for long, and as many start as are missing
+	Unstarted     uint32                 `protobuf:"varint,18,opt,name=unstarted,proto3" json:"unstarted,omitempty"`                       // that requests start when they need them; 0 while starts fail
+	Revisions     []*RevisionWorkers     `protobuf:"bytes,19,rep,name=revisions,proto3" json:"revisions,omitempty"`                        // of pools that ended lately, too
+	Unhealthy     string                 `protobuf:"bytes,20,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`                        // why nobody can be said to work, though there are processes; empty: they work
+	Startup       *Startup               `protobuf:"bytes,21,opt,name=startup,proto3" json:"startup,omitempty"`                            // absent: no worker has been starting for long, and as many start as are missing
+	Hangs         string                 `protobuf:"bytes,30,opt,name=hangs,proto3" json:"hangs,omitempty"`                                // why the slot, which is there, is taken to hang; empty: it answers
+	ForkRefused   string                 `protobuf:"bytes,31,opt,name=fork_refused,json=forkRefused,proto3" json:"fork_refused,omitempty"` // why workers are spawned though they should be forked; empty: they aren't
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1700,6 +1702,20 @@ func (x *SlotState) GetStartup() *Startup {
 		return x.Startup
 	}
 	return nil
+}
+
+func (x *SlotState) GetHangs() string {
+	if x != nil {
+		return x.Hangs
+	}
+	return ""
+}
+
+func (x *SlotState) GetForkRefused() string {
+	if x != nil {
+		return x.ForkRefused
+	}
+	return ""
 }
 
 // Startup is how workers' starts get on.
@@ -2065,7 +2081,7 @@ const file_control_proto_rawDesc = "" +
 	"\tHistogram\x12\x18\n" +
 	"\abuckets\x18\x01 \x03(\rR\abuckets\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\x12\x15\n" +
-	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xa3\x05\n" +
+	"\x06sum_us\x18\x03 \x01(\x04R\x05sumUs\"\xdc\x05\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x1a\n" +
@@ -2089,7 +2105,9 @@ const file_control_proto_rawDesc = "" +
 	"\tunstarted\x18\x12 \x01(\rR\tunstarted\x12D\n" +
 	"\trevisions\x18\x13 \x03(\v2&.workerpool.control.v1.RevisionWorkersR\trevisions\x12\x1c\n" +
 	"\tunhealthy\x18\x14 \x01(\tR\tunhealthy\x128\n" +
-	"\astartup\x18\x15 \x01(\v2\x1e.workerpool.control.v1.StartupR\astartup\"\\\n" +
+	"\astartup\x18\x15 \x01(\v2\x1e.workerpool.control.v1.StartupR\astartup\x12\x14\n" +
+	"\x05hangs\x18\x1e \x01(\tR\x05hangs\x12!\n" +
+	"\ffork_refused\x18\x1f \x01(\tR\vforkRefused\"\\\n" +
 	"\aStartup\x12\"\n" +
 	"\rsince_unix_ms\x18\x01 \x01(\x04R\vsinceUnixMs\x12\x19\n" +
 	"\blimit_ms\x18\x02 \x01(\x04R\alimitMs\x12\x12\n" +

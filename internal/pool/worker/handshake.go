@@ -87,17 +87,28 @@ func (w *Worker) Ready(ctx context.Context) error {
 func (w *Worker) handshake(ctx context.Context) error {
 	start := time.Now()
 	deadline := start.Add(w.spec.initTimeout())
+	if w.mode == modeSpawn { // else the Zygote has waited for it
+		if err := w.greet(ctx, start, w.spec.initTimeout()); err != nil {
+			return err
+		}
+	}
 	if err := w.watch.begin(ctx, deadline, start); err != nil {
 		return err
 	}
 	defer w.watch.done()
-	if err := w.readHello(); err != nil {
-		return err
-	}
 	if err := w.sendInit(); err != nil {
 		return err
 	}
 	return w.readInitReply()
+}
+
+// greet waits for Hello.
+func (w *Worker) greet(ctx context.Context, now time.Time, patience time.Duration) error {
+	if err := w.watch.begin(ctx, now.Add(patience), now); err != nil {
+		return err
+	}
+	defer w.watch.done()
+	return w.readHello()
 }
 
 func (s *Spec) initTimeout() time.Duration {

@@ -32,8 +32,11 @@ type Host struct {
 	quit        chan struct{}
 	loops       sync.WaitGroup
 	generations atomic.Uint32
-	stackLogged atomic.Int64 // when a stack was logged last, in ns
-	unlimited   sync.Once    // says that limits can't be set
+	zygotes     atomic.Uint32 // started, for their ids
+	tags        atomic.Uint64 // used
+	stackLogged atomic.Int64  // when a stack was logged last, in ns
+	unlimited   sync.Once     // says that limits can't be set
+	untagged    sync.Once     // says that tags can't be set
 
 	// starting is held from before a fork until the child is in children, so that the reaper never takes a child
 	// that ends at once for an unknown one.

@@ -100,7 +100,9 @@ func TestP7_InitTimeout(t *testing.T) {
 	if err := w.Ready(t.Context()); !errors.As(err, &boot) || !strings.Contains(boot.Message, "after 200ms") || boot.Crowd != "took longer than 200ms" {
 		t.Errorf("Ready: %+v; want the timeout, which fewer starts at a time may keep", err)
 	}
-	await(t, "the whole group dead", func() bool { return len(marked(slotVariable+"="+marker)) == 0 })
+	await(t, "the whole group dead", func() bool {
+		return len(living(func(pid int) bool { return hasEnvironment(pid, []string{slotVariable + "=" + marker}) })) == 0
+	})
 }
 
 func TestP10_CancelledStartLeavesNothing(t *testing.T) {

@@ -80,6 +80,6 @@ func (s *Shared) beginPing() (*pending, Reason) {
 	s.sequence++
 	p := &pending{id: s.sequence, command: "ping", start: time.Now(), done: make(chan Outcome, 1), ping: true}
 	s.calls[p.id] = p
-	s.send(p, &frame.Frame{Kind: frame.Ping, Generation: s.generation, ID: p.id})
+	s.sendSmall(p, &frame.Frame{Kind: frame.Ping, Generation: s.generation, ID: p.id})
 	return p, ""
 }

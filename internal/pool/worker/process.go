@@ -22,6 +22,7 @@ type process struct {
 	killed bool // by us
 	// shortage is why the memory guard ended it; nil: it didn't.
 	shortage *Shortage
+	tag      tag // that it and all it starts bear; 0: none
 
 	exit Exit // written before done is closed
 }

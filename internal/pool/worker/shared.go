@@ -22,10 +22,12 @@ const cancelGrace = time.Second
 // those that run have. It is never sent a SIGINT, as that would hit any of them.
 type Shared struct {
 	*Worker
-	grace   time.Duration // cancelGrace, but in tests
-	written chan struct{} // closed when the writer has ended
+	grace   time.Duration                              // cancelGrace, but in tests
+	encode  func([]byte, *frame.Frame) ([]byte, error) // frame.Append, but in tests
+	written chan struct{}                              // closed when the writer has ended
 
-	// mu guards what follows, and Worker's sequence and programs.
+	// mu guards what follows, and Worker's sequence and programs. Who holds a pool's lock may wait for it, so no payload is
+	// copied, encoded or decoded while it is held.
 	mu      sync.Mutex
 	wake    *sync.Cond // queue or silent has changed
 	calls   map[uint64]*pending
@@ -57,13 +59,14 @@ type pending struct {
 
 // outgoing is some whole frames; call is the one that they begin, if they do.
 type outgoing struct {
-	frames []byte
-	call   *pending
+	ahead   []*frame.Frame // go first; what is in them never changes
+	encoded []byte
+	call    *pending
 }
 
 // NewShared makes w, which isn't Ready yet, one that serves several calls.
 func NewShared(w *Worker) *Shared {
-	s := &Shared{Worker: w, grace: cancelGrace, written: make(chan struct{}), calls: map[uint64]*pending{}}
+	s := &Shared{Worker: w, grace: cancelGrace, encode: frame.Append, written: make(chan struct{}), calls: map[uint64]*pending{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
@@ -128,6 +131,32 @@ func (s *Shared) refuseCall(ctx context.Context, c *Call, now time.Time) *Outcom
 
 // begin has the call written. A worker that is to end takes none.
 func (s *Shared) begin(c *Call, start time.Time) (*pending, *Outcome) {
+	p, out := s.number(c, start)
+	if out != nil {
+		return nil, out
+	}
+	meta := c.frame()
+	encoded := s.encoded(&frame.Frame{
+		Kind: frame.Request, Flags: meta.Flags(), Generation: s.generation, ID: p.id, Budget: c.Deadline.Sub(start),
+		Meta: meta.Meta(), Payload: c.Payload,
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked != nil || s.silent { // meanwhile
+		return nil, s.endingOutcome()
+	}
+	var ahead []*frame.Frame
+	if c.Program != nil {
+		ahead = s.introduce(c.Program)
+	}
+	s.calls[p.id] = p
+	s.running++
+	s.send(outgoing{ahead, encoded, p})
+	return p, nil
+}
+
+// number makes a call of the next id, unless the worker takes none.
+func (s *Shared) number(c *Call, start time.Time) (*pending, *Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asked != nil || s.silent {
@@ -138,19 +167,20 @@ func (s *Shared) begin(c *Call, start time.Time) (*pending, *Outcome) {
 	if c.Stream != nil {
 		p.stream = &inbox{filled: make(chan struct{}, 1)}
 	}
-	meta := c.frame()
-	request := frame.Frame{
-		Kind: frame.Request, Flags: meta.Flags(), Generation: s.generation, ID: p.id, Budget: c.Deadline.Sub(start),
-		Meta: meta.Meta(), Payload: c.Payload,
-	}
-	frames := []*frame.Frame{&request}
-	if c.Program != nil {
-		frames = append(s.introduce(c.Program), &request)
-	}
-	s.calls[p.id] = p
-	s.running++
-	s.send(p, frames...)
 	return p, nil
+}
+
+// encoded returns frames that were found to fit the format.
+func (s *Shared) encoded(frames ...*frame.Frame) []byte {
+	size := 0
+	for _, f := range frames {
+		size += frame.HeaderSize + len(f.Meta) + len(f.Payload)
+	}
+	data := make([]byte, 0, size)
+	for _, f := range frames {
+		data, _ = s.encode(data, f)
+	}
+	return data
 }
 
 // endingOutcome refuses a call because the worker takes none any more; another one may. The caller holds mu.
@@ -162,14 +192,16 @@ func (s *Shared) endingOutcome() *Outcome {
 	return &Outcome{Err: s.name(pool.NewNotAvailable(s.spec.Pool, "is replacing the worker; retry")), Discard: why}
 }
 
-// send queues frames for the writer, in one piece. They were found to fit the format. The caller holds mu.
-func (s *Shared) send(p *pending, frames ...*frame.Frame) {
-	var data []byte
-	for _, f := range frames {
-		data, _ = frame.Append(data, f)
-	}
-	s.queue = append(s.queue, outgoing{data, p})
+// send queues frames for the writer, in one piece. The caller holds mu.
+func (s *Shared) send(o outgoing) {
+	s.queue = append(s.queue, o)
 	s.wake.Signal()
+}
+
+// sendSmall queues a frame without a payload worth mentioning. The caller holds mu.
+func (s *Shared) sendSmall(p *pending, f *frame.Frame) {
+	data, _ := frame.Append(nil, f)
+	s.send(outgoing{encoded: data, call: p})
 }
 
 // giveUp ends the wait for an answer, unless that has just come.
@@ -183,7 +215,7 @@ func (s *Shared) giveUp(p *pending, why Reason, err *pool.Error) Outcome {
 	}
 	p.given = why
 	p.grace = time.AfterFunc(s.grace, func() { s.outstay(p) })
-	s.send(nil, &frame.Frame{Kind: frame.Cancel, Generation: s.generation, ID: p.id})
+	s.sendSmall(nil, &frame.Frame{Kind: frame.Cancel, Generation: s.generation, ID: p.id})
 	err.Sent = true // or it is on its way
 	return Outcome{Service: time.Since(p.start), Err: err, Held: func(done func(Reason)) { s.hold(p, done) }}
 }

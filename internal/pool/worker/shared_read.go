@@ -16,7 +16,11 @@ func (s *Shared) write() {
 		if !ok {
 			return
 		}
-		n, err := s.requests.Write(next.frames)
+		data := next.encoded
+		if len(next.ahead) > 0 {
+			data = append(s.encoded(next.ahead...), data...)
+		}
+		n, err := s.requests.Write(data)
 		if err != nil {
 			s.unsent(next, n)
 			return
@@ -71,21 +75,23 @@ func (s *Shared) read() {
 // answered hands an answer over, or drops it when its call was given up. The error is a breach of the protocol.
 func (s *Shared) answered(f *frame.Frame) *pool.Error {
 	s.mu.Lock()
-	p := s.calls[f.ID]
+	p := s.calls[f.ID] // which nobody but this goroutine takes out
+	s.mu.Unlock()
 	if p == nil || f.Generation != s.generation {
-		s.mu.Unlock()
 		return s.sentError(pool.ResponseMismatch, "worker %s of pool %s answered request %d of generation %d, which it hasn't, so it is replaced",
 			s.id, s.spec.Pool, f.ID, f.Generation)
 	}
 	if f.Kind == frame.Chunk && p.stream != nil {
+		s.reader.Own(f)
+		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.keep(f, p)
 	}
 	out, err := s.outcome(f, p)
 	if err != nil {
-		s.mu.Unlock()
 		return err
 	}
+	s.mu.Lock()
 	delete(s.calls, f.ID)
 	tell := s.leave(p, out)
 	s.mu.Unlock()
@@ -94,7 +100,7 @@ func (s *Shared) answered(f *frame.Frame) *pool.Error {
 	return nil
 }
 
-// outcome judges a complete frame. The caller holds mu.
+// outcome judges a complete frame.
 func (s *Shared) outcome(f *frame.Frame, p *pending) (out Outcome, broken *pool.Error) {
 	out.Service = time.Since(p.start)
 	if p.ping != (f.Kind == frame.Pong) {

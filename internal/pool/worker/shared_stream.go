@@ -16,14 +16,13 @@ type inbox struct {
 	filled chan struct{} // chunks has some; room for one
 }
 
-// keep puts a chunk into its call's inbox, where those of a call that was given up stay until its answer. The caller holds mu;
+// keep puts a chunk, which is the caller's own, into its call's inbox, where those of a call that was given up stay until its answer. The caller holds mu;
 // the error is a breach of the protocol.
 func (s *Shared) keep(f *frame.Frame, p *pending) *pool.Error {
 	if !p.stream.window.Receive(f.Payload) {
 		return s.sentError(pool.ResponseMismatch, "worker %s of pool %s sent more of a stream than it had credit for, so it is replaced",
 			s.id, s.spec.Pool)
 	}
-	s.reader.Own(f)
 	p.stream.chunks = append(p.stream.chunks, f.Payload)
 	select {
 	case p.stream.filled <- struct{}{}:
@@ -87,7 +86,7 @@ func (s *Shared) giveBack(p *pending, chunk []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if credit := p.stream.window.Take(chunk); credit > 0 && s.calls[p.id] == p {
-		s.send(nil, frame.NewCredit(s.generation, p.id, credit))
+		s.sendSmall(nil, frame.NewCredit(s.generation, p.id, credit))
 	}
 }
 

@@ -123,6 +123,7 @@ func launch(host *Host, spec *Spec, python string) (*Worker, error) {
 		p.closeOurs()
 		return nil, err
 	}
+	host.tag(proc, spec.Marker)
 	host.limitData(proc, spec.dataLimit())
 	return newWorker(host, spec, proc, p, &Worker{id: id, generation: generation, mode: modeSpawn})
 }
@@ -169,7 +170,7 @@ const lastReply = 100 * time.Millisecond
 // cleanUp waits for the end of the process, however it comes, and leaves nothing of it.
 func (w *Worker) cleanUp() {
 	<-w.proc.done
-	w.host.killStrays(w.spec.Marker, w.id)
+	w.host.killStrays(w.spec.Marker, w.id, w.proc.mark())
 	w.output.finish(lastReply)
 	_ = w.requests.Close()
 	_ = w.replies.Close()

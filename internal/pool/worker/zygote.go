@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -13,35 +14,42 @@ import (
 type Zygote struct {
 	host *Host
 	log  *slog.Logger
-	runs sync.WaitGroup // one for each process, until nothing of it is left
+	runs sync.WaitGroup  // one for each process, until nothing of it is left
+	open context.Context //nolint:containedctx // until Close
+	shut context.CancelFunc
 
 	// mu guards what follows. Nothing waits for Python while it is held.
 	mu      sync.Mutex
 	spec    *Spec
 	current *incubator // nil: none runs
 	record  zygoteRecord
-	starts  int
 	closed  bool
 }
 
 // NewZygote starts nothing: the first Launch does. Close must be called.
 func NewZygote(host *Host, spec *Spec, log *slog.Logger) *Zygote {
-	return &Zygote{host: host, spec: spec, log: log.With("module", spec.Module)}
+	z := &Zygote{host: host, spec: spec, log: log.With("module", spec.Module)}
+	z.open, z.shut = context.WithCancel(context.Background()) //nolint:forbidigo // it lives until Close, whoever made it
+	return z
 }
 
 // Launch is the Zygote's kind of the function of that name: Ready must be called next, once. It waits for the import
-// of the module when that hasn't happened yet; Close ends the wait.
+// of the module when that hasn't happened yet, and for the forked worker's first word; Close ends the wait.
 func (z *Zygote) Launch() (*Worker, error) {
 	p, err := z.incubator()
 	if err != nil {
 		return nil, err
 	}
 	if p != nil {
-		w, err := p.fork(z.host, z.now())
-		if err == nil || (errors.As(err, new(*BootError)) && !z.ended()) {
-			return w, err
+		w, err := p.fork(z.open, z.host, z.now())
+		switch {
+		case err == nil:
+			z.forked()
+			return w, nil
+		case errors.As(err, new(*BootError)) && !z.ended():
+			return nil, err
 		}
-		z.excuse(p, err)
+		z.excuse(p, err, time.Now())
 	}
 	return Launch(z.host, z.now())
 }
@@ -72,11 +80,10 @@ func (z *Zygote) incubator() (*incubator, error) {
 	if !z.record.mayStart(now) {
 		return nil, nil
 	}
-	p, err := startIncubator(z.host, z.spec, z.starts+1)
+	p, err := startIncubator(z.host, z.spec)
 	if err != nil {
 		return nil, &BootError{Message: "starting the zygote of module " + z.spec.Module + " in " + z.spec.WorkingDir + ": " + err.Error()}
 	}
-	z.starts++
 	z.current = p
 	spec := z.spec
 	z.runs.Go(func() { z.watch(p, spec, now) })
@@ -87,7 +94,7 @@ func (z *Zygote) incubator() (*incubator, error) {
 func (z *Zygote) watch(p *incubator, spec *Spec, started time.Time) {
 	p.prepare(spec)
 	if p.failed != nil {
-		z.drop(p) // before anyone hears of it: the next Launch is a new try
+		z.drop(p) // before anyone hears of it: the next Launch does without it
 		p.kill()
 	}
 	close(p.prepared)
@@ -106,43 +113,68 @@ func (z *Zygote) drop(p *incubator) {
 	if z.current == p {
 		z.current = nil
 	}
+	if p.useless != "" && !z.closed {
+		z.giveUp(p, p.useless, time.Now())
+		p.useless = ""
+	}
 }
 
 // died notes the end of a process that had been ready, unless it was asked to end.
 func (z *Zygote) died(p *incubator, started, now time.Time) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if z.closed || z.record.refused != "" {
+	if z.closed || !z.record.died(started, now) {
 		return
 	}
-	z.record.died(started, now)
 	z.log.Warn("zygote ended; its workers live on, and new ones are spawned until it is started again",
 		"zygote", p.id, "exit", p.proc.exit.String(), "next", z.record.notBefore)
 }
 
-// excuse notes why a worker is spawned instead.
-func (z *Zygote) excuse(p *incubator, err error) {
+// forked notes that forks work.
+func (z *Zygote) forked() {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.record.broken != "" {
+		z.log.Info("workers are forked again")
+	}
+	z.record.forked()
+}
+
+// excuse notes why a worker is spawned instead. One death of a process fails all forks that wait for it, and counts once.
+func (z *Zygote) excuse(p *incubator, err error, now time.Time) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	var refusal *refusalError
+	var broken *forkError
 	switch {
-	case z.closed || z.record.refused != "":
+	case z.closed || z.record.refused != "" || p.excused:
 	case errors.As(err, &refusal):
 		z.record.refused = refusal.Error()
 		z.log.Warn("workers can't be forked and are spawned instead; docs/workers.md says what a module may leave behind",
 			"zygote", p.id, "reason", z.record.refused)
 		p.kill()
-	default:
+	case !errors.As(err, &broken) || z.record.failed(broken):
 		z.log.Warn("a worker couldn't be forked and is spawned instead", "zygote", p.id, "error", err)
+	default:
+		z.giveUp(p, broken.Error(), now)
+		p.excused = true
+		p.kill()
 	}
+	p.excused = p.excused || broken.fatal()
 }
 
-// Refused tells what stands against forks: threads, child processes, connected sockets of the module; "" while nothing
-// is known to.
+// giveUp has workers spawned for a long time, as forks don't work. The caller holds mu.
+func (z *Zygote) giveUp(p *incubator, reason string, now time.Time) {
+	z.record.giveUp(reason, now)
+	z.log.Warn("forks of the module don't work, and workers are spawned instead", "zygote", p.id, "reason", reason, "next", z.record.notBefore)
+}
+
+// Refused says why workers are spawned instead of forked: what stands against forks (threads, child processes, connected
+// sockets of the module), or how they failed; "" while nothing is known to.
 func (z *Zygote) Refused() string {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	return z.record.refused
+	return z.record.reason()
 }
 
 // Said is the last line that the process has printed that workers are forked from; "": none, or there is no such process.
@@ -178,40 +210,9 @@ func (z *Zygote) Close() {
 	z.closed = true
 	p := z.current
 	z.mu.Unlock()
+	z.shut()
 	if p != nil {
 		p.kill()
 	}
 	z.runs.Wait()
-}
-
-// Back-off between a zygote's death and its next start: doubling.
-const (
-	firstZygoteDelay = 500 * time.Millisecond
-	maxZygoteDelay   = 30 * time.Second
-	// zygoteProven is how long one must live for the deaths before it to be forgotten.
-	zygoteProven = time.Minute
-)
-
-// zygoteRecord says whether a zygote may be started.
-type zygoteRecord struct {
-	refused   string // why forks aren't safe with this module: never again
-	deaths    int    // in a row
-	notBefore time.Time
-}
-
-func (r *zygoteRecord) mayStart(now time.Time) bool {
-	return r.refused == "" && !now.Before(r.notBefore)
-}
-
-// died notes the death, at now, of a zygote that was started at started.
-func (r *zygoteRecord) died(started, now time.Time) {
-	if now.Sub(started) >= zygoteProven {
-		r.deaths = 0
-	}
-	delay := maxZygoteDelay
-	if r.deaths < 16 {
-		delay = min(maxZygoteDelay, firstZygoteDelay<<r.deaths)
-	}
-	r.deaths++
-	r.notBefore = now.Add(delay)
 }

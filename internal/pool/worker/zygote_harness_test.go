@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +50,16 @@ func newNursery(t testing.TB, env ...string) *nursery {
 	n.zygote = worker.NewZygote(host, &n.spec, log)
 	t.Cleanup(n.zygote.Close)
 	return n
+}
+
+// beside returns a nursery of the same host, so that tests can run side by side.
+func (n *nursery) beside(t testing.TB, env ...string) *nursery {
+	t.Helper()
+	other := &nursery{TB: t, host: n.host, spec: n.spec, log: &lines{}}
+	other.spec.Env = append(slices.Clone(n.spec.Env), env...)
+	other.zygote = worker.NewZygote(n.host, &other.spec, slog.New(slog.NewTextHandler(other.log, nil)))
+	t.Cleanup(other.zygote.Close)
+	return other
 }
 
 // worker returns one that is ready and is ended with the test.

@@ -28,8 +28,9 @@ type Options struct {
 
 // Client talks to one slot. All methods are safe for concurrent use; Run must be running for any to succeed.
 type Client struct {
-	opts Options
-	ids  atomic.Uint64 // last request id used
+	opts  Options
+	quiet time.Duration // quietLimit, but in tests
+	ids   atomic.Uint64 // last request id used
 
 	mu      sync.Mutex
 	desired config                     // guarded by mu
@@ -37,11 +38,13 @@ type Client struct {
 	refusal refusal                    // guarded by mu
 	session *session                   // guarded by mu: nil while there is no control connection
 	lastErr error                      // guarded by mu: why there is none
+	hung    string                     // guarded by mu: why it is taken to hang, while there is none; empty: it isn't
 	status  *slotproto.Status          // guarded by mu: from the session, nil before its first
 	ready   string                     // guarded by mu: the revision that had a worker able to serve, in this session
 	been    string                     // guarded by mu: the same, in this session or an earlier one
 	running map[uint64]<-chan struct{} // guarded by mu: the Recall of each request that is being run and has one
 	idle    []*dataConn                // guarded by mu: of the current session, the most recently used last
+	busy    []*dataConn                // guarded by mu: with a request, in no order
 	changed chan struct{}              // guarded by mu: closed and replaced by broadcast
 }
 
@@ -62,7 +65,7 @@ func New(opts Options) *Client {
 		opts.MaxPayload = frame.DefaultMaxPayload
 	}
 	opts.Logger = opts.Logger.With("slot", opts.Name)
-	return &Client{opts: opts, changed: make(chan struct{}), running: map[uint64]<-chan struct{}{}}
+	return &Client{opts: opts, quiet: quietLimit, changed: make(chan struct{}), running: map[uint64]<-chan struct{}{}}
 }
 
 // Name returns the slot's name.
@@ -118,6 +121,8 @@ type State struct {
 	Reachable bool
 	// Problem says why it isn't reachable; empty when it is.
 	Problem string
+	// Hangs says why the slot is taken to hang: it is there, and says nothing. Empty: it isn't.
+	Hangs string
 	// Status is the slot's last report in this session; its zero value before the first.
 	Status slotproto.Status
 }
@@ -126,7 +131,7 @@ type State struct {
 func (c *Client) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := State{Name: c.opts.Name, Reachable: c.servingLocked()}
+	st := State{Name: c.opts.Name, Reachable: c.servingLocked(), Hangs: c.hangLocked()}
 	if !st.Reachable {
 		st.Problem = c.problemLocked()
 	}
@@ -136,7 +141,7 @@ func (c *Client) State() State {
 	return st
 }
 
-// Serving reports whether requests can be sent: the control connection stands and the slot is configured.
+// Serving reports whether requests can be sent: the control connection stands, and the slot is configured and answers.
 func (c *Client) Serving() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,11 +172,15 @@ func (c *Client) Changed() <-chan struct{} {
 }
 
 // servingLocked: caller must hold mu.
-func (c *Client) servingLocked() bool { return c.session != nil && c.session.configured }
+func (c *Client) servingLocked() bool {
+	return c.session != nil && c.session.configured && c.session.silence == "" && c.session.deaf == ""
+}
 
 // problemLocked says in a few words why the slot can't be used; caller must hold mu.
 func (c *Client) problemLocked() string {
 	switch {
+	case c.session != nil && c.hangLocked() != "":
+		return c.hangLocked()
 	case c.session != nil && c.refusal.number == c.desired.number && c.refusal.err != nil:
 		return fmt.Sprintf("it refused its configuration: %v", c.refusal.err)
 	case c.session != nil:

@@ -21,9 +21,6 @@ const (
 	handshakeTimeout = 2 * time.Second
 	// writeTimeout bounds a frame on the control connection: a slot that doesn't read for so long is lost.
 	writeTimeout = 2 * time.Second
-	// silenceLimit is how long a slot may say nothing on its control connection, where a status is due each
-	// second. It is generous because ending the connection cancels what the slot runs for this router.
-	silenceLimit = 15 * time.Second
 	// A slot's restart takes about a second, most of it the kubelet's; looking for it is cheap.
 	minRedial, maxRedial = 20 * time.Millisecond, 500 * time.Millisecond
 )
@@ -31,8 +28,8 @@ const (
 // Run keeps a control connection to the slot until ctx ends, then closes every connection.
 func (c *Client) Run(ctx context.Context) {
 	redial := backoff.Backoff{Min: minRedial, Max: maxRedial}
-	for ctx.Err() == nil {
-		err := c.runSession(ctx, &redial)
+	for number := uint64(1); ctx.Err() == nil; number++ {
+		err := c.runSession(ctx, number, &redial)
 		c.endSession(ctx, err)
 		redial.Wait(ctx)
 	}
@@ -41,10 +38,13 @@ func (c *Client) Run(ctx context.Context) {
 // session is one control connection.
 type session struct {
 	client *Client
+	number uint64 // of the control connection, for the slot
 	nc     net.Conn
 	r      *frame.Reader
 
 	configured bool                   // guarded by client.mu: the slot accepted a configuration in this session
+	silence    string                 // guarded by client.mu: of the control connection, if there is one; see noteSilence
+	deaf       string                 // guarded by client.mu: why requests wouldn't be answered, if it is known
 	programs   *pool.Recent[struct{}] // guarded by client.mu: by hash, which the slot was sent in this session
 
 	wmu  sync.Mutex // held while writing, and while choosing what to write, so that the newest config goes last
@@ -53,21 +53,26 @@ type session struct {
 }
 
 // runSession connects, sends the configuration that there is, and listens until the connection ends.
-func (c *Client) runSession(ctx context.Context, redial *backoff.Backoff) error {
-	nc, r, w, err := c.dial(ctx, slotproto.Control)
+func (c *Client) runSession(ctx context.Context, number uint64, redial *backoff.Backoff) error {
+	nc, r, w, err := c.dial(ctx, slotproto.Control, number)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	redial.Reset()
-	s := &session{client: c, nc: nc, r: r, w: w, programs: pool.NewRecent[struct{}](maxSent, maxSent)}
+	s := &session{client: c, number: number, nc: nc, r: r, w: w, programs: pool.NewRecent[struct{}](maxSent, maxSent)}
 	c.mu.Lock()
 	c.session, c.lastErr = s, nil
 	c.broadcastLocked()
 	c.mu.Unlock()
 	c.opts.Logger.Info("slot connected")
 	s.sendConfig()
+	ctx, stop := context.WithCancel(ctx)
+	var pings sync.WaitGroup
+	pings.Go(func() { s.ping(ctx) })
+	defer pings.Wait()
+	defer stop()
 	return s.listen()
 }
 
@@ -76,6 +81,13 @@ func (c *Client) endSession(ctx context.Context, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	news := c.session != nil || c.lastErr == nil || c.lastErr.Error() != err.Error()
+	switch c.hung = ""; {
+	case errors.Is(err, errSilent):
+		c.hung = err.Error()
+		c.giveUpLocked(c.session)
+	case timedOut(err):
+		c.hung = deafText
+	}
 	c.session, c.lastErr, c.status, c.ready = nil, err, nil, ""
 	for _, conn := range c.idle {
 		_ = conn.nc.Close()
@@ -124,11 +136,8 @@ func (s *session) writeLocked(f *frame.Frame) {
 // listen handles what the slot says until the connection ends, and returns why it did.
 func (s *session) listen() error {
 	for {
-		if err := s.nc.SetReadDeadline(time.Now().Add(silenceLimit)); err != nil {
-			return errEnded
-		}
 		var f frame.Frame
-		if err := s.r.Read(&f); err != nil {
+		if err := s.read(&f); err != nil {
 			return readProblem(err)
 		}
 		if err := s.handle(&f); err != nil {
@@ -140,12 +149,11 @@ func (s *session) listen() error {
 var errEnded = errors.New("its control connection ended")
 
 func readProblem(err error) error {
-	var timeout net.Error
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 		return errEnded
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("it said nothing for %v on its control connection", silenceLimit)
+	case errors.Is(err, errSilent):
+		return err
 	}
 	return fmt.Errorf("its control connection failed: %w", err)
 }
@@ -197,7 +205,7 @@ func decodeError(payload []byte) *pool.Error {
 }
 
 // dial connects and exchanges Hellos.
-func (c *Client) dial(ctx context.Context, role slotproto.Role) (*net.UnixConn, *frame.Reader, *frame.Writer, error) {
+func (c *Client) dial(ctx context.Context, role slotproto.Role, session uint64) (*net.UnixConn, *frame.Reader, *frame.Writer, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	var d net.Dialer
@@ -207,7 +215,7 @@ func (c *Client) dial(ctx context.Context, role slotproto.Role) (*net.UnixConn, 
 	}
 	r, w := frame.NewReader(nc, c.opts.MaxPayload), frame.NewWriter(nc)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	err = c.greet(r, w, role)
+	err = c.greet(r, w, role, session)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -219,8 +227,8 @@ func (c *Client) dial(ctx context.Context, role slotproto.Role) (*net.UnixConn, 
 }
 
 // greet sends Hello and checks the slot's: a socket of another slot, or another protocol, is an error.
-func (c *Client) greet(r *frame.Reader, w *frame.Writer, role slotproto.Role) error {
-	hello, err := json.Marshal(slotproto.Hello{Role: role, Instance: c.opts.Instance, Protocol: slotproto.Protocol})
+func (c *Client) greet(r *frame.Reader, w *frame.Writer, role slotproto.Role, session uint64) error {
+	hello, err := json.Marshal(slotproto.Hello{Role: role, Instance: c.opts.Instance, Session: session, Protocol: slotproto.Protocol})
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,7 @@ type dataConn struct {
 	w       *frame.Writer
 	session *session // that it belongs to: it dies with it
 	used    time.Time
+	at      int // in Client.busy, while it is there; guarded by the Client's mu
 }
 
 // Do sends one request to the slot and waits for its end. A failure is always a *pool.Error (errors.As) whose Sent
@@ -178,6 +179,9 @@ func (c *Client) checkout(ctx context.Context, deadline time.Time) (*dataConn, e
 		if untouched(conn.nc) {
 			return conn, nil
 		}
+		c.mu.Lock()
+		c.freeLocked(conn)
+		c.mu.Unlock()
 		_ = conn.nc.Close()
 	}
 }
@@ -197,23 +201,44 @@ func (c *Client) pop() (*dataConn, *session) {
 	conn := c.idle[last]
 	c.idle[last] = nil
 	c.idle = c.idle[:last]
+	c.busyLocked(conn)
 	return conn, c.session
 }
 
 func (c *Client) open(ctx context.Context, s *session, deadline time.Time) (*dataConn, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	nc, r, w, err := c.dial(ctx, slotproto.Data)
+	nc, r, w, err := c.dial(ctx, slotproto.Data, s.number)
 	if err != nil {
 		return nil, err
 	}
-	return &dataConn{nc: nc, r: r, w: w, session: s}, nil
+	conn := &dataConn{nc: nc, r: r, w: w, session: s}
+	c.mu.Lock()
+	c.busyLocked(conn)
+	c.mu.Unlock()
+	return conn, nil
+}
+
+// busyLocked notes a connection that gets a request; the caller must hold mu.
+func (c *Client) busyLocked(conn *dataConn) {
+	conn.at = len(c.busy)
+	c.busy = append(c.busy, conn)
+}
+
+// freeLocked undoes it; the caller must hold mu.
+func (c *Client) freeLocked(conn *dataConn) {
+	last := len(c.busy) - 1
+	c.busy[conn.at] = c.busy[last]
+	c.busy[conn.at].at = conn.at
+	c.busy[last] = nil
+	c.busy = c.busy[:last]
 }
 
 // checkin keeps conn for the next request, unless its session is over or enough are kept.
 func (c *Client) checkin(conn *dataConn) {
 	conn.used = time.Now()
 	c.mu.Lock()
+	c.freeLocked(conn)
 	keep := conn.session == c.session && len(c.idle) < maxIdle
 	if keep {
 		c.idle = append(c.idle, conn)
@@ -227,9 +252,10 @@ func (c *Client) checkin(conn *dataConn) {
 // discard closes conn and tells the slot, which may be at work on the request, to stop.
 func (c *Client) discard(conn *dataConn, id uint64) {
 	c.mu.Lock()
+	c.freeLocked(conn)
 	s := c.session
 	c.mu.Unlock()
-	if s != nil && s == conn.session {
+	if s != nil && s == conn.session { // else the slot has cancelled it
 		s.cancel(id)
 	}
 	_ = conn.nc.Close()
@@ -304,6 +330,9 @@ func (c *Client) readFailed(ctx context.Context, req Request, err error) *pool.E
 			"%s: slot %s gave no answer until %s after the deadline", req.Command, c.opts.Name, pool.Millis(replyGrace))
 		e.Sent = true
 		return e.With("slot", c.opts.Name)
+	case errors.Is(err, net.ErrClosed): // by giveUpLocked
+		return c.failure(pool.PortExited,
+			"slot %s hangs, and %s that was with it, which may have had an effect, is given up", c.opts.Name, req.Command)
 	case errors.Is(err, frame.ErrTooLarge):
 		return c.failure(pool.FrameTooLarge, "the result of %s: %v", req.Command, err)
 	case errors.Is(err, frame.ErrMalformed):

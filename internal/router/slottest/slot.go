@@ -48,30 +48,32 @@ type Slot struct {
 	t       testing.TB
 	handler Handler
 
-	mu         sync.Mutex
-	calls      []Call                        // guarded by mu
-	configs    []slotproto.Config            // guarded by mu: all that came, oldest first
-	refuse     *pool.Error                   // guarded by mu: the answer to Configure
-	deaf       bool                          // guarded by mu: Configure gets no answer
-	unready    bool                          // guarded by mu: configured, no worker up
-	mute       chan struct{}                 // guarded by mu: gets a value for each Hello of a data connection; nil: answer it
-	raw        func(conn net.Conn, req Call) // guarded by mu: answers instead of the handler
-	listener   net.Listener                  // guarded by mu
-	conns      map[net.Conn]*control         // guarded by mu: nil for data connections
-	running    map[uint64]context.CancelFunc // guarded by mu
-	recalls    map[uint64]context.CancelFunc // guarded by mu: ends what stands behind Call.Recalled
-	resets     int                           // guarded by mu
-	crashed    uint64                        // guarded by mu: as the status says
-	drained    uint64                        // guarded by mu: those of crashed that were a former pool's
-	boot       *pool.BootFailure             // guarded by mu: as the status says
-	startup    *pool.Startup                 // guarded by mu: as the status says
-	unhealthy  *pool.Unhealthy               // guarded by mu: as the status says
-	opened     int                           // guarded by mu: data connections ever
-	programs   map[string]string             // guarded by mu: bodies by hash, of this life of the container
-	bodies     int                           // guarded by mu: programs that were sent, ever
-	commands   []string                      // guarded by mu: what the status tells
-	wg         sync.WaitGroup
-	configured chan slotproto.Config
+	mu          sync.Mutex
+	calls       []Call                        // guarded by mu
+	configs     []slotproto.Config            // guarded by mu: all that came, oldest first
+	refuse      *pool.Error                   // guarded by mu: the answer to Configure
+	deaf        bool                          // guarded by mu: Configure gets no answer
+	unready     bool                          // guarded by mu: configured, no worker up
+	mute        chan struct{}                 // guarded by mu: gets a value for each Hello of a data connection; nil: answer it
+	quiet       bool                          // guarded by mu: it reports nothing
+	unanswering bool                          // guarded by mu: it answers no probe
+	raw         func(conn net.Conn, req Call) // guarded by mu: answers instead of the handler
+	listener    net.Listener                  // guarded by mu
+	conns       map[net.Conn]*control         // guarded by mu: nil for data connections
+	running     map[uint64]context.CancelFunc // guarded by mu
+	recalls     map[uint64]context.CancelFunc // guarded by mu: ends what stands behind Call.Recalled
+	resets      int                           // guarded by mu
+	crashed     uint64                        // guarded by mu: as the status says
+	drained     uint64                        // guarded by mu: those of crashed that were a former pool's
+	boot        *pool.BootFailure             // guarded by mu: as the status says
+	startup     *pool.Startup                 // guarded by mu: as the status says
+	unhealthy   *pool.Unhealthy               // guarded by mu: as the status says
+	opened      int                           // guarded by mu: data connections ever
+	programs    map[string]string             // guarded by mu: bodies by hash, of this life of the container
+	bodies      int                           // guarded by mu: programs that were sent, ever
+	commands    []string                      // guarded by mu: what the status tells
+	wg          sync.WaitGroup
+	configured  chan slotproto.Config
 }
 
 // control is a control connection's write side.
@@ -183,7 +185,7 @@ func (s *Slot) Report() {
 	st := s.statusLocked(s.lastConfigLocked())
 	var to []*control
 	for _, c := range s.conns {
-		if c != nil {
+		if c != nil && !s.quiet {
 			to = append(to, c)
 		}
 	}
@@ -236,9 +238,12 @@ func (s *Slot) serve(conn net.Conn) {
 	if err := w.Write(&frame.Frame{Kind: frame.Hello, Payload: encode(answer)}); err != nil {
 		return
 	}
-	if hello.Role == slotproto.Control {
+	switch hello.Role {
+	case slotproto.Control:
 		s.serveControl(conn, r, w)
-	} else {
+	case slotproto.Probe:
+		s.servePings(r, w)
+	default:
 		s.serveData(conn, r, w)
 	}
 }

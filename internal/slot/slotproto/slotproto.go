@@ -10,10 +10,14 @@ import (
 
 // Hello opens a connection. On a data connection the router sends one Request at a time and reads its reply; the
 // control connection carries Configure, Cancel and Recall (of a request's id) and Status. When the control
-// connection ends, every request of that router instance is cancelled.
+// connection ends, or that router instance opens another, every request of the instance is cancelled, and what is read later
+// from data connections that were opened before isn't run.
 type Hello struct {
 	Role     Role   `json:"role"`
 	Instance string `json:"instance"` // of the router process; groups its connections
+	// Session counts the instance's control connections, from 1. A data connection belongs to the one that it names. 0, for
+	// both: to the one that is there.
+	Session  uint64 `json:"session,omitempty"`
 	Protocol int    `json:"protocol"` // 1
 }
 
@@ -24,6 +28,8 @@ type Role string
 const (
 	Control Role = "control"
 	Data    Role = "data"
+	// Probe is Data for Pings only: whether they are answered tells whether requests would be.
+	Probe Role = "probe"
 )
 
 // Protocol is the version that both sides must speak.

@@ -60,8 +60,40 @@ def leave(what):
         import _thread
 
         _thread.start_new_thread(time.sleep, (600,))
+    elif what == "fork that hangs":
+        os.register_at_fork(before=lambda: time.sleep(600))
+    elif what == "child that hangs":
+        logging.getLogger("deaf").addHandler(Deaf(os.devnull, "a"))
+    elif what == "fork that dies":
+        os.register_at_fork(before=lambda: os._exit(9))
+    elif what == "child that dies":
+        os.register_at_fork(after_in_child=lambda: as_worker(os._exit, 9))
+    elif what == "fork that isn't there":
+        os.fork = no_fork
     elif what == "broken hook":
         raise RuntimeError("this hook fails")
+
+
+class Deaf(logging.FileHandler):
+    """Hangs where a forked worker opens its log files anew."""
+
+    pid = os.getpid()
+
+    def _open(self):
+        if os.getpid() != self.pid:
+            time.sleep(600)
+        return super()._open()
+
+
+def as_worker(act, argument):
+    """Act in the process that is to be the worker: a grandchild of the one that forks."""
+    if os.environ.get("FORKABLE_DEPTH") == "1":
+        act(argument)
+    os.environ["FORKABLE_DEPTH"] = "1"
+
+
+def no_fork():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
 @worker_start

@@ -166,6 +166,15 @@ func TestDecide(t *testing.T) {
 			},
 			rollout.Decision{State: rollout.WorkerBootFailed, Weight: 1000, Desired: 2500, Applied: 1000, Blockers: []string{"one"}}, "v1@a v2@b",
 		},
+		"TestO34 not raised while some workers don't start": {
+			func(in *rollout.Input) {
+				in.Spec = spec("v2", "25", "m")
+				in.Pods[0] = but(ready("one", stable), func(p *rollout.Pod) {
+					p.Slots["b"] = rollout.Slot{Revision: canary.Revision, Serving: 1, BootFailing: true}
+				})
+			},
+			rollout.Decision{State: rollout.WorkerBootFailed, Weight: 1000, Desired: 2500, Applied: 1000, Blockers: []string{"one"}}, "v1@a v2@b",
+		},
 		"TestO17 lowered at once, whoever is away": {
 			func(in *rollout.Input) {
 				in.Spec = spec("v2", "0", "m")

@@ -79,6 +79,36 @@ func (w *world) stalls(name string, says ...string) {
 	}
 }
 
+// alone is a module that only one process of a pod can import at a time, as where a metrics exporter is started at import.
+const alone = `import socket
+port = socket.socket()
+port.bind(("127.0.0.1", 18123))
+port.listen()
+from poolworker import command
+@command
+def hi() -> int: return 1
+`
+
+// The first worker starts and serves, the others never do: a state with the traceback all the time, and back-off.
+func TestP80_SomeWorkersDoNotStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.configMap("modules", "looking.py", alone)
+	w.pool("main", v1alpha1.PoolV2, 4, fromVolume)
+	app := cluster.App(&w.start("main", 1, withModules)[0])
+	for range 2 {
+		w.stalls("main", "1 of 4 serve there", "Address already in use", "looking.py", "port.bind")
+		if response := w.call(app, "hi", "{}"); response.Status != 200 {
+			t.Errorf("answered %d %s; want the worker that started to serve on", response.Status, response.Body)
+		}
+		before := w.router(app).Slot("a").Spawned
+		time.Sleep(3 * time.Second) // the time in which a hot loop would show
+		if spawned := w.router(app).Slot("a").Spawned - before; spawned > 6 {
+			t.Errorf("%d starts within 3 s, want them to back off", spawned)
+		}
+	}
+}
+
 // A pool that never had a worker still lets its pods start, says what is wrong in every answer, and heals when the
 // module is corrected.
 func TestP6_FirstModuleThatDoesNotStart(t *testing.T) {

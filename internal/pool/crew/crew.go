@@ -4,7 +4,6 @@ package crew
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -223,30 +222,6 @@ func (c *Crew) census() facts {
 	return f
 }
 
-// noteProven forgets failed starts once a member that was started after them has shown that it works. The caller holds mu.
-func (c *Crew) noteProven(now time.Time) {
-	if c.boot.rounds == 0 {
-		return
-	}
-	for m := range c.members {
-		if m.state == up && c.boot.provenBy(m.startedAt, m.readyAt, m.worker.Served() > 0, now) {
-			c.boot.proven()
-			signal(c.changed)
-			return
-		}
-	}
-}
-
-// settle ends the report of failed starts when nobody misses a member any more; see bootLog. The caller holds mu.
-func (c *Crew) settle(f facts, now time.Time) (again time.Time) {
-	before := c.boot.report
-	again = c.boot.settle(f.starting == 0 && f.missing() == 0, now)
-	if c.boot.report != before {
-		signal(c.changed)
-	}
-	return again
-}
-
 func (c *Crew) apply(ctx context.Context, p plan, now time.Time) {
 	c.tooMany.Store(p.surplus > 0)
 	c.retireIdle(p.surplus, time.Now()) // those too that became idle since the plan was made
@@ -279,19 +254,6 @@ func (c *Crew) add(ctx context.Context) {
 	c.spawned++
 	c.running.Go(func() { c.live(ctx, m) })
 	signal(c.changed)
-}
-
-// crowd notes how many members start at the same time. The caller holds mu.
-func (c *Crew) crowd() {
-	var beside []*Member
-	for m := range c.members {
-		if m.state == starting {
-			beside = append(beside, m)
-		}
-	}
-	for _, m := range beside {
-		m.crowd = max(m.crowd, len(beside))
-	}
 }
 
 // live is a member's whole life.
@@ -350,29 +312,6 @@ func (c *Crew) arrived(m *Member) {
 	c.Poke()
 }
 
-// failed drops a member that never got ready.
-func (c *Crew) failed(m *Member, err error) {
-	boot := worker.BootError{Message: err.Error()}
-	if b := (*worker.BootError)(nil); errors.As(err, &b) {
-		boot = *b
-	}
-	c.mu.Lock()
-	c.remove(m)
-	if c.closed {
-		c.mu.Unlock()
-		return
-	}
-	c.exits[string(worker.ReasonBoot)]++
-	crowded := boot.Crowd != "" && m.crowd > 1
-	if crowded {
-		c.pace.slower(m.crowd, boot.Crowd, m.startedAt, time.Now())
-	}
-	attempts, next := c.bootFailed(failure{err: boot, started: m.startedAt, crowded: crowded})
-	pace := c.pace.text(true)
-	c.mu.Unlock()
-	c.log.Error("worker failed to start", "reason", boot.Message, "attempts", attempts, "next", next, "pace", pace)
-}
-
 // lost drops a member whose process has ended. idle: it had nothing to do.
 func (c *Crew) lost(m *Member, idle bool) {
 	exit, now := m.worker.Exit(), time.Now()
@@ -394,23 +333,6 @@ func (c *Crew) lost(m *Member, idle bool) {
 	if idle && now.Sub(m.readyAt) < provenAfter {
 		c.diedYoung(m, "a worker "+exit.String()+" soon after it was ready, with nothing to do; see the slot's log", now)
 	}
-}
-
-// diedYoung counts a member that ended by itself as soon as it was ready as a failed start, if it has done nothing. The
-// caller holds mu.
-func (c *Crew) diedYoung(m *Member, what string, now time.Time) {
-	c.boot.crashed(what, c.size, now)
-	if m.worker.Served() == 0 {
-		c.bootFailed(failure{err: worker.BootError{Message: what}, started: m.startedAt, crashing: true})
-	}
-}
-
-// bootFailed counts a failed start. The caller holds mu.
-func (c *Crew) bootFailed(f failure) (attempts int, next time.Time) {
-	now := time.Now()
-	c.noteProven(now)
-	c.boot.failed(f, now, rand.Float64())
-	return c.boot.attempts, c.boot.notBefore
 }
 
 // remove takes m off the books. The caller holds mu.

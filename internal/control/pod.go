@@ -249,7 +249,7 @@ func (s *slotState) next(r *controlpb.SlotState, now time.Time) *slotState {
 	switch {
 	case enough:
 		n.view.Up = true
-	case !n.view.Reachable: // no worker is about to be replaced
+	case n.view.Hangs != "": // no worker is about to be replaced
 	case same && s.view.Up && s.short.IsZero():
 		n.view.Up, n.short = true, now
 	case same && s.view.Up && now.Sub(s.short) < replacement:

@@ -131,8 +131,8 @@ func TestP95_HungWorkersServeNobody(t *testing.T) {
 	}
 }
 
-// TestASlotThatCantBeReachedIsntUp: that workers are replaced within seconds is no reason to wait, as none is.
-func TestASlotThatCantBeReachedIsntUp(t *testing.T) {
+// TestASlotThatHangsIsntUp: that workers are replaced within seconds is no reason to wait, as none is.
+func TestASlotThatHangsIsntUp(t *testing.T) {
 	now := time.Unix(1, 0)
 	report := &controlpb.SlotState{Name: "a", Reachable: true, Revision: "r", Desired: 4, Ready: 4, ForkRefused: "a thread"}
 	up := (*slotState)(nil).next(report, now)

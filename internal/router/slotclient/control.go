@@ -78,9 +78,16 @@ func (c *Client) runSession(ctx context.Context, number uint64, redial *backoff.
 
 // endSession forgets the session and every data connection that belonged to it, and logs each new reason once.
 func (c *Client) endSession(ctx context.Context, err error) {
+	if c.forget(err) && ctx.Err() == nil {
+		c.opts.Logger.Warn("slot not reachable, trying again", "error", err)
+	}
+}
+
+// forget ends the session for a reason, and reports whether that is news.
+func (c *Client) forget(err error) (news bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	news := c.session != nil || c.lastErr == nil || c.lastErr.Error() != err.Error()
+	news = c.session != nil || c.lastErr == nil || c.lastErr.Error() != err.Error()
 	switch c.hung = ""; {
 	case errors.Is(err, errSilent):
 		c.hung = err.Error()
@@ -96,9 +103,7 @@ func (c *Client) endSession(ctx context.Context, err error) {
 	if news {
 		c.broadcastLocked()
 	}
-	if news && ctx.Err() == nil {
-		c.opts.Logger.Warn("slot not reachable, trying again", "error", err)
-	}
+	return news
 }
 
 // sendConfig writes the newest configuration. A failure ends the connection, which Run then replaces.
@@ -187,11 +192,11 @@ func (c *Client) noteAccepted(s *session, number uint64) {
 
 func (c *Client) noteRefused(number uint64, err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if number >= c.refusal.number {
 		c.refusal = refusal{number: number, err: err}
 	}
 	c.broadcastLocked()
+	c.mu.Unlock()
 	c.opts.Logger.Warn("slot refused its configuration", "error", err)
 }
 

@@ -106,24 +106,20 @@ func (s *session) pong(ctx context.Context) error {
 	return nil
 }
 
-// noteSilence keeps what there is to say of a silence; "": it is over.
+// noteSilence keeps what there is to say of a silence, of which there is one text; "": it is over.
 func (c *Client) noteSilence(of *string, text string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if *of == text {
-		return
+	news := *of != text
+	if *of = text; news {
+		c.broadcastLocked()
 	}
-	news := (*of == "") != (text == "")
-	*of = text
-	if !news {
-		return
-	}
-	if text != "" {
+	c.mu.Unlock()
+	switch { // a log that is slow to write holds up no request
+	case news && text != "":
 		c.opts.Logger.Warn("slot hangs, so it gets no requests for now", "why", text)
-	} else {
+	case news:
 		c.opts.Logger.Info("slot answers again")
 	}
-	c.broadcastLocked()
 }
 
 // hangLocked says why the slot is taken to hang; empty: it isn't. The caller must hold mu.

@@ -223,7 +223,11 @@ func TestP45_SlotsErrorsHaveTheirStatus(t *testing.T) {
 	}
 	for errorType, want := range byType {
 		a := r.post("fail", `"`+string(errorType)+`"`)
-		got := []any{a.code, a.failure.Category, a.failure.Type, a.failure.Message, a.failure.Context["slot"]}
+		message, limit, limited := strings.Cut(a.failure.Message, " (timeouts.checkout and timeouts.operation)")
+		if limited != (want.code == 504) || limit != "" {
+			t.Errorf("%s: a request that ran out of time, and no other, is told what set that: %s", errorType, a.body)
+		}
+		got := []any{a.code, a.failure.Category, a.failure.Type, message, a.failure.Context["slot"]}
 		wanted := []any{want.code, string(want.category), string(errorType), "the text of " + string(errorType), "a"}
 		if diff := cmp.Diff(wanted, got); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", errorType, diff)

@@ -171,10 +171,16 @@ func (r *room) makeWay(now time.Time) {
 	r.makeWayLocked(now)
 }
 
-// makeWayLocked evicts the slowest sender, if somebody waits and the slow ones hold enough for that; caller must hold mu.
+// makeWayLocked evicts the slowest sender, if somebody waits, the slow ones hold enough for that, and none that was evicted
+// has yet to leave; caller must hold mu.
 func (r *room) makeWayLocked(now time.Time) {
 	if len(r.queue) == 0 {
 		return
+	}
+	for b := range r.arriving {
+		if b.evicted {
+			return
+		}
 	}
 	first := r.queue[0]
 	for _, way := range []struct {
@@ -195,16 +201,13 @@ func (r *room) makeWayLocked(now time.Time) {
 // slowAfter is how long a sender may take for its body before it is slow, and has to make way.
 const slowAfter = time.Second
 
-// slowestLocked returns the slowest sender of those in one part; nil when there is none, when one that was evicted hasn't
-// left yet, or when need bytes wouldn't be free if all slow ones left. Caller must hold mu.
+// slowestLocked returns the slowest sender of those in one part; nil when there is none, or when need bytes wouldn't be
+// free if all slow ones left. Caller must hold mu.
 func (r *room) slowestLocked(in *part, need int64, now time.Time) (slowest *roomed) {
 	free, least := in.free(), 0.0
 	for b := range r.arriving {
 		if b.in != in || !b.since.IsZero() {
 			continue
-		}
-		if b.evicted {
-			return nil
 		}
 		sending := now.Sub(b.began) - b.waited
 		if sending < slowAfter {

@@ -138,7 +138,7 @@ func (r *Router) noRoom(in *intake) *pool.Error {
 	waited, set := time.Since(in.waiting), in.c.setting(in.roomBy.by)
 	return r.named(pool.NewError(category, errorType,
 		"waited %s for room for the body of %s (%s), as the router holds large bodies up to its limit of %d bytes; %s, or send a reference to the data",
-		pool.Millis(waited), in.c.command, set, bodiesAtOnce*r.cfg.MaxPayload, wayOut)).
+		pool.Millis(waited), in.c.command, set, r.bodies.limit(), wayOut)).
 		With("waited_ms", waited.Milliseconds()).With(pool.LimitedBy, set)
 }
 
@@ -157,7 +157,7 @@ func (r *Router) notArrived(in *intake) *pool.Error {
 func (r *Router) tooSlow(in *intake) *pool.Error {
 	return r.named(pool.NewError(pool.RequestError, BodyTimeout,
 		"the body of %s came slowest, %d bytes in %s, when another waited for room; send it faster, or later, or a reference to the data",
-		in.c.command, len(in.body), pool.Millis(time.Since(in.c.start)))).With("limit", bodiesAtOnce*r.cfg.MaxPayload)
+		in.c.command, len(in.body), pool.Millis(time.Since(in.c.start)))).With("limit", r.bodies.limit())
 }
 
 func (r *Router) tooLarge(in *intake) *pool.Error {

@@ -259,6 +259,19 @@ func (r *rig) send(method, path string, body io.Reader, header ...string) *answe
 	return a
 }
 
+// sawTheEnd reports whether a caller that the router still has a connection with sends nothing more.
+func (r *rig) sawTheEnd() bool {
+	l := r.listeners[0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.held {
+		if c.ended.Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // hasAllRoom fails the test unless all room for large bodies is free.
 func (r *rig) hasAllRoom() {
 	r.t.Helper()

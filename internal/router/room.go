@@ -20,7 +20,7 @@ type room struct {
 	queue    []*roomed            // guarded by mu: those of arriving that wait for room, in the order of asking
 }
 
-type part struct{ size, taken int64 }
+type part struct{ size, taken int64 } // size never changes
 
 func (p *part) free() int64 { return p.size - p.taken }
 
@@ -30,6 +30,9 @@ func newRoom(largest int64) *room {
 		open: part{size: largest}, reserved: part{size: (bodiesAtOnce - 1) * largest}, arriving: map[*roomed]struct{}{},
 	}
 }
+
+// limit is how many bytes there is room for.
+func (r *room) limit() int64 { return r.open.size + r.reserved.size }
 
 // roomed is a body that takes room.
 type roomed struct {

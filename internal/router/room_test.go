@@ -78,7 +78,7 @@ func TestRoomIsGivenInTheOrderOfAsking(t *testing.T) {
 
 func TestSlowSendersLoseTheirRoomFirst(t *testing.T) {
 	var evicted evictions
-	start, r := time.Now(), newRoom(16)
+	start, r := time.Now().Add(-2*time.Second-slowAfter/2), newRoom(16)
 	enter := func(name string, began time.Time, arrived int64) *roomed {
 		b := r.enter(16, began, evicted.of(name))
 		b.take(arrived, began)

@@ -68,6 +68,7 @@ type Router struct {
 	bodies    *room        // for large bodies
 	records   *records     // programs and sessions
 	held      heldPrograms // that run now
+	listeners []*listener  // set by Run, before it serves
 	faults    faults
 	connected atomic.Bool // to the operator
 
@@ -99,7 +100,7 @@ func New(cfg Config) *Router {
 	r := &Router{
 		cfg: cfg, instance: cfg.Instance, log: cfg.Logger,
 		slots: map[string]*slotclient.Client{}, inside: map[string]*atomic.Int64{}, store: state.NewStore(cfg.StateDir),
-		bodies:  newRoom(int64(cfg.MaxPayload)),
+		bodies:  newRoom(int64(max(cfg.MaxPayload, maxRecordBody))),
 		records: newRecords(cfg.store, cfg.StateDir, cfg.Logger), faults: faults{log: cfg.Logger},
 	}
 	for _, name := range slotNames {
@@ -130,6 +131,7 @@ func (r *Router) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.listeners = listeners
 	// The slots and the operator are left last: requests are finished, and counted, before.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup

@@ -38,6 +38,29 @@ func (b Budget) WaitError(pool string) *Error {
 // Recalled is closed when a request that no worker has taken is to be given back, with NewRecalled; nil: never.
 func (b Budget) Recalled() <-chan struct{} { return b.recall }
 
+// LimitedBy is the key, in an error's context, of what set the time that was over: ByOperation, or ByDeadline, which the
+// router replaces by what set the deadline.
+const (
+	LimitedBy   = "limited_by"
+	ByOperation = "spec.timeouts.operation"
+	ByDeadline  = "deadline"
+)
+
+// Explain returns err, of an operation that a worker took at began. If that ran out of time, it says what set the time,
+// and the way out.
+func (b Budget) Explain(err *Error, began time.Time) *Error {
+	if err == nil || err.Type != CommandTimeout || err.Context["idle_ms"] != nil {
+		return err
+	}
+	by, wayOut := ByOperation, "; make it faster or raise "+ByOperation
+	if b.OperationUntil(began).Equal(b.end) {
+		by, wayOut = ByDeadline, "; that was all the time that its request had left: make it faster or give it more"
+	}
+	err = err.With(LimitedBy, by)
+	err.Message += wayOut
+	return err
+}
+
 // OperationUntil is when an operation that a worker takes at now is given up.
 func (b Budget) OperationUntil(now time.Time) time.Time {
 	if until := now.Add(b.limits.Operation); until.Before(b.end) {

@@ -43,21 +43,21 @@ func NewDeadlineExceeded(pool string) *Error {
 	return e
 }
 
-// NewCommandTimeout ends an operation that took all the time it had.
+// NewCommandTimeout ends an operation that took all the time it had. Budget.Explain adds what set that.
 func NewCommandTimeout(pool, worker, command string, after time.Duration) *Error {
 	after = after.Round(time.Millisecond) // of the deadline, which was set a moment before the start
 	e := NewError(TimeoutError, CommandTimeout,
-		"command %s of pool %s hadn't finished after %s, so its worker is replaced; make it faster or raise spec.timeouts.operation",
+		"command %s of pool %s hadn't finished after %s, so its worker is replaced",
 		command, pool, Millis(after))
 	e.Context = map[string]any{"pool": pool, "worker": worker, "command": command, "after_ms": after.Milliseconds()}
 	return e
 }
 
-// NewTaskTimeout ends an operation that took all the time it had, in a worker that serves others beside it.
+// NewTaskTimeout is NewCommandTimeout in a worker that serves others beside it.
 func NewTaskTimeout(pool, worker, command string, after time.Duration) *Error {
 	after = after.Round(time.Millisecond)
 	e := NewError(TimeoutError, CommandTimeout,
-		"command %s of pool %s hadn't finished after %s, so it is cancelled; make it faster or raise spec.timeouts.operation",
+		"command %s of pool %s hadn't finished after %s, so it is cancelled",
 		command, pool, Millis(after))
 	e.Context = map[string]any{"pool": pool, "worker": worker, "command": command, "after_ms": after.Milliseconds()}
 	return e

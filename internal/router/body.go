@@ -20,12 +20,9 @@ const maxRecordBody = store.DefaultMaxRecord + 64<<10
 // more use.
 func (r *Router) readRecord(x *exchange, what string, names []string, refused map[string]string) (f fields, release func(), err error) {
 	c := call{command: what, start: x.start}
-	if x.req.ContentLength > maxRecordBody {
-		x.w.Header().Set("Connection", "close")
-		return f, nil, bodyTooLarge(what, x.req.ContentLength)
-	}
-	release, err = r.receive(&c, x.w, x.req, x.control)
-	if err != nil {
+	in := intake{x: x, c: &c, most: maxRecordBody, record: true}
+	in.arriveBy, in.roomBy = bodyBounds(&c, nil)
+	if release, err = r.receive(&in); err != nil {
 		return f, nil, err
 	}
 	if f, err = parseFields(what, c.payload, names, refused); err != nil {
@@ -43,10 +40,7 @@ type fields struct {
 
 func parseFields(what string, body []byte, names []string, refused map[string]string) (fields, error) {
 	f := fields{what: what}
-	switch {
-	case len(body) > maxRecordBody:
-		return f, bodyTooLarge(what, int64(len(body)))
-	case !utf8.Valid(body):
+	if !utf8.Valid(body) {
 		return f, f.invalid("", "it isn't UTF-8")
 	}
 	if err := json.Unmarshal(body, &f.members); err != nil {
@@ -100,8 +94,7 @@ func problemOf(err error) string {
 	return err.Error()
 }
 
-func bodyTooLarge(what string, size int64) *pool.Error {
+func bodyTooLarge(what string) *pool.Error {
 	return pool.NewError(pool.RequestError, pool.RecordTooLarge,
-		"the body of %s has %d bytes, at most %d are taken; keep less", what, size, maxRecordBody).
-		With("size", size).With("limit", maxRecordBody)
+		"the body of %s is over %d bytes; keep less", what, maxRecordBody).With("limit", maxRecordBody)
 }

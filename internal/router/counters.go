@@ -16,9 +16,11 @@ type outcome int
 const (
 	succeeded      outcome = iota
 	failed                 // the handler raised
-	timedOut               // command_timeout, deadline_exceeded
-	infrastructure         // crashes, protocol errors, a slot that is away
+	timedOut               // command_timeout
+	infrastructure         // crashes, protocol errors
 	shed                   // queue_full, worker_busy, checkout_timeout, an open breaker: that it is open was counted
+	expired                // the request's own time ended while it waited, or because it had waited
+	unavailable            // nobody was there to run it: a slot that is away, starts or stops
 	callerError            // unknown command, invalid payload, cancelled, what the handler blames on its caller
 	upstreamError          // what the handler blames on a service that it calls
 	outcomes               // their number
@@ -45,17 +47,22 @@ func outcomeOf(outputs pool.Type, err error) outcome {
 	switch e.Type {
 	case pool.PythonError:
 		return failed
-	case pool.CommandTimeout, pool.DeadlineExceeded:
+	case pool.CommandTimeout:
 		return timedOut
+	case pool.DeadlineExceeded:
+		return expired
 	case pool.QueueFull, pool.WorkerBusy, pool.CheckoutTimeout:
 		return shed
 	case pool.UpstreamError:
 		return upstreamError
 	case pool.NotAvailable:
-		if e.IsBreakerOpen() {
+		switch {
+		case e.Sent:
+			return infrastructure
+		case e.IsBreakerOpen():
 			return shed
 		}
-		return infrastructure
+		return unavailable
 	default:
 		if e.Category == pool.RequestError {
 			return callerError
@@ -64,10 +71,30 @@ func outcomeOf(outputs pool.Type, err error) outcome {
 	}
 }
 
+// fairShare is the part of an operation's time that has to be left of it for a timeout to be the version's doing.
+const fairShare = 0.9
+
+// waitedAway reports whether an operation ran out of its request's time because that had waited for long: load, which the
+// canary and the stable have different shares of, isn't the version's doing. A deadline that is short for both is.
+func (c *call) waitedAway(l limits, service time.Duration, err error) bool {
+	var e *pool.Error
+	if !errors.As(err, &e) || e.Context[pool.LimitedBy] != pool.ByDeadline || service == 0 {
+		return false
+	}
+	fair := l.operation
+	if c.budget > 0 {
+		fair = min(fair, c.budget)
+	}
+	return float64(service) < fairShare*float64(fair)
+}
+
+// unstarted reports whether requests of this outcome speak for or against no revision, as none ran as it should have.
+func (o outcome) unstarted() bool { return o == shed || o == expired || o == unavailable }
+
 // executed reports whether the outcome tells how fast the revision is. Requests that were refused or given up would
 // hide a slow one behind quick failures, and so would those that an upstream failed: they did run, but their time is
 // the upstream's.
-func (o outcome) executed() bool { return o != shed && o != callerError && o != upstreamError }
+func (o outcome) executed() bool { return !o.unstarted() && o != callerError && o != upstreamError }
 
 // counters are one revision's figures, cumulative since the router started.
 type counters struct {
@@ -112,6 +139,16 @@ func (c *counters) figures() figures {
 }
 
 func (f *figures) requests() uint64 { return total(&f.ends) }
+
+// unstarted are the requests that speak for or against no revision.
+func unstarted(ends *[outcomes]uint64) (n uint64) {
+	for o, k := range ends {
+		if outcome(o).unstarted() {
+			n += k
+		}
+	}
+	return n
+}
 
 func total(ends *[outcomes]uint64) uint64 {
 	var n uint64

@@ -60,7 +60,7 @@ func TestP111_Figures(t *testing.T) {
 	}
 	got := r.revisionFigures("r1")
 	want := RevisionStatus{
-		Revision: "r1", Version: "v1", Requests: 15, Errors: 1, Timeouts: 2, Infrastructure: 2, Shed: 2,
+		Revision: "r1", Version: "v1", Requests: 15, Errors: 1, Timeouts: 1, Infrastructure: 2, Shed: 2, Expired: 1,
 		CallerErrors: 3, UpstreamErrors: 2,
 		Latency: got.Latency, Service: got.Service,
 	}
@@ -68,8 +68,8 @@ func TestP111_Figures(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	report := r.Report().GetRevisions()[0]
-	if n := sum(report.GetLatency().GetCounts()); n != 8 {
-		t.Errorf("latency of %d requests, want those that a worker ran: 8", n)
+	if n := sum(report.GetLatency().GetCounts()); n != 7 {
+		t.Errorf("latency of %d requests, want those that a worker ran: 7", n)
 	}
 	if n := report.GetUpstreamErrors(); n != 2 || report.GetCallerErrors() != 3 {
 		t.Errorf("the report has %d upstream's and %d caller's errors, want 2 and 3", n, report.GetCallerErrors())
@@ -95,7 +95,7 @@ func TestASuccessCostsNothingToJudge(t *testing.T) {
 		if turnedAway(nil) {
 			t.Error("a success was turned away")
 		}
-		r.observe(c, to, slotclient.Reply{}, nil, now)
+		r.observe(c, to, slotclient.Reply{}, succeeded, nil, now)
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}

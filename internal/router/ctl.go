@@ -63,8 +63,9 @@ func (r *Router) serveControl(ctx context.Context) {
 		return
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.NewResponseController(w), http.StatusOK, r.status())
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, req *http.Request) {
+		x := newExchange(w, req)
+		x.answer(http.StatusOK, r.status())
 	})
 	mux.HandleFunc("POST "+TripPath, r.serveTrip)
 	mux.HandleFunc("POST "+ResetPath, r.serveReset)
@@ -80,14 +81,14 @@ func (r *Router) serveControl(ctx context.Context) {
 }
 
 func (r *Router) serveTrip(w http.ResponseWriter, req *http.Request) {
-	control := http.NewResponseController(w)
+	x := newExchange(w, req)
 	reason, _ := io.ReadAll(io.LimitReader(req.Body, maxReason)) // a reason that is cut short stops no trip
 	answer, err := r.TripByHand(string(reason))
 	if err != nil {
-		r.writeError(w, control, r.named(pool.NewError(pool.RequestError, NothingToTrip, "%v", err)))
+		r.writeError(&x, r.named(pool.NewError(pool.RequestError, NothingToTrip, "%v", err)))
 		return
 	}
-	writeJSON(w, control, http.StatusOK, answer)
+	x.answer(http.StatusOK, answer)
 }
 
 // TripByHand takes the canary off this pod's traffic because a person says so. When it returns, the trip is in force, and

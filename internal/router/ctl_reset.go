@@ -18,14 +18,14 @@ type ResetAnswer struct {
 }
 
 func (r *Router) serveReset(w http.ResponseWriter, req *http.Request) {
-	control := http.NewResponseController(w)
+	x := newExchange(w, req)
 	name, _ := io.ReadAll(io.LimitReader(req.Body, maxReason))
 	answer, err := r.ResetByHand(string(name))
 	if err != nil {
-		r.writeError(w, control, err)
+		r.writeError(&x, err)
 		return
 	}
-	writeJSON(w, control, http.StatusOK, answer)
+	x.answer(http.StatusOK, answer)
 }
 
 // ResetByHand has the workers of the slot of that name, or of all that serve (""), replaced one after the other. It doesn't

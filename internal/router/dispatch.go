@@ -55,7 +55,7 @@ func (c *call) span(l limits) span {
 func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, error) {
 	t, err := r.configured(ctx, &c)
 	if err != nil {
-		return slotclient.Reply{}, nil, err
+		return slotclient.Reply{}, nil, r.count(&c, stable, nil, slotclient.Reply{}, err)
 	}
 	role, err := r.roleOf(t, &c)
 	if err != nil {
@@ -77,8 +77,11 @@ func (r *Router) do(ctx context.Context, c call) (slotclient.Reply, *target, err
 			to, err = r.await(ctx, &c, role, ends) // the stable, also when that has to be waited for
 			continue
 		}
+		if !turnedAway(err) || attempts >= maxAttempts {
+			break
+		}
 		next := r.elsewhere(to, role, &c)
-		if attempts >= maxAttempts || next == nil || !turnedAway(err) {
+		if next == nil {
 			break
 		}
 		if r.table.Load().names(to) { // else it is as it should be: requests are leaving that slot
@@ -108,15 +111,34 @@ func (r *Router) send(ctx context.Context, c *call, role role, to *target, deadl
 	return to.slot.Do(ctx, request)
 }
 
-// count records the end of a call with its revision, and returns err. Calls that asked for a version are tests:
-// they must not move the figures that a rollout is decided by, nor trip the canary.
+// count records the end of a call with its revision, and returns err with what set the time that was over. Calls that
+// asked for a version are tests: they must not move the figures that a rollout is decided by, nor trip the canary.
 func (r *Router) count(c *call, role role, to *target, reply slotclient.Reply, err error) error {
+	now := time.Now()
+	end := outcomeOf(reply.Failed, err)
+	if err != nil {
+		end, err = r.judgeFailure(c, to, reply, end, err, now)
+	}
 	if to != nil && role != pinned {
-		now := time.Now()
-		to.counters.record(outcomeOf(reply.Failed, err), c.apart, now.Sub(c.start), reply.Service)
-		r.observe(c, to, reply, err, now)
+		to.counters.record(end, c.apart, now.Sub(c.start), reply.Service)
+		r.observe(c, to, reply, end, err, now)
 	}
 	return err
+}
+
+// judgeFailure logs a call that the pool has failed, and returns the outcome and the error that it is for its caller.
+func (r *Router) judgeFailure(c *call, to *target, reply slotclient.Reply, end outcome, err error, now time.Time) (outcome, error) {
+	if end == infrastructure || end == unavailable {
+		r.faults.failed(c, to, asPoolError(err), now)
+	}
+	t := r.table.Load()
+	if t == nil {
+		return end, err
+	}
+	if end == timedOut && c.waitedAway(t.limits, reply.Service, err) {
+		end = expired
+	}
+	return end, c.outOfTime(t.limits, err)
 }
 
 // turnedAway reports whether a slot refused a request without starting it, for a reason that is the slot's.

@@ -16,6 +16,7 @@ const (
 	InvalidHeader    pool.Type = "invalid_header"     // a Workerpool-* header that can't be read
 	VersionNotServed pool.Type = "version_not_served" // Workerpool-Version asks for what no slot runs
 	NothingToTrip    pool.Type = "nothing_to_trip"    // there is no canary, or nobody to take its requests
+	BodyTimeout      pool.Type = "body_timeout"       // a body that took too long to arrive
 )
 
 // statusClientClosed is nginx's number for a caller that went away; nobody is left to read it.
@@ -53,6 +54,7 @@ var statuses = map[pool.Type]int{
 	InvalidHeader:         http.StatusBadRequest,
 	VersionNotServed:      http.StatusConflict,
 	NothingToTrip:         http.StatusConflict,
+	BodyTimeout:           http.StatusRequestTimeout,
 }
 
 // statusOf returns the HTTP status for e. A result that is too large is the worker's doing, a request the caller's; and
@@ -137,16 +139,43 @@ func (r *Router) tooManyWait(limit int) *pool.Error {
 		r.cfg.Pool, limit))
 }
 
-func (r *Router) noRoom(c *call) *pool.Error {
-	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
-		"the router holds large requests up to its limit of %d bytes, and had no room for %s; retry later, or send a reference to the data",
-		bodiesAtOnce*r.cfg.MaxPayload, c.command))
+// noRoom: the body waited for room until the end of that.
+func (r *Router) noRoom(in *intake) *pool.Error {
+	category, errorType, wayOut := pool.ResourceError, pool.QueueFull, "retry later"
+	if in.roomBy.by == byCaller {
+		category, errorType, wayOut = pool.TimeoutError, pool.DeadlineExceeded, "give it more time"
+	}
+	waited, set := time.Since(in.waiting), in.c.setting(in.roomBy.by)
+	return r.named(pool.NewError(category, errorType,
+		"waited %s for room for the body of %s (%s), as the router holds large bodies up to its limit of %d bytes; %s, or send a reference to the data",
+		pool.Millis(waited), in.c.command, set, r.bodies.limit(), wayOut)).
+		With("waited_ms", waited.Milliseconds()).With(pool.LimitedBy, set)
 }
 
-func (r *Router) noRoomInTime(c *call) *pool.Error {
-	return r.named(pool.NewError(pool.TimeoutError, pool.DeadlineExceeded,
-		"the router holds large requests up to its limit of %d bytes, and had no room for %s before its deadline; give it more time, or send a reference to the data",
-		bodiesAtOnce*r.cfg.MaxPayload, c.command))
+// notArrived: the sender took longer than it may.
+func (r *Router) notArrived(in *intake) *pool.Error {
+	category, errorType, wayOut := pool.RequestError, BodyTimeout, "send it faster, or a reference to the data"
+	if in.arriveBy.by == byCaller {
+		category, errorType, wayOut = pool.TimeoutError, pool.DeadlineExceeded, "send it faster, or give it more time"
+	}
+	set := in.c.setting(in.arriveBy.by)
+	return r.named(pool.NewError(category, errorType, "the body of %s hadn't arrived after %s (%s), %d bytes of it had; %s",
+		in.c.command, pool.Millis(in.arriveBy.at.Sub(in.c.start)), set, len(in.body), wayOut)).With(pool.LimitedBy, set)
+}
+
+// tooSlow: the sender was the slowest when others needed room.
+func (r *Router) tooSlow(in *intake) *pool.Error {
+	return r.named(pool.NewError(pool.RequestError, BodyTimeout,
+		"the body of %s came slowest, %d bytes in %s, when another waited for room; send it faster, or later, or a reference to the data",
+		in.c.command, len(in.body), pool.Millis(time.Since(in.c.start)))).With("limit", r.bodies.limit())
+}
+
+func (r *Router) tooLarge(in *intake) *pool.Error {
+	if in.record {
+		return bodyTooLarge(in.c.command)
+	}
+	return r.named(pool.NewError(pool.RequestError, pool.FrameTooLarge,
+		"the body of %s is over %d bytes; send less, or a reference to the data", in.c.command, in.most)).With("limit", in.most)
 }
 
 func (r *Router) versionNotServed(t *table, wanted pool.Version) *pool.Error {

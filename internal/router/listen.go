@@ -8,30 +8,27 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/net/netutil"
 )
 
-// maxConnections of the application are served at a time, on each of socket and port; the next ones wait. It is above
-// what a slot is sent, so that a full queue is told and not waited for.
+// maxConnections of the application are held at a time, on each of socket and port; see listener. It is above what a slot
+// is sent, so that a full queue is told and not waited for.
 const maxConnections = 4096
 
 // listen opens the application's socket and, when address isn't empty, a loopback port. Each holds no more than limit
 // connections.
-func listen(ctx context.Context, socket, address string, limit int) ([]net.Listener, error) {
-	unix, err := listenUnix(ctx, socket, 0o666)
+func listen(ctx context.Context, socket, address string, limit int) ([]*listener, error) {
+	socketListener, err := listenUnix(ctx, socket, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", socket, err)
 	}
-	unix = netutil.LimitListener(unix, limit)
 	if address == "" {
-		return []net.Listener{unix}, nil
+		return []*listener{newListener(socketListener, limit)}, nil
 	}
 	tcp, err := listenLoopback(ctx, address)
 	if err != nil {
-		return nil, errors.Join(err, unix.Close())
+		return nil, errors.Join(err, socketListener.Close())
 	}
-	return []net.Listener{unix, netutil.LimitListener(tcp, limit)}, nil
+	return []*listener{newListener(socketListener, limit), newListener(tcp, limit)}, nil
 }
 
 // listenUnix makes the socket beside its path and renames it there, so that whoever sees it can connect: it takes

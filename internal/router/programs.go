@@ -190,6 +190,6 @@ func (r *Router) execute(x *exchange, batch bool) error {
 	var release func()
 	c.fixed, release = r.held.take(program.Hash, program.Inputs)
 	defer release()
-	r.serveCall(x.w, x.req, x.control, &c)
+	r.serveCall(x, &c)
 	return nil
 }

@@ -32,7 +32,7 @@ func revisionCounters(f *figures) *controlpb.RevisionCounters {
 	return &controlpb.RevisionCounters{
 		Revision: f.revision, Version: string(f.version), Requests: f.requests(),
 		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
-		Shed: f.ends[shed], CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
+		Shed: unstarted(&f.ends), CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
 		Latency: sparse(&f.latency), Service: sparse(&f.service), Unmatched: endsOf(&f.apart),
 	}
 }
@@ -45,7 +45,7 @@ func endsOf(ends *[outcomes]uint64) *controlpb.Ends {
 	}
 	return &controlpb.Ends{
 		Requests: requests, Errors: ends[failed], Timeouts: ends[timedOut], Infrastructure: ends[infrastructure],
-		Shed: ends[shed], CallerErrors: ends[callerError], UpstreamErrors: ends[upstreamError],
+		Shed: unstarted(ends), CallerErrors: ends[callerError], UpstreamErrors: ends[upstreamError],
 	}
 }
 

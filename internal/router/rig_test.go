@@ -259,6 +259,29 @@ func (r *rig) send(method, path string, body io.Reader, header ...string) *answe
 	return a
 }
 
+// sawTheEnd reports whether a caller that the router still has a connection with sends nothing more.
+func (r *rig) sawTheEnd() bool {
+	l := r.listeners[0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.held {
+		if c.ended.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// hasAllRoom fails the test unless all room for large bodies is free.
+func (r *rig) hasAllRoom() {
+	r.t.Helper()
+	r.bodies.mu.Lock()
+	defer r.bodies.mu.Unlock()
+	if b := r.bodies; b.open.taken+b.reserved.taken != 0 || len(b.arriving)+len(b.queue) > 0 {
+		r.t.Errorf("room is lost: %+v, %+v, %d arrive, %d wait", b.open, b.reserved, len(b.arriving), len(b.queue))
+	}
+}
+
 // revisionFigures returns the status' row of a revision.
 func (r *rig) revisionFigures(revision string) RevisionStatus {
 	for _, row := range r.status().Revisions {

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
@@ -37,27 +36,10 @@ var routes = []route{
 	{http.MethodDelete, "/v1/sessions/{id}", nil, (*Router).endSession},
 }
 
-// exchange is one request of the API, and the way to its answer.
-type exchange struct {
-	w       http.ResponseWriter
-	req     *http.Request
-	control *http.ResponseController
-	start   time.Time
-	id      string // of the path
-	query   url.Values
-}
-
-func (x *exchange) answer(status int, v any) { writeJSON(x.w, x.control, status, v) }
-
-// done answers that there is nothing to say.
-func (x *exchange) done() {
-	_ = x.control.SetWriteDeadline(time.Now().Add(writeTimeout))
-	x.w.WriteHeader(http.StatusNoContent)
-}
-
 // serveRoute serves what isn't a command.
-func (r *Router) serveRoute(w http.ResponseWriter, req *http.Request, control *http.ResponseController) {
-	x := &exchange{w: w, req: req, control: control, start: time.Now()}
+func (r *Router) serveRoute(of *exchange) {
+	kept := *of // which may be kept; of a command none is
+	x, req := &kept, of.req
 	method := req.Method
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -72,16 +54,16 @@ func (r *Router) serveRoute(w http.ResponseWriter, req *http.Request, control *h
 		default:
 			x.id = id
 			if err := r.serveExchange(&routes[i], x); err != nil {
-				r.writeError(w, control, err)
+				r.writeError(x, err)
 			}
 			return
 		}
 	}
 	if len(allowed) > 0 {
-		r.refuseMethod(w, control, req, strings.Join(allowed, ", "))
+		r.refuseMethod(x, strings.Join(allowed, ", "))
 		return
 	}
-	r.writeError(w, control, pool.NewError(pool.RequestError, NotFound,
+	r.writeError(x, pool.NewError(pool.RequestError, NotFound,
 		"there is nothing at %q; commands are at POST %sNAME and NAME/batch, programs at /v1/programs, sessions at /v1/sessions, the state at GET %s, all of it in GET /v1/openapi.yaml",
 		head(req.URL.Path, maxShownPath), commandsPath, statusPath))
 }

@@ -76,8 +76,8 @@ func TestO17_WeightZeroHoldsWhenTheStableIsAway(t *testing.T) {
 	if n := len(r.b.Calls()); n != 0 {
 		t.Errorf("%d requests reached the canary at weight 0", n)
 	}
-	if got := r.revisionFigures("r1").Infrastructure; got != 1 {
-		t.Errorf("%d failures counted for the stable, want 1", got)
+	if got := r.revisionFigures("r1"); got.Unavailable != 1 || got.Infrastructure != 0 {
+		t.Errorf("counted for the stable as %+v", got)
 	}
 }
 
@@ -256,8 +256,8 @@ func TestSlotThatTurnsAwayLeavesItToTheOther(t *testing.T) {
 		t.Errorf("the stable answered %d of 100", a)
 	}
 	got := r.revisionFigures("r2")
-	if got.Requests != 50 || got.Infrastructure != 50 {
-		t.Errorf("the canary's 50 failures are counted as %+v", got)
+	if got.Requests != 50 || got.Unavailable != 50 {
+		t.Errorf("the 50 that the canary turned away are counted as %+v", got)
 	}
 	if got := r.revisionFigures("r1"); got.Requests != 100 || got.Infrastructure != 0 {
 		t.Errorf("the stable's 100 successes are counted as %+v", got)

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/frame"
 	"github.com/dspex/workerpool-operator/internal/router/agent"
@@ -66,11 +64,13 @@ type Router struct {
 	news      news                  // of a new table
 	split     split.Scheduler
 	ledger    ledger
-	waiting   atomic.Int64        // requests whose slot is away
-	bodies    *semaphore.Weighted // bytes of large bodies in memory
-	records   *records            // programs and sessions
-	held      heldPrograms        // that run now
-	connected atomic.Bool         // to the operator
+	waiting   atomic.Int64 // requests whose slot is away
+	bodies    *room        // for large bodies
+	records   *records     // programs and sessions
+	held      heldPrograms // that run now
+	listeners []*listener  // set by Run, before it serves
+	faults    faults
+	connected atomic.Bool // to the operator
 
 	// routing is held for moments, also while a snapshot waits for a slot: a trip waits for nothing. It is taken after
 	// applying.
@@ -100,8 +100,8 @@ func New(cfg Config) *Router {
 	r := &Router{
 		cfg: cfg, instance: cfg.Instance, log: cfg.Logger,
 		slots: map[string]*slotclient.Client{}, inside: map[string]*atomic.Int64{}, store: state.NewStore(cfg.StateDir),
-		bodies:  semaphore.NewWeighted(int64(bodiesAtOnce * cfg.MaxPayload)),
-		records: newRecords(cfg.store, cfg.StateDir, cfg.Logger),
+		bodies:  newRoom(int64(max(cfg.MaxPayload, maxRecordBody))),
+		records: newRecords(cfg.store, cfg.StateDir, cfg.Logger), faults: faults{log: cfg.Logger},
 	}
 	for _, name := range slotNames {
 		r.inside[name] = new(atomic.Int64)
@@ -131,6 +131,7 @@ func (r *Router) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.listeners = listeners
 	// The slots and the operator are left last: requests are finished, and counted, before.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
@@ -152,6 +153,9 @@ func (r *Router) Run(ctx context.Context) error {
 	r.log.Info("router serves", "pool", r.cfg.Pool, "socket", r.cfg.Socket, "listen", r.cfg.Listen)
 	select {
 	case <-ctx.Done():
+		for _, l := range listeners {
+			l.draining.Store(true)
+		}
 		return r.drain(background, server)
 	case err := <-failures:
 		return errors.Join(fmt.Errorf("serve: %w", err), server.Close())

@@ -3,8 +3,6 @@ package router
 import (
 	_ "embed" // of the API's document
 	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 )
@@ -97,10 +95,7 @@ func (r *Router) notReady(to *target) *pool.Error {
 }
 
 func (r *Router) getOpenAPI(x *exchange) error {
-	header := x.w.Header()
-	header.Set("Content-Type", "application/yaml")
-	header.Set("Content-Length", strconv.Itoa(len(openAPI)))
-	_ = x.control.SetWriteDeadline(time.Now().Add(writeTimeout))
-	_, _ = x.w.Write(openAPI) // an error means that the caller is gone
+	x.w.Header()["Content-Type"] = []string{"application/yaml"}
+	x.write(http.StatusOK, openAPI)
 	return nil
 }

@@ -99,6 +99,8 @@ type RevisionStatus struct {
 	Timeouts       uint64       `json:"timeouts"`
 	Infrastructure uint64       `json:"infrastructure"`
 	Shed           uint64       `json:"shed"`
+	Expired        uint64       `json:"expired"`     // whose own time ended while they waited, or because they had
+	Unavailable    uint64       `json:"unavailable"` // that nobody was there to run
 	CallerErrors   uint64       `json:"callerErrors"`
 	UpstreamErrors uint64       `json:"upstreamErrors"`
 	Latency        Quantiles    `json:"latencyMs"` // as the application sees it
@@ -173,7 +175,8 @@ func revisionStatus(f *figures) RevisionStatus {
 	return RevisionStatus{
 		Revision: f.revision, Version: f.version, Requests: f.requests(),
 		Errors: f.ends[failed], Timeouts: f.ends[timedOut], Infrastructure: f.ends[infrastructure],
-		Shed: f.ends[shed], CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
+		Shed: f.ends[shed], Expired: f.ends[expired], Unavailable: f.ends[unavailable],
+		CallerErrors: f.ends[callerError], UpstreamErrors: f.ends[upstreamError],
 		Latency: quantilesOf(&f.latency), Service: quantilesOf(&f.service),
 	}
 }

@@ -116,7 +116,7 @@ func (r *Router) takeBackLocked(t *table) {
 // observe tells the canary's watch how a request ended, and trips the canary before the request is answered if that was
 // one failure too many. Only failures of requests that may have reached Python count: others have lost nothing, and went
 // to the stable. A timeout or a refusal for load says nothing about the pool's machinery, either way.
-func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error, now time.Time) {
+func (r *Router) observe(c *call, to *target, reply slotclient.Reply, end outcome, err error, now time.Time) {
 	if to.watch == nil {
 		return
 	}
@@ -126,7 +126,7 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 	}
 	var e *pool.Error
 	sent := errors.As(err, &e) && e.Sent
-	switch outcomeOf("", err) {
+	switch end {
 	case failed, upstreamError:
 		to.watch.with((*trip.Watch).Answered)
 	case callerError:
@@ -142,7 +142,7 @@ func (r *Router) observe(c *call, to *target, reply slotclient.Reply, err error,
 			to.watch.with(func(seen *trip.Watch) { seen.Failed(began, now, e.Error()) })
 			r.judge(now)
 		}
-	case succeeded, timedOut, shed, outcomes:
+	case succeeded, timedOut, shed, expired, unavailable, outcomes:
 	}
 }
 

@@ -99,7 +99,7 @@ func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (r
 		if !out.Retriable() {
 			p.checkin(m, &out)
 			reply.Payload, reply.Service, reply.Failed = out.Payload, out.Service, out.Failed
-			return reply, out.Err
+			return reply, budget.Explain(out.Err, now)
 		}
 		// Back in its place before the dead member is replaced: else somebody else would get the new one.
 		dead := m

@@ -85,7 +85,9 @@ func (p *Pool) do(ctx context.Context, req pool.Request, wish *affinity.Wish) (r
 	run := func(m *crew.Member) worker.Outcome {
 		now := time.Now()
 		reply.Wait = now.Sub(submitted)
-		return m.RoundTrip(ctx, worker.CallOf(&req, now, budget.OperationUntil(now)))
+		out := m.RoundTrip(ctx, worker.CallOf(&req, now, budget.OperationUntil(now)))
+		out.Err = budget.Explain(out.Err, now)
+		return out
 	}
 	out, err := p.turn(ctx, budget, &operation{Wish: wish, since: submitted, run: run, done: make(chan worker.Outcome, 1)})
 	if err != nil {

@@ -35,9 +35,10 @@ func (m *match) allows(c *call) bool {
 	return m.commands[c.command]
 }
 
-// roleOf decides once for each call whether it is the canary's. A canary that can't take requests yet doesn't count
-// them either, so that its share is exact from its first request on; nor do requests count that don't match, or whose
-// session decides for them.
+// roleOf decides once for each call whether it is the canary's. Each command has its own exact share, in which a program
+// counts as the command that it executes, and so does a batch. A canary that can't take requests yet doesn't count them
+// either, so that its share is exact from its first request on; nor do requests count that don't match, or whose session
+// decides for them.
 func (r *Router) roleOf(t *table, c *call) (role, error) {
 	switch {
 	case c.version != "" && t.serving(c.version) == nil:
@@ -51,7 +52,7 @@ func (r *Router) roleOf(t *table, c *call) (role, error) {
 		return stable, nil
 	case t.sticksWith(c):
 		return canary, nil
-	case t.canaryTakes() && r.split.Next(t.weight):
+	case t.canaryTakes() && r.split.Next(c.command, t.weight):
 		return canary, nil
 	}
 	return stable, nil

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dspex/workerpool-operator/internal/control/controlpb"
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -42,12 +45,14 @@ func (r *rig) burst(n int, header ...string) (a, b int) {
 
 func TestO15_ShareIsExact(t *testing.T) {
 	r := newRig(t, snapshot(0), nil)
+	total, owed := 0, 0.0
 	for i, weight := range []uint32{1000, 2500, 25, 10_000, 0, 1000} {
 		r.apply(at(snapshot(weight), 1, uint64(i+1)))
 		before := r.revisionFigures("r2").Requests
 		_, b := r.burst(1000)
-		if share := int(weight / 10); b != share && b != share+1 { // 25 is 2.5 of 1000
-			t.Errorf("weight %d: %d of 1000 requests went to the canary", weight, b)
+		owed, total = owed+float64(weight)/10, total+b // 25 is 2.5 of 1000
+		if math.Abs(float64(total)-owed) >= 1 {
+			t.Errorf("weight %d: %d of 1000 requests went to the canary, %d in all, want %.1f", weight, b, total, owed)
 		}
 		if counted := r.revisionFigures("r2").Requests - before; counted != uint64(b) {
 			t.Errorf("weight %d: %d requests counted for the canary, %d were answered by it", weight, counted, b)
@@ -55,9 +60,55 @@ func TestO15_ShareIsExact(t *testing.T) {
 	}
 }
 
+// TestO15_EachCommandHasItsShare: whatever order they come in; programs and batches are requests of their command.
+func TestO15_EachCommandHasItsShare(t *testing.T) {
+	r := newRig(t, snapshot(1000), map[string]slottest.Handler{
+		"summarize": func(context.Context, slottest.Call) (string, error) { return `{"outputs": []}`, nil },
+	})
+	if a := r.send("POST", "/v1/programs", strings.NewReader(`{"id": "p", "command": "plan"}`)); a.code != 201 {
+		t.Fatalf("%d %s", a.code, a.body)
+	}
+	canary := map[string]int{}
+	for range 30 {
+		for command, paths := range map[string][]string{
+			"embed": {"/v1/commands/embed"}, "summarize": {"/v1/commands/summarize", "/v1/commands/summarize/batch"},
+			"plan": {"/v1/programs/p/execute", "/v1/commands/plan"},
+		} {
+			for _, path := range paths {
+				a := r.send("POST", path, strings.NewReader("{}"))
+				if a.code != 200 {
+					t.Fatalf("%s: %d %s", path, a.code, a.body)
+				}
+				if a.header.Get("Workerpool-Revision") == "r2" {
+					canary[command]++
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"embed": 3, "summarize": 6, "plan": 6}, canary); diff != "" {
+		t.Errorf("a tenth of each command's requests, at the canary (-want +got):\n%s", diff)
+	}
+}
+
+// TestO15_PairsInTurn: each user calls embed, then summarize; at weight 50 the canary gets half of both.
+func TestO15_PairsInTurn(t *testing.T) {
+	r := newRig(t, snapshot(5000), nil)
+	canary := map[string]int{}
+	for range 20 {
+		for _, command := range []string{"embed", "summarize"} {
+			if r.post(command, "{}").slot() == "b" {
+				canary[command]++
+			}
+		}
+	}
+	if canary["embed"] != 10 || canary["summarize"] != 10 {
+		t.Errorf("of 20 requests each the canary got %v", canary)
+	}
+}
+
 func TestO17_WeightZero(t *testing.T) {
 	r := newRig(t, snapshot(1000), nil)
-	r.burst(95) // half a request is owed
+	r.burst(95) // half a request is owed, or has been given already
 	r.apply(at(snapshot(0), 1, 1))
 	before := len(r.b.Calls())
 	r.burst(500)
@@ -116,9 +167,9 @@ func TestO15_CanaryThatIsNotServingDoesNotCount(t *testing.T) {
 	r.b.Stop() // the router asks again once it has a new connection
 	r.b.Start()
 	r.until(func() bool { return r.slots["b"].Serving() && r.slots["b"].Ready("r2") })
-	for i, want := range []string{"a", "b", "a", "b"} {
-		if slot := r.post("x", "{}").slot(); slot != want {
-			t.Errorf("request %d went to slot %q, want %q", i+1, slot, want)
+	for pair := range 4 {
+		if one, other := r.post("x", "{}").slot(), r.post("x", "{}").slot(); one+other != "ab" && one+other != "ba" {
+			t.Errorf("the %d. two requests went to slots %q and %q, want one to each", pair+1, one, other)
 		}
 	}
 }
@@ -152,14 +203,16 @@ func TestVersionIsAskedFor(t *testing.T) {
 	}
 	t.Run("and doesn't count in the split", func(t *testing.T) {
 		r.apply(at(snapshot(1000), 1, 1))
-		for i := 1; i <= 30; i++ {
-			r.post("x", "{}", "Workerpool-Version", "v1")
-			want := "a"
-			if i%10 == 0 {
-				want = "b"
+		for tenth := range 3 {
+			canary := 0
+			for range 10 {
+				r.post("x", "{}", "Workerpool-Version", "v1")
+				if r.post("x", "{}").slot() == "b" {
+					canary++
+				}
 			}
-			if got := r.post("x", "{}").slot(); got != want {
-				t.Errorf("request %d went to slot %q, want %q", i, got, want)
+			if canary != 1 {
+				t.Errorf("of ten requests, the %d. time, %d went to the canary, want 1", tenth+1, canary)
 			}
 		}
 	})
@@ -303,15 +356,15 @@ func TestTriesAtAnUnreachableSlotDoNotCount(t *testing.T) {
 }
 
 func TestNothingThatWasSentIsSentAgain(t *testing.T) {
-	entered := make(chan struct{})
+	entered := make(chan string)
 	r := newRig(t, snapshot(5000), map[string]slottest.Handler{
-		"die": func(context.Context, slottest.Call) (string, error) {
-			close(entered)
+		"die": func(_ context.Context, call slottest.Call) (string, error) {
+			entered <- call.Revision
 			time.Sleep(50 * time.Millisecond) // longer than Stop needs to close the connections
 			return `"late"`, nil
 		},
 	})
-	go func() { <-entered; r.a.Stop() }()
+	go func() { map[string]*slottest.Slot{"r1": r.a, "r2": r.b}[<-entered].Stop() }()
 	a := r.post("die", "{}")
 	if a.code != 502 || a.failure.Type != "port_exited" {
 		t.Errorf("%d %s", a.code, a.body)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -62,7 +63,7 @@ type Router struct {
 
 	table     atomic.Pointer[table] // nil until the first snapshot is in force; written under routing
 	news      news                  // of a new table
-	split     split.Scheduler
+	split     *split.Splitter
 	ledger    ledger
 	waiting   atomic.Int64 // requests whose slot is away
 	bodies    *room        // for large bodies
@@ -100,6 +101,7 @@ func New(cfg Config) *Router {
 	r := &Router{
 		cfg: cfg, instance: cfg.Instance, log: cfg.Logger,
 		slots: map[string]*slotclient.Client{}, inside: map[string]*atomic.Int64{}, store: state.NewStore(cfg.StateDir),
+		split:   split.New(rand.Uint64),
 		bodies:  newRoom(int64(max(cfg.MaxPayload, maxRecordBody))),
 		records: newRecords(cfg.store, cfg.StateDir, cfg.Logger), faults: faults{log: cfg.Logger},
 	}

@@ -81,7 +81,7 @@ func TestO48_O80_TripByHand(t *testing.T) {
 	w.awaitReady("main")
 	w.eventually("half of the requests on v2 again", func() (bool, string) {
 		got := w.run(app, harness.Load{Callers: 4, Command: "echo", Count: 100})
-		return got.Versions["v2"].Requests == 50, show(got)
+		return got.Versions["v2"].Requests >= 49 && got.Versions["v2"].Requests <= 51, show(got)
 	})
 }
 

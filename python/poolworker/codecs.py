@@ -7,11 +7,11 @@ texts don't depend on what is installed. Two things may differ: how a number wit
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from json import JSONDecoder, JSONEncoder
 from marshal import dumps as marshalled
+from os import environ
 from typing import Any, Callable, Dict, Final, NamedTuple
 
 VARIABLE: Final = "POOLWORKER_CODEC"
@@ -123,7 +123,7 @@ _FAST: Final[Dict[str, Callable[[], Codec]]] = {"orjson": _orjson, "msgspec": _m
 
 def choose() -> Codec:
     """Return the codec that the environment names, else the fastest. Raises ValueError for one that can't be had."""
-    name = os.environ.get(VARIABLE, "")
+    name = environ.get(VARIABLE, "")
     if name:
         return load(name)
     for name in _FAST:

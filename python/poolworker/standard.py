@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import sys
 from _frozen_importlib_external import PathFinder  # type: ignore[import-not-found, unused-ignore]
+from os import curdir, listdir, sep
+from os.path import basename, dirname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def _is_module(name: str, entry: str) -> bool:
 
 def _listed(entry: str) -> List[str]:
     try:
-        return os.listdir(entry or os.curdir)
+        return listdir(entry or curdir)
     except OSError:
         return []
 
@@ -111,12 +113,12 @@ def is_home(entry: str) -> bool:
     """Whether an entry of sys.path is the standard library's."""
     if "-packages" in entry:
         return False
-    return (entry + os.sep).startswith(HOME + os.sep) or os.path.basename(entry) in ("lib-dynload", _ARCHIVE)
+    return (entry + sep).startswith(HOME + sep) or basename(entry) in ("lib-dynload", _ARCHIVE)
 
 
 def _is_standard(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    return file is None or is_home(os.path.dirname(file))
+    return file is None or is_home(dirname(file))
 
 
 def _loaded(names: FrozenSet[str]) -> List[str]:

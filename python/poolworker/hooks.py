@@ -38,7 +38,12 @@ class Hooks:
         """
         _check(moment, function)
         new = Registration(function, site)
-        self._hooks[moment] = [known for known in self._hooks[moment] if not new.replaces(known)] + [new]
+        hooks = self._hooks[moment]
+        for i, known in enumerate(hooks):
+            if new.replaces(known):
+                hooks[i] = new
+                return
+        hooks.append(new)
 
     def names(self, moment: str) -> List[str]:
         """The names of a moment's hooks."""

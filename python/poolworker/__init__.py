@@ -8,11 +8,14 @@
 `python -m poolworker --module my.module --check` says what is wrong with a module, without a cluster.
 """
 
-from poolworker.commands import command
-from poolworker.current import Context, context, deadline
-from poolworker.errors import CallerError, UpstreamError
-from poolworker.hooks import preload, worker_start, worker_stop
-from poolworker.worker import worker_id
+from poolworker.standard import First
+
+with First():
+    from poolworker.commands import command
+    from poolworker.current import Context, context, deadline
+    from poolworker.errors import CallerError, UpstreamError
+    from poolworker.hooks import preload, worker_start, worker_stop
+    from poolworker.worker import worker_id
 
 __all__ = [
     "CallerError",

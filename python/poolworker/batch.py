@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Final, List
+from typing import Any, Callable, Dict, Final, List
 
 from poolworker import codec
 from poolworker.errors import Failure, invalid_payload
@@ -29,22 +29,34 @@ def arguments_of(value: Any, fixed: Dict[str, Any]) -> Dict[str, Any]:
 class Outputs:
     """What the calls of a batch have come to, in order."""
 
-    def __init__(self) -> None:
-        self._items: List[bytes] = []
+    def __init__(self, bounded: Callable[[int], None]) -> None:
+        """Bounded raises when so many bytes are too many for the answer."""
+        self._bounded = bounded
+        self._answer = bytearray(b'{"outputs":[')  # one buffer: a result on its own can hold far more than its length
+        self._empty = len(self._answer)
         self._worst = 0
 
     def succeeded(self, result: bytes) -> None:
-        """Add the output of an input whose call returned; result is JSON."""
-        self._items.append(b'{"result":' + result + b"}")
+        """Add the output of an input whose call returned; result is JSON. Raises Failure."""
+        self._add(b'{"result":', result)
 
     def failed(self, failure: Failure) -> None:
-        """Add the output of an input whose call failed."""
-        self._items.append(b'{"error":' + failure.encode() + b"}")
+        """Add the output of an input whose call failed. Raises Failure."""
         self._worst = max(self._worst, _rank(failure))
+        self._add(b'{"error":', failure.encode())
 
     def encode(self) -> bytes:
         """Encode the answer to the batch."""
-        return b'{"outputs":[' + b",".join(self._items) + b"]}"
+        return b"".join((self._answer, b"]}"))
+
+    def _add(self, head: bytes, body: bytes) -> None:
+        answer = self._answer
+        if len(answer) > self._empty:
+            answer += b","
+        answer += head
+        answer += body
+        answer += b"}"
+        self._bounded(len(answer) + 2)
 
     def worst(self) -> bytes:
         """Return the type of failure that the batch as a whole counts as; empty: all calls returned."""

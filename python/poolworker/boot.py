@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
+from importlib import import_module
+from os import getcwd
+from os.path import abspath, dirname, isdir
 from typing import List, Optional, Sequence
 
-from poolworker import codec
+from poolworker import codec, standard
 from poolworker.codecs import VARIABLE
 from poolworker.commands import Registry, registry
-from poolworker.errors import Failure, describe, kind, summary
+from poolworker.errors import Failure, describe, kind, summary, where
 
 
 def prepend_path(directories: Sequence[str]) -> None:
     """Put directories in front of sys.path, in their order; none: the working directory.
 
-    This package's own directory goes last, so that it hides nothing of the user's.
+    This package's own directory goes last, so that it hides nothing of the user's. What poolworker has imported of
+    the standard library hides nothing either.
     """
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    front = [os.path.abspath(directory) for directory in directories] or [os.getcwd()]
+    own = dirname(dirname(abspath(__file__)))
+    front = [abspath(directory) for directory in directories] or [getcwd()]
     sys.path[:] = front + [entry for entry in sys.path if entry not in front and entry != own] + [own]
+    standard.give_way()
 
 
 def load(module: str) -> Registry:
@@ -32,8 +35,11 @@ def load(module: str) -> Registry:
     """
     if codec.problem:
         raise boot_failure(module, f"the environment variable {VARIABLE}: {codec.problem}")
+    sys.argv[:] = [module]  # a module that reads its arguments has none: they were the worker's
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv[:] = [sys.executable, "-m", module]
     try:
-        importlib.import_module(module)
+        import_module(module)
     except BaseException as error:  # noqa: BLE001 - also sys.exit(): the worker must answer before it ends
         raise boot_failure(module, _import_message(module, error), error) from None
     problems = registry.problems()
@@ -64,7 +70,13 @@ def _import_message(module: str, error: BaseException) -> str:
         )
     if isinstance(error, ModuleNotFoundError):
         return f"importing {module} failed: {summary(error)}; is it installed for {sys.executable}?"
-    return f"importing {module} failed: {summary(error)}"
+    return f"importing {module} failed: {reason(error, module)}"
+
+
+def reason(error: BaseException, module: str) -> str:
+    """What an exception says; of a SystemExit, which says next to nothing, also who raised it."""
+    place = where(error, module.partition(".")[0]) if isinstance(error, SystemExit) else ""
+    return f"{summary(error)}, raised at {place}" if place else summary(error)
 
 
 def _is_prefix(name: str, module: str) -> bool:
@@ -73,10 +85,9 @@ def _is_prefix(name: str, module: str) -> bool:
 
 def _searched() -> str:
     """The directories of sys.path that can be the user's: not the standard library, not this package."""
-    standard = os.path.dirname(os.__file__)
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    own = dirname(dirname(abspath(__file__)))
     names: List[str] = []
     for entry in sys.path:
-        if os.path.isdir(entry) and entry != own and not (entry.startswith(standard) and "-packages" not in entry):
+        if isdir(entry) and entry != own and not standard.is_home(entry):
             names.append(entry)
     return ", ".join(names) or "an empty sys.path"

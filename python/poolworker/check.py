@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import os
-import re
 import sys
-import textwrap
-import typing
-from typing import Any, Dict, Final, List, Sequence
+from contextlib import closing, redirect_stdout
+from inspect import iscoroutinefunction, unwrap
+from os.path import isdir
+from re import sub
+from textwrap import fill
+from typing import Any, Dict, Final, List, Literal, Sequence, get_args, get_origin, get_type_hints
 
 from poolworker import boot, frames, shared
 from poolworker.commands import Command, registry
@@ -19,7 +18,7 @@ from poolworker.hooks import PRELOAD, WORKER_START, WORKER_STOP, hooks
 
 _WIDTH: Final = 80
 _NO_FORK: Final = "with `preload: Zygote` workers would be spawned, not forked; start it in @worker_start"
-_JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object, typing.Any)
+_JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object, Any)
 
 
 def check(module: str, path: Sequence[str]) -> int:
@@ -30,7 +29,7 @@ def check(module: str, path: Sequence[str]) -> int:
     before = _left(0)
     try:
         commands = boot.load(module).commands
-        hooks.begin(PRELOAD, module, lambda hook: hook())
+        hooks.preload(module)
     except Failure as failure:
         _print_failure(failure)
         return 1
@@ -55,7 +54,7 @@ def call(module: str, path: Sequence[str], name: str, arguments: str) -> int:
     """
     boot.prepend_path(path)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr):
             result = _call(module, name, arguments)
     except Failure as failure:
         print(f"{failure.category}/{failure.type}: {failure.message}", file=sys.stderr)
@@ -72,8 +71,8 @@ def _call(module: str, name: str, arguments: str) -> bytes:
     """One worker's life with one request in it. Raises Failure."""
     commands = boot.load(module).commands
     executor = Executor(commands, module.partition(".")[0], frames.DEFAULT_MAX_PAYLOAD)
-    with contextlib.closing(executor):
-        hooks.begin(PRELOAD, module, executor.run)
+    with closing(executor):
+        hooks.preload(module)
         hooks.begin(WORKER_START, module, executor.run)
         try:
             return executor.execute(name.encode(), arguments.encode())
@@ -83,7 +82,7 @@ def _call(module: str, name: str, arguments: str) -> bytes:
 
 def _left(patience: float = 1.0) -> List[str]:
     """What a fork would lose or share now, waited for so many seconds to go; nothing where there is no /proc."""
-    return shared.settle(-1, patience) if os.path.isdir("/proc/self/task") else []
+    return shared.settle(-1, patience) if isdir("/proc/self/task") else []
 
 
 def concerns(command: Command) -> List[str]:
@@ -105,18 +104,18 @@ def concerns(command: Command) -> List[str]:
 def _hints(command: Command) -> Dict[str, Any]:
     """The annotations, resolved; none when they can't be (a name under TYPE_CHECKING, for example)."""
     try:
-        return typing.get_type_hints(inspect.unwrap(command.function))
+        return get_type_hints(unwrap(command.function))
     except Exception:  # noqa: BLE001 - evaluating annotations runs the user's code
         return {}
 
 
 def _foreign(hint: Any) -> List[str]:
     """Names of the types in an annotation that JSON doesn't give."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
+    origin = get_origin(hint)
+    if origin is Literal:
         return []
     if origin is not None:
-        inner = [name for argument in typing.get_args(hint) for name in _foreign(argument)]
+        inner = [name for argument in get_args(hint) for name in _foreign(argument)]
         return (_foreign(origin) if isinstance(origin, type) else []) + inner
     if isinstance(hint, type) and hint not in _JSON_TYPES and not _abstract(hint):
         return [hint.__qualname__]
@@ -146,8 +145,8 @@ def _print_failure(failure: Failure) -> None:
 
 
 def _print_command(command: Command) -> None:
-    is_async = inspect.iscoroutinefunction(inspect.unwrap(command.function))
-    whole = re.sub(r"(?<!,) ", "\0", command.signature)  # lines end between parameters
+    is_async = iscoroutinefunction(unwrap(command.function))
+    whole = sub(r"(?<!,) ", "\0", command.signature)  # lines end between parameters
     print(_wrap("  async " if is_async else "        ", whole).replace("\0", " "))
 
 
@@ -160,7 +159,7 @@ def _print_hooks() -> None:
 
 
 def _wrap(prefix: str, text: str) -> str:
-    return textwrap.fill(
+    return fill(
         text,
         _WIDTH,
         initial_indent=prefix,

@@ -5,32 +5,37 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from re import fullmatch
 from typing import Any, List
+
+from poolworker.standard import First
 
 
 def main(arguments: List[str]) -> int:
     """Run; returns the exit code. What only one of the two uses need is imported by it alone: starts count."""
     if arguments[:1] == ["--zygote"] and len(arguments) == 2 and arguments[1].isdigit():
-        from poolworker import zygote
+        with First():
+            from poolworker import zygote
 
         return zygote.run(int(arguments[1]))
     if arguments[:1] == ["--fds"]:
-        fds = re.fullmatch(r"(\d+),(\d+)(?:,(\d+))?", arguments[1] if len(arguments) == 2 else "")
+        fds = fullmatch(r"(\d+),(\d+)(?:,(\d+))?", arguments[1] if len(arguments) == 2 else "")
         if fds is None:
             print("usage: --fds R,W[,M] (inherited file descriptors: two pipes, and memory)", file=sys.stderr)
             return 2
-        from poolworker import worker
+        with First():
+            from poolworker import worker
 
         return worker.run(*map(int, filter(None, fds.groups())))
     return _look(arguments)
 
 
 def _look(arguments: List[str]) -> int:
-    from poolworker import check
+    with First():
+        from poolworker import check
 
-    options = _parser().parse_args(arguments)
+        options = _parser().parse_args(arguments)
     if options.call is None:
         return check.check(options.module, options.path)
     return check.call(options.module, options.path, *options.call)

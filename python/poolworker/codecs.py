@@ -7,11 +7,11 @@ texts don't depend on what is installed. Two things may differ: how a number wit
 
 from __future__ import annotations
 
-import contextlib
-import json
-import marshal
-import os
 import sys
+from contextlib import suppress
+from json import JSONDecoder, JSONEncoder
+from marshal import dumps as marshalled
+from os import environ
 from typing import Any, Callable, Dict, Final, NamedTuple
 
 VARIABLE: Final = "POOLWORKER_CODEC"
@@ -41,10 +41,8 @@ def _plain(value: Any) -> Dict[str, Any]:
     )
 
 
-_decode_text: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
-_encode_text: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-).encode
+_decode_text: Final = JSONDecoder(parse_constant=_refuse_constant).decode
+_encode_text: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
 def _decode(payload: bytes) -> Any:
@@ -62,7 +60,7 @@ def _orjson() -> Codec:
     """orjson, which reads integers beyond 64 bits as floats and writes more types than JSON has, and NaN as null."""
     import orjson  # type: ignore[import-not-found, unused-ignore]
 
-    loads, dumps, describe = orjson.loads, orjson.dumps, marshal.dumps
+    loads, dumps, describe = orjson.loads, orjson.dumps, marshalled
 
     def decode(payload: bytes) -> Any:
         # Of 19 digits in a row every 6th byte is at least 3 in a row. Most payloads have none and cost no more.
@@ -101,7 +99,7 @@ def _is_finite(value: Any) -> bool:
     As in `encode` above: a float that is neither has the byte 7F or FF at its end in marshal's usual form. In its first
     form floats are text behind their length.
     """
-    text = marshal.dumps(value, 1)
+    text = marshalled(value, 1)
     return b"f\x03nan" not in text and b"f\x03inf" not in text and b"f\x04-inf" not in text
 
 
@@ -125,11 +123,11 @@ _FAST: Final[Dict[str, Callable[[], Codec]]] = {"orjson": _orjson, "msgspec": _m
 
 def choose() -> Codec:
     """Return the codec that the environment names, else the fastest. Raises ValueError for one that can't be had."""
-    name = os.environ.get(VARIABLE, "")
+    name = environ.get(VARIABLE, "")
     if name:
         return load(name)
     for name in _FAST:
-        with contextlib.suppress(ValueError):
+        with suppress(ValueError):
             return load(name)
     return STANDARD
 
@@ -161,7 +159,7 @@ def _agrees(codec: Codec) -> bool:
         if repr(codec.decode(payload)) != repr(_decode(payload)):
             return False
     for number in ("nan", "inf", "-inf"):
-        with contextlib.suppress(ValueError):
+        with suppress(ValueError):
             codec.encode([None, float(number)])
             return False
     return codec.encode(_decode(_SAMPLE)) == _SAMPLE

@@ -7,7 +7,11 @@ import re
 import sys
 from typing import Any, Callable, Dict, Final, FrozenSet, List, Optional, TypeVar, Union, overload
 
+if sys.version_info >= (3, 14):
+    import annotationlib
+
 from poolworker.errors import invalid_payload
+from poolworker.registration import Registration, Site, location
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -24,7 +28,7 @@ class Command:
         """Read the function's signature once, so that a call needs no introspection."""
         self.name = name
         self.function = function
-        self.location = _location(function)
+        self.location = location(function)
         signature = _signature(function)
         self.parameters = list(signature.parameters.values())
         self.signature = name + _show(signature)
@@ -71,17 +75,28 @@ class Registry:
 
     def __init__(self) -> None:
         self.commands: Dict[str, Command] = {}
+        self._registrations: Dict[str, Registration] = {}
         self._duplicates: List[str] = []
 
-    def add(self, command: Command) -> None:
+    def add(self, command: Command, site: Optional[Site] = None) -> None:
         """Add a command. The same function registered again (its module imported twice) replaces itself."""
-        known = self.commands.get(command.name)
-        if known is not None and known.location != command.location:
+        new = Registration(command.function, site)
+        known = self._registrations.get(command.name)
+        if known is not None and not new.same_statement(known):
+            before, here = self.commands[command.name].location, command.location
+            if before == here:  # that of a decorator, or a factory, which made both
+                before, here = str(known.site or before), str(site or here)
             self._duplicates.append(
-                f"command {command.name} is registered twice, at {known.location} and at {command.location}; "
+                f"command {command.name} is registered twice, at {before} and at {here}; "
                 'rename one with @command(name="…")'
             )
+        self._registrations[command.name] = new
         self.commands[command.name] = command
+
+    def forget(self) -> None:
+        """Let go of all functions: the worker ends, and what they hold is to be finalised."""
+        self.commands.clear()
+        self._registrations.clear()
 
     def problems(self) -> List[str]:
         """Everything that keeps a worker with these commands from serving, one sentence each."""
@@ -121,22 +136,23 @@ def command(
     name: what callers use; the function's own name by default.
     """
 
-    def register(function: Handler) -> Handler:
+    def register(function: Handler, site: Optional[Site] = None) -> Handler:
         if not callable(function):
             raise TypeError(
                 f"@command needs a function, not {function!r}; to give a name write @command(name={function!r})"
             )
-        registry.add(Command(name or str(getattr(function, "__name__", type(function).__name__)), function))
+        registry.add(
+            Command(name or str(getattr(function, "__name__", type(function).__name__)), function),
+            site or Site.of(sys._getframe(1)),
+        )
         return function
 
-    return register if function is None else register(function)
+    return register if function is None else register(function, Site.of(sys._getframe(1)))
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         if sys.version_info >= (3, 14):  # where the default is to evaluate annotations, and names may be missing
-            import annotationlib
-
             return inspect.signature(function, annotation_format=annotationlib.Format.STRING)
         return inspect.signature(function)
     except (TypeError, ValueError):  # some builtins have none: any arguments, and the function itself decides
@@ -169,14 +185,6 @@ class _Text:
 
     def __repr__(self) -> str:
         return self._text
-
-
-def _location(function: Callable[..., Any]) -> str:
-    inner = inspect.unwrap(function)
-    code = getattr(inner, "__code__", None)
-    if code is None:
-        return f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', repr(type(inner)))}"
-    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _short(name: str) -> str:

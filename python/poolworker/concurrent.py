@@ -7,16 +7,15 @@ knows how long that may take, replaces the worker.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import inspect
-import threading
+from asyncio import CancelledError, Future, Task, current_task, get_running_loop, wait
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
-from types import CoroutineType
-from typing import Any, Callable, Dict, Final, List, Mapping, NamedTuple, Optional, Tuple
+from threading import get_ident
+from typing import Any, Callable, Dict, Final, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from poolworker import batch, current, frames
+from poolworker.awaitables import is_async_function, is_awaitable
 from poolworker.commands import Command
 from poolworker.concurrent_streams import ConcurrentOutlet
 from poolworker.errors import Failure, invalid_payload
@@ -50,8 +49,10 @@ class ConcurrentExecutor(Executor):
         super().__init__(commands, package, max_result, signals)
         self.concurrency: Final = concurrency
         self._threads = ThreadPoolExecutor(concurrency, "poolworker")
-        self._thread_of: Dict[Optional[asyncio.Task[Any]], int] = {}  # that runs a handler for a task, by its ident
-        self._on_loop = frozenset(name for name, command in self._commands.items() if _is_async(command))
+        self._thread_of: Dict[Optional[Task[Any]], int] = {}  # that runs a handler for a task, by its ident
+        self._async = frozenset(name for name, command in self._commands.items() if is_async_function(command.function))
+        self._left_threads: Set[Optional[Task[Any]]] = set()  # whose handlers go on as coroutines
+        self._given_up: Set[Optional[Task[Any]]] = set()  # while their handlers run in threads
         current.separate()
 
     def prepare_batch(self, name: bytes, payload: bytes, program: Optional[bytes]) -> Prepared:
@@ -63,8 +64,16 @@ class ConcurrentExecutor(Executor):
         return Prepared(command, {}, batch.inputs_of(payload), fixed)
 
     def is_async(self, command: Command) -> bool:
-        """Whether its handler runs on the loop, and so can be cancelled."""
-        return command.name.encode() in self._on_loop
+        """Whether its handler is known to run on the loop, and so can be cancelled at any time."""
+        return command.name.encode() in self._async
+
+    def give_up(self, task: Task[Any], command: Command) -> None:
+        """Cancel a call, at once or as soon as its handler has come out of its thread."""
+        if self.is_async(command) or task in self._left_threads:
+            task.cancel()
+        else:
+            self._given_up.add(task)
+            task.add_done_callback(self._given_up.discard)
 
     async def call(self, prepared: Prepared, outlet: Optional[ConcurrentOutlet] = None) -> Tuple[bytes, bytes]:
         """Run the handler to its end; returns payload and meta of the Result: with an outlet, how many items it took.
@@ -86,15 +95,17 @@ class ConcurrentExecutor(Executor):
 
     async def _call_each(self, prepared: Prepared, inputs: List[Any]) -> Tuple[bytes, bytes]:
         command, _, _, fixed = prepared
-        outputs = batch.Outputs()
+        outputs = batch.Outputs(partial(self._check_size, command))
         for value in inputs:
             try:
                 own = batch.arguments_of(value, fixed())
                 command.check(own)
-                outputs.succeeded(await self._call_one(command, own) or b"")
+                result = await self._call_one(command, own) or b""
             except Failure as failure:
                 outputs.failed(failure)
-        return self.bounded(command, outputs.encode()), outputs.worst()
+            else:
+                outputs.succeeded(result)
+        return outputs.encode(), outputs.worst()
 
     async def _call_one(
         self, command: Command, arguments: Dict[str, Any], outlet: Optional[ConcurrentOutlet] = None
@@ -103,15 +114,15 @@ class ConcurrentExecutor(Executor):
         try:
             if self.is_async(command):
                 result = command.function(**arguments)
-                if not is_stream(result):
+                if is_awaitable(result):
                     result = await result
             else:
                 result = await self._in_thread(self._call_here, command, arguments, outlet)
-                if type(result) is CoroutineType:
-                    result = await result
+                if is_awaitable(result):
+                    result = await self._on_loop(result)
             if is_stream(result):
                 result = await self._drain(command, result, outlet)
-        except (Failure, Abandoned, SystemExit, asyncio.CancelledError):
+        except (Failure, Abandoned, SystemExit, CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt
             raise self.failure(error) from None
@@ -131,14 +142,25 @@ class ConcurrentExecutor(Executor):
         await drain_async(items, lambda item: put(self.encode(command, item)))
         return outlet
 
+    async def _on_loop(self, awaitable: Any) -> Any:
+        """Await what a function in a thread has returned. From here on it can be cancelled."""
+        task = current_task()
+        self._left_threads.add(task)
+        try:
+            if task in self._given_up:
+                raise CancelledError
+            return await awaitable
+        finally:
+            self._left_threads.discard(task)
+
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        context = copy_context()
+        loop = get_running_loop()
+        task = current_task()
         return await loop.run_in_executor(self._threads, context.run, self._protected, task, function, *arguments)
 
-    def _protected(self, task: Optional[asyncio.Task[Any]], function: Callable[..., Any], *arguments: Any) -> Any:
-        self._thread_of[task] = threading.get_ident()
+    def _protected(self, task: Optional[Task[Any]], function: Callable[..., Any], *arguments: Any) -> Any:
+        self._thread_of[task] = get_ident()
         try:
             return function(*arguments)
         except (Failure, Abandoned, SystemExit):
@@ -148,7 +170,7 @@ class ConcurrentExecutor(Executor):
         finally:
             del self._thread_of[task]
 
-    def where(self, task: asyncio.Task[Any]) -> List[Step]:
+    def where(self, task: Task[Any]) -> List[Step]:
         """Return the stack of the handler that runs for a task."""
         ident = self._thread_of.get(task)
         return of_coroutine(task.get_coro()) if ident is None else of_thread(ident)
@@ -177,11 +199,11 @@ class ConcurrentExecutor(Executor):
 class _Running:
     """A request whose handler runs."""
 
-    __slots__ = ("cancelled", "interruptible", "outlet", "task")
+    __slots__ = ("cancelled", "command", "outlet", "task")
 
-    def __init__(self, task: asyncio.Task[Answer], interruptible: bool, outlet: Optional[ConcurrentOutlet]) -> None:
+    def __init__(self, task: Task[Answer], command: Command, outlet: Optional[ConcurrentOutlet]) -> None:
         self.task = task
-        self.interruptible = interruptible
+        self.command = command
         self.outlet = outlet  # of a stream
         self.cancelled = False
 
@@ -210,20 +232,33 @@ class Multiplexer:
 
         Raises ProtocolError, BrokenPipeError when nobody reads the answers, or the SystemExit of a handler.
         """
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         self._loop = loop
-        self._ended: asyncio.Future[None] = loop.create_future()
+        self._ended: Future[None] = loop.create_future()
         fd = self._channel.fileno()
         loop.add_reader(fd, self._read)
         try:
             try:
-                await self._ended
+                await self._until_ended()
             finally:
                 loop.remove_reader(fd)
             while self._running:
-                await asyncio.wait([running.task for running in self._running.values()])
+                await self._unless_ending([running.task for running in self._running.values()])
         finally:
             self._closing = True
+
+    async def _until_ended(self) -> None:
+        """Wait for the end. A handler that cancels all tasks of the loop, as asyncio.run() does, isn't that."""
+        while not self._ended.done():
+            await self._unless_ending([self._ended])
+        self._ended.result()
+
+    async def _unless_ending(self, awaited: Sequence[Future[Any]]) -> None:
+        try:
+            await wait(awaited)
+        except CancelledError:
+            if self._executor.ends():
+                raise
 
     def _read(self) -> None:
         """Take the frames that have come. Of one that has come in part it waits for the rest: they are sent whole."""
@@ -286,13 +321,13 @@ class Multiplexer:
         outlet = None
         if request.flags & frames.FLAG_STREAM:
             outlet = ConcurrentOutlet(self._loop, partial(self._chunk, request.id))
-        task = contextvars.copy_context().run(self._start, request, call, prepared, outlet)
-        self._running[request.id] = _Running(task, self._executor.is_async(prepared.command), outlet)
+        task = copy_context().run(self._start, request, call, prepared, outlet)
+        self._running[request.id] = _Running(task, prepared.command, outlet)
         task.add_done_callback(partial(self._done, request.id, prepared.command.name))
 
     def _start(
         self, request: Frame, call: Call, prepared: Prepared, outlet: Optional[ConcurrentOutlet]
-    ) -> asyncio.Task[Answer]:
+    ) -> Task[Answer]:
         """Make the task. It copies the context that this is called in, and so keeps what is entered here."""
         current.enter(call.session, call.program, request.budget)
         return self._loop.create_task(self._answer(request.id, prepared, outlet))
@@ -305,7 +340,7 @@ class Multiplexer:
             return frames.ERROR, failure.encode(), b""
         except Abandoned:
             return frames.ERROR, _cancelled(prepared.command.name).encode(), b""
-        except asyncio.CancelledError as error:
+        except CancelledError as error:
             if self._closing or self._running[id].cancelled:
                 raise
             return frames.ERROR, self._executor.failure(error).encode(), b""  # the handler's own
@@ -315,8 +350,7 @@ class Multiplexer:
         running = self._running.get(id)
         if running is not None and not running.cancelled:
             running.cancelled = True
-            if running.interruptible:
-                running.task.cancel()
+            self._executor.give_up(running.task, running.command)
             if running.outlet is not None:  # a thread, too, ends where it yields
                 running.outlet.abandon()
 
@@ -335,7 +369,7 @@ class Multiplexer:
         except OSError as broken:
             self._end(broken)
 
-    def _done(self, id: int, command: str, task: asyncio.Task[Answer]) -> None:
+    def _done(self, id: int, command: str, task: Task[Answer]) -> None:
         """Write the answer; in this one place, as a task that is cancelled before its first step never runs."""
         del self._running[id]
         error = None if task.cancelled() else task.exception()
@@ -353,8 +387,3 @@ class Multiplexer:
 
 def _cancelled(command: str) -> Failure:
     return Failure("request_error", "cancelled", f"{command} was cancelled, as its caller has given up")
-
-
-def _is_async(command: Command) -> bool:
-    function = inspect.unwrap(command.function)
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)

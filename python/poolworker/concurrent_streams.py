@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
+from asyncio import AbstractEventLoop, Future
+from threading import Condition
 from typing import Callable, Final, Optional
 
 from poolworker import frames
@@ -13,15 +13,15 @@ from poolworker.streams import Abandoned
 class ConcurrentOutlet:
     """The items of one stream, sent from a task of the loop or from a thread, each with this stream's own credit."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[bytes], None]) -> None:
+    def __init__(self, loop: AbstractEventLoop, write: Callable[[bytes], None]) -> None:
         """Write sends a chunk; it is called on the loop, in order."""
         self._loop: Final = loop
         self._write: Final = write
         self._sent = 0
-        self._changed: Final = threading.Condition()
+        self._changed: Final = Condition()
         self._credit = frames.STREAM_WINDOW  # guarded by _changed
         self._abandoned = False  # guarded by _changed
-        self._waiter: Optional[asyncio.Future[None]] = None  # the loop's own
+        self._waiter: Optional[Future[None]] = None  # the loop's own
 
     def grant(self, credit: int) -> None:
         """Add credit that has come. On the loop."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextvars
-import time
+from contextvars import ContextVar
+from time import monotonic
 from typing import Final, NamedTuple, Optional, Tuple
 
 ANONYMOUS: Final = "anonymous"
@@ -23,7 +23,7 @@ _budget = 0  # microseconds; 0: no limit
 _since = 0.0  # when the request came, on the monotonic clock
 # All of these, of one task or thread each, where a worker serves several requests at once. None: it serves one at a
 # time, and all that runs in the process, also a thread of the handler's, belongs to that one.
-_own: Optional[contextvars.ContextVar[Tuple[bytes, bytes, int, float]]] = None
+_own: Optional[ContextVar[Tuple[bytes, bytes, int, float]]] = None
 
 
 def context() -> Context:
@@ -39,7 +39,7 @@ def deadline() -> Optional[float]:
     a client's timeout is best a little less: `client.get(url, timeout=deadline())` fails at the same moment.
     """
     _, _, budget, since = _now()
-    return max(0.0, since + budget / 1e6 - time.monotonic()) if budget else None
+    return max(0.0, since + budget / 1e6 - monotonic()) if budget else None
 
 
 def enter(session: bytes, program: bytes, budget: int) -> None:
@@ -49,15 +49,15 @@ def enter(session: bytes, program: bytes, budget: int) -> None:
     """
     global _session, _program, _budget, _since
     if _own is None:
-        _session, _program, _budget, _since = session, program, budget, time.monotonic()
+        _session, _program, _budget, _since = session, program, budget, monotonic()
     else:
-        _own.set((session, program, budget, time.monotonic()))
+        _own.set((session, program, budget, monotonic()))
 
 
 def separate() -> None:
     """Keep the requests of different tasks and threads apart from now on."""
     global _own
-    _own = contextvars.ContextVar("poolworker request", default=(b"", b"", 0, 0.0))
+    _own = ContextVar("poolworker request", default=(b"", b"", 0, 0.0))
 
 
 def _now() -> Tuple[bytes, bytes, int, float]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
-import linecache
 import os
-import traceback
-from types import TracebackType
-from typing import Any, Dict, Final, List, Optional, Tuple
+import tokenize  # linecache imports it where it needs it
+from json import dumps
+from linecache import getline
+from traceback import format_exception_only, walk_tb
+from types import FrameType, TracebackType
+from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Set, Tuple
+
+from poolworker import groups
+from poolworker.standard import HOME, First
 
 MAX_MESSAGE: Final = 2048
 """Bytes of a message that travel; an exception's text can be any length."""
@@ -17,8 +21,11 @@ MAX_TRACEBACK: Final = 4096
 """Bytes of a traceback that travel."""
 
 _MACHINERY: Final = (os.path.dirname(os.path.abspath(__file__)) + os.sep, "<frozen importlib", importlib.__file__)
-_STDLIB: Final = os.path.dirname(os.__file__) + os.sep
+_READERS: Final = (tokenize.__name__, "token")  # of source files
+_STDLIB: Final = HOME + os.sep
 _MAX_CHAIN: Final = 5  # causes of causes that a traceback follows
+_MAX_MEMBERS: Final = 5  # of a group that are named, and shown in a traceback
+_MAX_MEMBER: Final = 300  # bytes of a message that one of them, or a note, may take
 
 
 class CallerError(Exception):
@@ -53,7 +60,7 @@ class Failure(Exception):
 
     def encode(self) -> bytes:
         """The JSON of the four parts; ASCII, so that no text in them can fail to encode."""
-        return json.dumps(self.parts()).encode("ascii")
+        return dumps(self.parts()).encode("ascii")
 
 
 def invalid_payload(message: str, **context: Any) -> Failure:
@@ -72,12 +79,12 @@ def python_error(error: BaseException, package: str) -> Failure:
     )
 
 
-def caller_error(error: CallerError) -> Failure:
-    """A handler says that its caller is wrong."""
+def caller_error(error: BaseException) -> Failure:
+    """A handler says that its caller is wrong: by a CallerError, or a group of such."""
     return Failure("request_error", "caller_error", text(error), exception=kind(error))
 
 
-def upstream_error(error: UpstreamError, package: str) -> Failure:
+def upstream_error(error: BaseException, package: str) -> Failure:
     """A handler says that a service of its is wrong. package: as for describe."""
     return Failure(
         "communication_error",
@@ -97,14 +104,39 @@ def kind(error: BaseException) -> str:
 
 
 def summary(error: BaseException) -> str:
-    """`ValueError: text`, or only the name when there is no text."""
+    """`ValueError: text`, or only the name when there is no text; then a group's members, and what notes say."""
+    shown = _plain_summary(error)
+    if groups.members(error):
+        shown += ": " + _named(error, _plain_summary)
+    return shown + _noted(error)
+
+
+def text(error: BaseException) -> str:
+    """What the exception says, or its name when it says nothing; of a group, what its members say."""
+    return (_named(error, _plain_text) if groups.members(error) else _plain_text(error)) + _noted(error)
+
+
+def _plain_summary(error: BaseException) -> str:
     shown = _str(error)
     return f"{kind(error)}: {shown}" if shown else kind(error)
 
 
-def text(error: BaseException) -> str:
-    """What the exception says, or its name when it says nothing."""
+def _plain_text(error: BaseException) -> str:
     return _str(error) or kind(error)
+
+
+def _named(group: BaseException, show: Callable[[BaseException], str]) -> str:
+    """Show the first members of a group, those of the groups in it included."""
+    leaves = list(groups.leaves(group))
+    shown = [_bounded(show(leaf) + _noted(leaf), _MAX_MEMBER) for leaf in leaves[:_MAX_MEMBERS]]
+    if len(leaves) > _MAX_MEMBERS:
+        shown.append(f"and {len(leaves) - _MAX_MEMBERS} more")
+    return "; ".join(shown)
+
+
+def _noted(error: BaseException) -> str:
+    notes = groups.notes(error)
+    return f" ({_bounded('; '.join(notes), _MAX_MEMBER)})" if notes else ""
 
 
 def _str(error: BaseException) -> str:
@@ -118,37 +150,67 @@ def describe(error: BaseException, package: str) -> str:
     """The traceback, most recent call first, the user's own frames before those of libraries.
 
     package is the top-level package of the user's module: its frames are the user's own even when it is
-    installed among the libraries. poolworker's own frames and the import machinery's are left out. Causes follow,
-    each under its own line. At most MAX_TRACEBACK bytes; what is cut is the far end.
+    installed among the libraries. poolworker's own frames and the import machinery's are left out. A group's members
+    and causes follow, each under its own line. At most MAX_TRACEBACK bytes; what is cut is the far end.
     """
-    blocks = []
-    seen: List[BaseException] = []
-    link: Optional[BaseException] = error
-    while link is not None and len(seen) < _MAX_CHAIN and not any(link is known for known in seen):
-        prefix = "caused by " if seen else ""
-        seen.append(link)
-        blocks.append(prefix + _headline(link) + "\n" + "".join(_frames(link.__traceback__, package)))
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    blocks: List[str] = []
+    size = 0
+    with First(*_READERS):
+        for block in _blocks(error, package, "", set()):
+            blocks.append(block)
+            size += len(block)
+            if size > MAX_TRACEBACK:
+                break
     return _bounded("".join(blocks).rstrip("\n"), MAX_TRACEBACK)
+
+
+def _blocks(error: BaseException, package: str, prefix: str, seen: Set[int]) -> Iterator[str]:
+    """Yield an exception's part of a traceback, its members' and its causes'; seen: the ids of those that had it."""
+    link: Optional[BaseException] = error
+    for _ in range(_MAX_CHAIN):
+        if link is None or id(link) in seen:
+            return
+        seen.add(id(link))
+        yield prefix + _headline(link) + "\n" + "".join(_frames(link.__traceback__, package))
+        for member in groups.members(link)[:_MAX_MEMBERS]:
+            yield from _blocks(member, package, "contains ", seen)
+        prefix = "caused by "
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def where(error: BaseException, package: str) -> str:
+    """The line that raised an exception, `FILE:LINE`: the user's own where there is one; "": it isn't known."""
+    place = ""
+    for frame, line in walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if not name.startswith(_MACHINERY) and (_is_own(frame, package) or not place):
+            place = f"{name}:{line}"
+    return place
 
 
 def _headline(error: BaseException) -> str:
     if isinstance(error, SyntaxError):  # where it is stands in the exception, not in a frame
-        return "".join(traceback.format_exception_only(type(error), error)).rstrip("\n")
-    return _bounded(summary(error), MAX_MESSAGE)
+        with First():
+            return "".join(format_exception_only(type(error), error)).rstrip("\n")
+    return "\n".join([_bounded(_plain_summary(error), MAX_MESSAGE), *groups.notes(error)])
+
+
+def _is_own(frame: FrameType, package: str) -> bool:
+    """Whether a frame is the user's: not the standard library's or an installed package's."""
+    name = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return name == package or not _is_library(frame.f_code.co_filename)
 
 
 def _frames(tb: Optional[TracebackType], package: str) -> List[str]:
     """Both groups innermost first; a stable sort puts the user's frames ahead."""
     frames: List[Tuple[bool, str]] = []
-    for frame, line in traceback.walk_tb(tb):
+    for frame, line in walk_tb(tb):
         code = frame.f_code
         if code.co_filename.startswith(_MACHINERY):
             continue
-        source = linecache.getline(code.co_filename, line, frame.f_globals).strip()
+        source = getline(code.co_filename, line, frame.f_globals).strip()
         text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
-        own = str(frame.f_globals.get("__name__")).partition(".")[0] == package
-        frames.append((not own and _is_library(code.co_filename), text + (f"    {source}\n" if source else "")))
+        frames.append((not _is_own(frame, package), text + (f"    {source}\n" if source else "")))
     frames.reverse()
     return [text for _, text in sorted(frames, key=lambda frame: frame[0])]
 

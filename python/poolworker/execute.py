@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Final, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Final, List, Mapping, Optional, Tuple
 
 from poolworker import batch, codec
+from poolworker.awaitables import as_coroutine, is_awaitable
 from poolworker.commands import Command
 from poolworker.errors import CallerError, Failure, UpstreamError, caller_error, python_error, upstream_error
 from poolworker.frames import ProtocolError
+from poolworker.groups import consists_of
 from poolworker.process import Signals
 from poolworker.programs import Programs
 from poolworker.stacks import Step, of_coroutine
+from poolworker.standard import First
 from poolworker.streams import PLAIN, Abandoned, Collector, Outlet, drain, drain_async, is_async, is_stream
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class Executor:
         command = self._commands.get(name)
         if command is None:
             raise self._unknown(name)
-        outputs = batch.Outputs()
+        outputs = batch.Outputs(partial(self._check_size, command))
         self._signals.interrupted = False
         for value in batch.inputs_of(payload):
             if self._signals.interrupted:
@@ -94,10 +96,12 @@ class Executor:
             try:
                 arguments = batch.arguments_of(value, {} if program is None else self.programs.inputs(program))
                 command.check(arguments)
-                outputs.succeeded(self.encode(command, self._call(command, arguments)))
+                result = self.encode(command, self._call(command, arguments))
             except Failure as failure:
                 outputs.failed(failure)
-        return self.bounded(command, outputs.encode()), outputs.worst()
+            else:
+                outputs.succeeded(result)
+        return outputs.encode(), outputs.worst()
 
     def collector(self, command: Command) -> Collector:
         """Return what makes one result of all that the command yields."""
@@ -130,21 +134,25 @@ class Executor:
 
     def failure(self, error: BaseException) -> Failure:
         """Return what a handler's exception is to its caller."""
-        if isinstance(error, CallerError):
+        if consists_of(error, CallerError):
             return caller_error(error)
-        if isinstance(error, UpstreamError):
+        if consists_of(error, CallerError, UpstreamError):
             return upstream_error(error, self._package)
         return python_error(error, self._package)
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Run a hook, an async one on the loop of async handlers. What it raises goes through."""
         result = function()
-        return self._await(result) if type(result) is CoroutineType else result
+        return self._await(result) if is_awaitable(result) else result
 
     def running(self) -> List[Tuple[int, List[Step]]]:
         """Return where the handler is if it is a task, which the thread's stack doesn't show; see stacks.Running."""
         task = self._loop.task if self._loop is not None else None
         return [] if task is None else [(0, of_coroutine(task.get_coro()))]
+
+    def ends(self) -> bool:
+        """Report whether it is the worker itself that cancels what runs on the loop."""
+        return self._signals.over or self._signals.terminating
 
     def close(self) -> None:
         """Release what handlers left: the event loop with its unfinished tasks. Idempotent."""
@@ -173,8 +181,8 @@ class Executor:
         return result
 
     def _resolve(self, command: Command, result: Any, send: Optional[Callable[[Any], None]]) -> Any:
-        """Await a coroutine, and take a stream's items."""
-        if type(result) is CoroutineType:
+        """Await what is to be awaited, and take a stream's items."""
+        if is_awaitable(result):
             result = self._await(result)
         if not is_stream(result):
             return result
@@ -202,12 +210,12 @@ class Executor:
             raise KeyboardInterrupt
         signals.cancel, signals.interruptible = cancel, True
 
-    def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        from poolworker.aio import Loop  # here, so that workers without async handlers never load asyncio
-
-        if self._loop is None:
-            self._loop = Loop()
-        return self._loop.run(coroutine, self._signals)
+    def _await(self, awaitable: Any) -> Any:
+        if self._loop is None or not self._loop.usable():
+            with First():  # here, so that workers without async handlers never load asyncio
+                from poolworker.aio import Loop
+            self._loop = Loop(self._signals)
+        return self._loop.run(as_coroutine(awaitable))
 
     def _unknown(self, name: bytes) -> Failure:
         shown = name.decode("utf-8", "backslashreplace")[:200] or "(none given)"

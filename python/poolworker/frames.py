@@ -13,8 +13,8 @@ offset  size  field        all integers big-endian
 
 from __future__ import annotations
 
-import os
-import struct
+from os import close, read, readv, write
+from struct import Struct
 from typing import Callable, Final, NamedTuple, Optional, Tuple
 
 HELLO: Final = 1
@@ -48,7 +48,7 @@ STREAM_WINDOW: Final = 16
 CREDIT_UNIT: Final = 4 << 10
 """How many bytes of a Chunk's payload one credit is worth."""
 
-HEADER: Final = struct.Struct(">IBBHIQQ")
+HEADER: Final = Struct(">IBBHIQQ")
 HEADER_SIZE: Final = HEADER.size
 MAX_META: Final = (1 << 16) - 1
 DEFAULT_MAX_PAYLOAD: Final = 16 << 20
@@ -56,7 +56,7 @@ MAX_BUDGET: Final = ((1 << 63) - 1) // 1000
 """The largest budget in microseconds: what Go's time.Duration (nanoseconds, signed) can hold."""
 
 _AFTER_LENGTH: Final = HEADER_SIZE - 4
-_CREDIT: Final = struct.Struct(">I")
+_CREDIT: Final = Struct(">I")
 _CHUNK: Final = 64 << 10  # what a pipe holds: a small frame takes one read
 
 
@@ -156,7 +156,7 @@ class Channel:
         """Close both descriptors. Idempotent."""
         for fd in (self._read_fd, self._write_fd):
             if fd >= 0:
-                os.close(fd)
+                close(fd)
         self._read_fd = self._write_fd = -1
 
     def fileno(self) -> int:
@@ -170,11 +170,11 @@ class Channel:
 
     def write(self, data: bytes) -> None:
         """Write an encoded frame: one system call unless the pipe takes it in parts."""
-        written = os.write(self._write_fd, data)
+        written = write(self._write_fd, data)
         if written != len(data):
             rest = memoryview(data)[written:]
             while rest:
-                rest = rest[os.write(self._write_fd, rest) :]
+                rest = rest[write(self._write_fd, rest) :]
 
     def read(self) -> Optional[Frame]:
         """Return the next frame, or None at a clean end of the stream. Raises what receive does."""
@@ -187,7 +187,7 @@ class Channel:
         Raises ProtocolError for anything else: a malformed or oversized header (before room for the payload is
         made), flags that this version doesn't know, an end inside a frame.
         """
-        data = self._unread or os.read(self._read_fd, _CHUNK)
+        data = self._unread or read(self._read_fd, _CHUNK)
         if len(data) < HEADER_SIZE:
             if not data:
                 return None
@@ -213,7 +213,7 @@ class Channel:
         view = memoryview(buffer)
         have = len(data)
         while have < size:
-            got = os.readv(self._read_fd, [view[have:]])
+            got = readv(self._read_fd, [view[have:]])
             if got == 0:
                 raise ProtocolError(f"the stream ended inside a frame, after {have} of {size} bytes")
             have += got

@@ -7,13 +7,15 @@ worker_stop    in each worker that ends in order
 
 from __future__ import annotations
 
-import inspect
 import sys
-import traceback
-from typing import Any, Callable, Dict, Final, List, TypeVar
+from inspect import signature
+from traceback import print_exc
+from typing import Any, Callable, Dict, Final, List, Optional, TypeVar
 
 from poolworker import boot
-from poolworker.errors import summary
+from poolworker.awaitables import is_async_function, is_awaitable
+from poolworker.registration import Registration, Site, location
+from poolworker.standard import First
 
 Hook = TypeVar("Hook", bound=Callable[[], Any])
 Run = Callable[[Callable[[], Any]], Any]
@@ -27,37 +29,53 @@ class Hooks:
     """The hooks of one process, in the order in which they were registered."""
 
     def __init__(self) -> None:
-        self._hooks: Dict[str, Dict[str, Callable[[], Any]]] = {PRELOAD: {}, WORKER_START: {}, WORKER_STOP: {}}
+        self._hooks: Dict[str, List[Registration]] = {PRELOAD: [], WORKER_START: [], WORKER_STOP: []}
 
-    def add(self, moment: str, function: Callable[[], Any]) -> None:
-        """Add a hook. The same function registered again (its module imported twice) replaces itself.
+    def add(self, moment: str, function: Callable[[], Any], site: Optional[Site] = None) -> None:
+        """Add a hook. The same function registered again (its module was loaded again) replaces itself.
 
         Raises TypeError for what can't be called without arguments, and for a preload that is async.
         """
         _check(moment, function)
-        self._hooks[moment][_location(function)] = function
+        new = Registration(function, site)
+        hooks = self._hooks[moment]
+        for i, known in enumerate(hooks):
+            if new.replaces(known):
+                hooks[i] = new
+                return
+        hooks.append(new)
 
     def names(self, moment: str) -> List[str]:
         """The names of a moment's hooks."""
-        return [_name(function) for function in self._hooks[moment].values()]
+        return [_name(hook.function) for hook in self._hooks[moment]]
 
     def begin(self, moment: str, module: str, run: Run) -> None:
-        """Run the hooks of preload or worker_start. Raises Failure(worker_boot_failed) for the first that fails."""
-        for function in self._hooks[moment].values():
+        """Run the hooks of worker_start. Raises Failure(worker_boot_failed) for the first that fails."""
+        for hook in self._hooks[moment]:
             try:
-                run(function)
+                run(hook.function)
             except BaseException as error:  # noqa: BLE001 - also sys.exit(): the supervisor must hear of it
-                message = f"the {moment} hook {_name(function)} of {module} failed: {summary(error)}"
+                message = f"the {moment} hook {_name(hook.function)} of {module} failed: {boot.reason(error, module)}"
                 raise boot.boot_failure(module, message, error) from None
+
+    def preload(self, module: str) -> None:
+        """Run the hooks of preload. Raises Failure(worker_boot_failed) for the first that fails."""
+        self.begin(PRELOAD, module, _run_here)
 
     def stop(self, run: Run) -> None:
         """Run the hooks of worker_stop, the last one first. One that fails is in the log and stops no other."""
-        for function in reversed(list(self._hooks[WORKER_STOP].values())):
+        for hook in reversed(list(self._hooks[WORKER_STOP])):
             try:
-                run(function)
+                run(hook.function)
             except BaseException:  # noqa: BLE001 - the worker ends anyway
-                print(f"poolworker: the worker_stop hook {_name(function)} failed:", file=sys.stderr)
-                traceback.print_exc()
+                print(f"poolworker: the worker_stop hook {_name(hook.function)} failed:", file=sys.stderr)
+                with First():
+                    print_exc()
+
+    def forget(self) -> None:
+        """Let go of all functions: the worker ends, and what they hold is to be finalised."""
+        for hooks in self._hooks.values():
+            hooks.clear()
 
 
 hooks: Final = Hooks()
@@ -71,7 +89,7 @@ def preload(function: Hook) -> Hook:
     share (models, tables), and leave no thread, no child process and no open connection behind, because a fork would
     share or lose them. Without, it runs in each worker, before worker_start.
     """
-    hooks.add(PRELOAD, function)
+    hooks.add(PRELOAD, function, Site.of(sys._getframe(1)))
     return function
 
 
@@ -81,7 +99,7 @@ def worker_start(function: Hook) -> Hook:
     The place for connections, clients, threads, and random generators of the module's own. A worker whose hook raises
     doesn't start.
     """
-    hooks.add(WORKER_START, function)
+    hooks.add(WORKER_START, function, Site.of(sys._getframe(1)))
     return function
 
 
@@ -90,31 +108,38 @@ def worker_stop(function: Hook) -> Hook:
 
     Together with what `atexit` runs it has five seconds. A worker that is killed (a timeout, a crash) runs none.
     """
-    hooks.add(WORKER_STOP, function)
+    hooks.add(WORKER_STOP, function, Site.of(sys._getframe(1)))
     return function
 
 
 def _check(moment: str, function: Callable[[], Any]) -> None:
     if not callable(function):
         raise TypeError(f"@{moment} needs a function, not {function!r}; it takes no arguments of its own")
-    if moment == PRELOAD and inspect.iscoroutinefunction(inspect.unwrap(function)):
-        raise TypeError(
-            f"@preload can't be async ({_location(function)}): its event loop would be shared by all workers; "
-            "use asyncio.run() inside, or @worker_start"
-        )
+    if moment == PRELOAD and is_async_function(function):
+        raise _async_preload(function)
     try:
-        inspect.signature(function).bind()
+        signature(function).bind()
     except TypeError as error:
-        raise TypeError(f"@{moment} calls {_location(function)} without arguments: {error}") from None
+        raise TypeError(f"@{moment} calls {location(function)} without arguments: {error}") from None
     except ValueError:  # some builtins have no signature
         return
 
 
+def _run_here(function: Callable[[], Any]) -> None:
+    """Run a hook of preload, which may turn out to be async only now."""
+    result = function()
+    if is_awaitable(result):
+        if hasattr(result, "close"):
+            result.close()
+        raise _async_preload(function)
+
+
+def _async_preload(function: Callable[[], Any]) -> TypeError:
+    return TypeError(
+        f"@preload can't be async ({location(function)}): its event loop would be shared by all workers; "
+        "use asyncio.run() inside, or @worker_start"
+    )
+
+
 def _name(function: Callable[[], Any]) -> str:
-    return str(getattr(function, "__name__", type(function).__name__))
-
-
-def _location(function: Callable[[], Any]) -> str:
-    inner = inspect.unwrap(function)
-    code = getattr(inner, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(inner)
+    return str(getattr(function, "__qualname__", type(function).__name__))

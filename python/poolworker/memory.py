@@ -6,8 +6,8 @@ that neither side can take the other's pages away; which of them it keeps is the
 
 from __future__ import annotations
 
-import os
-import struct
+from os import close, fstat, register_at_fork
+from struct import Struct
 from typing import Final, Optional
 
 from poolworker.frames import FLAG_MEMORY, RESULT, ProtocolError, encode, encode_reply
@@ -17,7 +17,7 @@ try:
 except ImportError:  # a Python that was built without it
     mmap = None  # type: ignore[assignment, misc]
 
-_REFERENCE: Final = struct.Struct(">I")
+_REFERENCE: Final = Struct(">I")
 
 
 class Memory:
@@ -28,26 +28,26 @@ class Memory:
         self._fd = fd
         self._map: Optional[mmap] = None
         self._size = 0
-        os.register_at_fork(after_in_child=self.close)
+        register_at_fork(after_in_child=self.close)
 
     def open(self) -> bool:
         """Map the file and let go of it; returns whether it could be mapped."""
         fd, self._fd = self._fd, -1
         try:
-            size = os.fstat(fd).st_size
+            size = fstat(fd).st_size
             if mmap is None or size == 0:
                 return False
             self._map, self._size = mmap(fd, size), size
         except OSError:  # no address space left, or a kernel that won't
             return False
         finally:
-            os.close(fd)
+            close(fd)
         return True
 
     def close(self) -> None:
         """Unmap it, or close what wasn't mapped. Idempotent."""
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
             self._fd = -1
         if self._map is not None:
             self._map.close()

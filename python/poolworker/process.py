@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import faulthandler
-import fcntl
-import os
-import signal
 import sys
+from contextlib import suppress
+from faulthandler import enable
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from os import O_RDWR, _exit, close, devnull, dup2, fstat, getppid, register_at_fork, set_inheritable, write
+from os import open as open_file
+from signal import SIG_DFL, SIG_IGN, SIGALRM, SIGINT, SIGKILL, SIGTERM, alarm, default_int_handler, getsignal, signal
 from types import FrameType
 from typing import Callable, Final, Optional, TextIO
 
 from poolworker.frames import Channel
+from poolworker.libc import signal_at_parents_end
 
 TERMINATED: Final = 143
 """Exit code after SIGTERM (128 + 15), as a shell would show it."""
@@ -19,7 +22,6 @@ EXIT_GRACE_SECONDS: Final = 5
 """How long atexit hooks and threads that aren't daemons may hold up an exit; then SIGALRM ends the process."""
 
 _PRIVATE_FD: Final = 512  # above what user code opens by itself, below the usual limit of 1024
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def take_over(read_fd: int, write_fd: int) -> Channel:
@@ -37,7 +39,7 @@ def take_over(read_fd: int, write_fd: int) -> Channel:
 def open_channel(read_fd: int, write_fd: int) -> Channel:
     """Frames over the two descriptors, which user code and its children don't get to see."""
     channel = Channel(private(read_fd), private(write_fd))
-    os.register_at_fork(after_in_child=channel.close)
+    register_at_fork(after_in_child=channel.close)
     return channel
 
 
@@ -53,46 +55,18 @@ def die_with_parent(parent: Optional[int] = None) -> bool:
     killed supervisor until its handler returns.
     """
     if parent is None:
-        parent = os.getppid()
-    try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    except (ImportError, OSError, AttributeError, TypeError):
+        parent = getppid()
+    if not signal_at_parents_end(SIGKILL):
         return False
-    if os.getppid() != parent:
-        os._exit(0)
-    return True
-
-
-def mark(variable: str, value: str) -> bool:
-    """Set an environment variable so that /proc shows it too; returns whether it could.
-
-    /proc/PID/environ is the memory that the process was started with, and a forked process still shows its parent's.
-    So the text is overwritten where it stands, and the new one must not be longer.
-    """
-    try:
-        import ctypes
-
-        getenv = ctypes.CDLL(None).getenv
-        getenv.argtypes, getenv.restype = [ctypes.c_char_p], ctypes.c_void_p
-        address = getenv(variable.encode())
-        size = len(ctypes.string_at(address)) if address else 0
-        if len(value) > size:
-            return False
-        if address:
-            ctypes.memmove(address, value.encode().ljust(size, b"\0"), size)
-    except (ImportError, OSError, AttributeError, TypeError):
-        return False
-    if os.environ.get(variable) != value:  # setting it moves it, and it can be overwritten only where it was at first
-        os.environ[variable] = value
+    if getppid() != parent:
+        _exit(0)
     return True
 
 
 def limit_exit() -> None:
     """Bound what is left of the exit: the kernel ends the process after EXIT_GRACE_SECONDS, whatever hangs."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(EXIT_GRACE_SECONDS)
+    signal(SIGALRM, SIG_DFL)
+    alarm(EXIT_GRACE_SECONDS)
 
 
 class Signals:
@@ -109,7 +83,11 @@ class Signals:
         self.interrupted = False
         """True after SIGINT: whoever goes on to another handler by itself must not."""
         self.terminating = False
-        """True after SIGTERM."""
+        """True after SIGTERM, and after retire."""
+        self.broken = ""
+        """Why the worker can't go on, though no signal came: user code broke what it runs on."""
+        self.over = False
+        """True when the event loop's task is cancelled by the worker itself, not by user code."""
         self.cancel: Optional[Callable[[BaseException], None]] = None
         """Told of what a signal raises, before it is raised: where nothing may be raised, it would be lost."""
 
@@ -118,11 +96,16 @@ class Signals:
 
         A module that is imported later may take them back.
         """
-        if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN):
-            signal.signal(signal.SIGTERM, self._terminate)
-        if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
-            signal.signal(signal.SIGINT, self._interrupt)
-        os.register_at_fork(after_in_child=self._give_back)
+        if getsignal(SIGTERM) in (SIG_DFL, SIG_IGN):
+            signal(SIGTERM, self._terminate)
+        if getsignal(SIGINT) in (SIG_DFL, SIG_IGN, default_int_handler):
+            signal(SIGINT, self._interrupt)
+        register_at_fork(after_in_child=self._give_back)
+
+    def retire(self, reason: str) -> None:
+        """Have the worker end in order once the request that it serves is answered."""
+        self.broken = self.broken or reason
+        self.terminating = True
 
     def _terminate(self, _signum: int, _frame: Optional[FrameType]) -> None:
         self.terminating = True
@@ -130,10 +113,10 @@ class Signals:
 
     def _give_back(self) -> None:
         """Let a forked child of the user's end as any process does, where its module didn't decide otherwise."""
-        if signal.getsignal(signal.SIGTERM) == self._terminate:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) == self._interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if getsignal(SIGTERM) == self._terminate:
+            signal(SIGTERM, SIG_DFL)
+        if getsignal(SIGINT) == self._interrupt:
+            signal(SIGINT, default_int_handler)
 
     def _interrupt(self, _signum: int, _frame: Optional[FrameType]) -> None:
         self.interrupted = True
@@ -150,29 +133,35 @@ class Signals:
 def private(fd: int) -> int:
     """Move fd to a high number, close-on-exec. A low limit on open files leaves it above the standard streams."""
     try:
-        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PRIVATE_FD)
+        moved = fcntl(fd, F_DUPFD_CLOEXEC, _PRIVATE_FD)
     except OSError:
-        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
-    os.close(fd)
+        moved = fcntl(fd, F_DUPFD_CLOEXEC, 10)
+    close(fd)
     return moved
+
+
+def tell(text: str) -> None:
+    """Write a line of the worker's own to its log, whatever user code has made of sys.stderr."""
+    with suppress(OSError):
+        write(2, f"poolworker: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 def redirect_standard_streams() -> None:
     """Point fd 0 at /dev/null and fd 1 at fd 2; print() writes line by line, and a fatal signal leaves a stack."""
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
+    null = open_file(devnull, O_RDWR)
+    dup2(null, 0)
     try:
-        os.fstat(2)
+        fstat(2)
     except OSError:  # started without a stderr
-        os.dup2(null, 2)
-    os.dup2(2, 1)
+        dup2(null, 2)
+    dup2(2, 1)
     if null > 2:
-        os.close(null)
+        close(null)
     else:  # started without some of the three
-        os.set_inheritable(null, True)
+        set_inheritable(null, True)
     sys.stdout = _line_writer(1)
     sys.stderr = _line_writer(2)
-    faulthandler.enable(2)  # SIGSEGV and the like leave a stack on stderr; the exit status stays the signal
+    enable(2)  # SIGSEGV and the like leave a stack on stderr; the exit status stays the signal
 
 
 def _line_writer(fd: int) -> TextIO:

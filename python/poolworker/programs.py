@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import marshal
 from functools import partial
+from marshal import dumps, loads
 from typing import Any, Callable, Dict, Final, Union
 
 from poolworker import codec
@@ -25,7 +25,7 @@ class Programs:
         faster than copy.deepcopy and faster than decoding the JSON again.
         """
         try:
-            self._by_hash[hash] = marshal.dumps(codec.decode_arguments(body))
+            self._by_hash[hash] = dumps(codec.decode_arguments(body))
         except Failure as failure:
             self._by_hash[hash] = invalid_payload(f"the program's inputs: {failure.message}")
         except ValueError:
@@ -54,5 +54,5 @@ class Programs:
 def _inputs(held: Union[bytes, Failure]) -> Dict[str, Any]:
     if isinstance(held, Failure):
         raise invalid_payload(held.message)
-    arguments: Dict[str, Any] = marshal.loads(held)  # noqa: S302 - written by keep
+    arguments: Dict[str, Any] = loads(held)  # noqa: S302 - written by keep
     return arguments

@@ -7,17 +7,54 @@ Nothing is needed for `random` (Python seeds it anew in each forked process), `s
 from __future__ import annotations
 
 import sys
-import traceback
 from functools import partial
+from gc import get_objects
+from traceback import print_exc
 from typing import Any, Callable, List
+from weakref import finalize, ref
+
+from poolworker import endings, libc
+from poolworker.standard import First
 
 
-def flush() -> None:
-    """Before a fork: write what is buffered, so that no worker writes it again."""
-    for file in (sys.stdout, sys.stderr):
-        _attempt(file.flush)
-    for handler in _handlers():
-        _attempt(handler.flush)
+class Inherited:
+    """Files that were opened before any fork: what is buffered in them is the zygote's to write, once."""
+
+    def __init__(self) -> None:
+        self._files: List[ref[Any]] = []
+        self._temporary: List[ref[Any]] = []
+
+    def note(self) -> None:
+        """Note them, before gc.freeze hides them."""
+        self._files = [ref(file) for file in endings.writers()]
+        closer = getattr(sys.modules.get("tempfile"), "_TemporaryFileCloser", None)
+        if closer is not None:
+            self._temporary = [ref(each) for each in get_objects() if type(each) is closer]
+
+    def flush(self) -> None:
+        """Before a fork: write what is buffered, so that no worker writes it again."""
+        for file in (sys.stdout, sys.stderr):
+            _attempt(file.flush)
+        for handler in _handlers():
+            _attempt(handler.flush)
+        for reference in self._files:
+            inherited = reference()
+            if inherited is not None and not inherited.closed:
+                endings.flush(inherited)
+        libc.flush()
+
+    def disown(self) -> None:
+        """In the forked worker: leave temporary files and directories to those that share them, at this one's end."""
+        for reference in self._temporary:
+            inherited = reference()
+            if inherited is not None:
+                inherited.delete = False
+        directory = getattr(sys.modules.get("tempfile"), "TemporaryDirectory", None)
+        cleanup = getattr(getattr(directory, "_cleanup", None), "__func__", finalize)
+        for finalizer in list(getattr(finalize, "_registry", ())):
+            what = finalizer.peek()
+            if what is not None and getattr(what[1], "__func__", None) is cleanup:
+                finalizer.detach()
 
 
 def renew() -> None:
@@ -48,4 +85,5 @@ def _attempt(act: Callable[[], Any]) -> None:
     try:
         act()
     except Exception:  # noqa: BLE001
-        traceback.print_exc()
+        with First():
+            print_exc()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import socket
 import sys
-import time
+from gc import collect
+from os import dup, getpid, listdir, readlink
+from socket import AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, SOCK_STREAM, TCP_INFO, socket
+from time import monotonic, sleep
 from typing import Dict, Final, List, Optional
 
 _PATIENCE: Final = 2.0  # seconds for what is about to go by itself: a thread that ends, a connection that is closed
@@ -20,12 +20,12 @@ def settle(own_fd: int, patience: float = _PATIENCE) -> List[str]:
 
     own_fd: the socket that may be there.
     """
-    end = time.monotonic() + patience
+    end = monotonic() + patience
     left = find(own_fd)
     if left:
-        gc.collect()  # a connection may wait for its object's end
-    while left and time.monotonic() < end:
-        time.sleep(_LOOK_AGAIN)
+        collect()  # a connection may wait for its object's end
+    while left and monotonic() < end:
+        sleep(_LOOK_AGAIN)
         left = find(own_fd)
     return left if len(left) <= _MAX_NAMED else [*left[:_MAX_NAMED], f"{len(left) - _MAX_NAMED} more"]
 
@@ -41,8 +41,8 @@ def _threads() -> List[str]:
     if "threading" in sys.modules:
         names = {thread.native_id or 0: thread.name for thread in sys.modules["threading"].enumerate()}
     found = []
-    for tid in map(int, os.listdir("/proc/self/task")):
-        if tid != os.getpid():
+    for tid in map(int, listdir("/proc/self/task")):
+        if tid != getpid():
             found.append(
                 f"thread {names[tid]}" if tid in names else f"thread {_command(tid)}, which isn't Python's own"
             )
@@ -54,7 +54,7 @@ def _children() -> List[str]:
     found = []
     for pid in _candidates():
         stat = _stat(pid)
-        if stat is not None and stat[1] == str(os.getpid()) and stat[0] not in "ZX":
+        if stat is not None and stat[1] == str(getpid()) and stat[0] not in "ZX":
             found.append(f"child process {pid} ({_command(pid)})")
     return found
 
@@ -63,20 +63,20 @@ def _candidates() -> List[int]:
     """The children of this process, or all processes where the kernel has no list of children."""
     pids: List[int] = []
     try:
-        for tid in os.listdir("/proc/self/task"):
+        for tid in listdir("/proc/self/task"):
             with open(f"/proc/self/task/{tid}/children", "rb") as file:
                 pids += map(int, file.read().split())
     except OSError:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        return [int(name) for name in listdir("/proc") if name.isdigit()]
     return pids
 
 
 def _connections(own_fd: int) -> List[str]:
     """Connected sockets: workers that share one read each other's answers."""
     found = []
-    for fd in map(int, os.listdir("/proc/self/fd")):
+    for fd in map(int, listdir("/proc/self/fd")):
         try:
-            is_socket = os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+            is_socket = readlink(f"/proc/self/fd/{fd}").startswith("socket:")
         except OSError:  # the descriptor of the listing itself
             continue
         peer = _peer(fd) if is_socket and fd != own_fd else None
@@ -88,11 +88,11 @@ def _connections(own_fd: int) -> List[str]:
 def _peer(fd: int) -> Optional[str]:
     """Where a socket is connected to; None: nowhere."""
     try:
-        with socket.socket(fileno=os.dup(fd)) as s:
+        with socket(fileno=dup(fd)) as s:
             if s.family == getattr(socket, "AF_NETLINK", None):
                 return None
-            tcp = s.family in (socket.AF_INET, socket.AF_INET6) and s.type == socket.SOCK_STREAM
-            if tcp and s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _TCP_ALONE:
+            tcp = s.family in (AF_INET, AF_INET6) and s.type == SOCK_STREAM
+            if tcp and s.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] in _TCP_ALONE:
                 return None
             try:
                 address = s.getpeername()
@@ -104,7 +104,7 @@ def _peer(fd: int) -> Optional[str]:
 
 
 def _show(family: int, address: object) -> str:
-    if family == socket.AF_UNIX:
+    if family == AF_UNIX:
         name = address.decode("utf-8", "replace") if isinstance(address, bytes) else str(address)
         return name.replace("\0", "@") or "an unnamed unix socket (a socketpair, or an event loop's own)"
     if isinstance(address, tuple) and len(address) >= 2:

@@ -11,15 +11,21 @@ nothing open for that, a write finds a reader always, and one that finds no room
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
-import os
-import signal
 import sys
+from contextlib import suppress
+from os import O_CLOEXEC, O_NONBLOCK, O_RDWR, close, fstat, pipe, register_at_fork, sep, write
+from os import open as open_file
+from os.path import abspath, dirname
+from signal import SIG_DFL, getsignal, signal
 from types import FrameType
 from typing import Any, Callable, Dict, Final, Iterable, Iterator, List, Optional, Tuple
 
 from poolworker.process import private
+from poolworker.standard import HOME
+
+_register: Final = getattr(faulthandler, "register", None)
+_unregister: Final = getattr(faulthandler, "unregister", None)
 
 SIGNAL: Final = 60
 """A real-time signal that nobody is known to use. A module that has taken it keeps it, and its stacks aren't told."""
@@ -46,39 +52,40 @@ class Stacks:
 
     def offer(self) -> Optional[Dict[str, Any]]:
         """Get ready, and return what the supervisor has to know. None: this Python, or the module, doesn't allow it."""
-        if not hasattr(faulthandler, "register") or signal.getsignal(SIGNAL) is not signal.SIG_DFL:
+        if _register is None or getsignal(SIGNAL) is not SIG_DFL:
             return None
         try:
             self._fd = _open_pipe()
         except OSError:  # no /proc, or no descriptor left
             return None
-        signal.signal(SIGNAL, self._report)
-        faulthandler.register(SIGNAL, self._fd, all_threads=False, chain=True)
-        os.register_at_fork(after_in_child=self._withdraw)
+        signal(SIGNAL, self._report)
+        _register(SIGNAL, self._fd, all_threads=False, chain=True)
+        register_at_fork(after_in_child=self._withdraw)
         return {
             "signal": SIGNAL,
             "fd": self._fd,
-            "pipe": os.fstat(self._fd).st_ino,
-            "own": os.path.dirname(os.path.abspath(__file__)) + os.sep,
-            "library": os.path.dirname(os.__file__) + os.sep,
+            "pipe": fstat(self._fd).st_ino,
+            "own": dirname(abspath(__file__)) + sep,
+            "library": HOME + sep,
         }
 
     def _report(self, _signum: int, _frame: Optional[FrameType]) -> None:
         """Add what faulthandler doesn't see. It runs in the midst of a user's code, and raises nothing there."""
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             text = ""
             for id, stack in self._running():
                 block = f"Request {id} (most recent call first):\n" + "".join(map(_line, stack))
                 if len(text) + len(block) <= _MAX_REPORT:
                     text += block
-            os.write(self._fd, (text + END + "\n").encode("ascii", "backslashreplace"))
+            write(self._fd, (text + END + "\n").encode("ascii", "backslashreplace"))
 
     def _withdraw(self) -> None:
         """In a forked child of the user's: it isn't a worker."""
-        faulthandler.unregister(SIGNAL)
-        if signal.getsignal(SIGNAL) == self._report:
-            signal.signal(SIGNAL, signal.SIG_DFL)
-        os.close(self._fd)
+        if _unregister is not None:
+            _unregister(SIGNAL)
+        if getsignal(SIGNAL) == self._report:
+            signal(SIGNAL, SIG_DFL)
+        close(self._fd)
 
 
 def of_thread(ident: int) -> List[Step]:
@@ -117,10 +124,10 @@ def _line(step: Step) -> str:
 
 def _open_pipe() -> int:
     """Return a descriptor that is both ends of a pipe. Raises OSError."""
-    ends = os.pipe()
+    ends = pipe()
     try:
-        both = os.open(f"/proc/self/fd/{ends[1]}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        both = open_file(f"/proc/self/fd/{ends[1]}", O_RDWR | O_NONBLOCK | O_CLOEXEC)
     finally:
         for fd in ends:
-            os.close(fd)
+            close(fd)
     return private(both)

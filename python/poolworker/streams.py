@@ -6,7 +6,7 @@ reader who is slow slows down its own stream and holds up nobody else.
 
 from __future__ import annotations
 
-from typing import Any, AsyncIterator, Awaitable, Callable, Final, FrozenSet, Iterator, List, Union
+from typing import Any, AsyncIterator, Awaitable, Callable, Final, FrozenSet, Iterator, Union
 
 from poolworker import frames
 
@@ -60,19 +60,20 @@ class Collector:
         """Encode makes an item's JSON; bounded raises when so many bytes are too many."""
         self._encode = encode
         self._bounded = bounded
-        self._items: List[bytes] = []
-        self._size = 2
+        self._list = bytearray(b"[")  # one buffer: an item on its own can hold far more than its length
 
     def send(self, item: Any) -> None:
         """Add an item. Raises Failure."""
         encoded = self._encode(item)
-        self._size += len(encoded) + bool(self._items)
-        self._bounded(self._size)
-        self._items.append(encoded)
+        gathered = self._list
+        self._bounded(len(gathered) + len(encoded) + 1 + (len(gathered) > 1))
+        if len(gathered) > 1:
+            gathered += b","
+        gathered += encoded
 
     def encoded(self) -> bytes:
         """Return the list."""
-        return b"[" + b",".join(self._items) + b"]"
+        return b"".join((self._list, b"]"))
 
 
 class Outlet:

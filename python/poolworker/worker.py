@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from functools import partial
+from json import dumps, loads
+from os import getpid
 from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
-from poolworker import boot, codec, current, frames
+from poolworker import boot, codec, current, endings, frames
 from poolworker.commands import Command, registry
 from poolworker.errors import Failure, invalid_payload
 from poolworker.execute import Executor
 from poolworker.frames import Channel, Fields, Frame, ProtocolError
-from poolworker.hooks import PRELOAD, WORKER_START, hooks
+from poolworker.hooks import WORKER_START, hooks
 from poolworker.memory import Memory
-from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, private, take_over
+from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit, private, take_over, tell
 from poolworker.stacks import Stacks
+from poolworker.standard import First
 from poolworker.streams import Abandoned, Outlet
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PROTOCOL: Final = 1
 EXIT_BOOT_FAILED: Final = 3
 EXIT_PROTOCOL: Final = 4
+EXIT_BROKEN: Final = 5
 
 SPAWN: Final = "spawn"
 FORK: Final = "fork"
@@ -49,9 +51,11 @@ def run(read_fd: int, write_fd: int, memory_fd: int = -1) -> int:
     memory_fd: file of the memory shared with it; -1: there is none.
 
     0: end of input or Shutdown. EXIT_BOOT_FAILED: Init was answered with an Error. EXIT_PROTOCOL: the supervisor
-    sent something that isn't the protocol. TERMINATED: SIGTERM. A SystemExit that a handler raised goes through.
+    sent something that isn't the protocol. EXIT_BROKEN: user code broke what the worker runs on, its descriptors or
+    its event loop. TERMINATED: SIGTERM. A SystemExit that a handler raised goes through.
     """
     channel = take_over(read_fd, write_fd)
+    endings.announce()
     return _run(Worker(channel, SPAWN, _import, _memory(memory_fd)))
 
 
@@ -80,8 +84,12 @@ def _run(worker: Worker) -> int:
     except BrokenPipeError:  # nobody is left to read the answer
         return 0
     except ProtocolError as error:
-        print(f"poolworker: {error}; the worker ends", file=sys.stderr)
+        tell(f"{error}; the worker ends")
         return EXIT_PROTOCOL
+    except OSError as error:
+        tell(f"the worker can't reach its supervisor, or can't wait for it any more: {error}; it ends. "
+             "Has the module closed descriptors that aren't its own?")  # fmt: skip
+        return EXIT_BROKEN
     finally:
         limit_exit()
         worker.close()
@@ -107,7 +115,7 @@ class Worker:
     def serve(self) -> int:
         """Run from Hello to the end; returns the exit code."""
         self._signals.install()
-        hello = {"pid": os.getpid(), "python": sys.version.split()[0], "protocol": PROTOCOL}
+        hello = {"pid": getpid(), "python": sys.version.split()[0], "protocol": PROTOCOL}
         self._channel.write(frames.encode(frames.HELLO, 0, 0, _json(hello)))
         init = self._channel.read()
         if init is None:
@@ -122,9 +130,12 @@ class Worker:
             return TERMINATED if self._signals.terminating else EXIT_BOOT_FAILED
         if self._multiplexed is not None:
             executor.run(self._multiplexed.serve)
-            return TERMINATED if self._signals.terminating else 0
-        while not self._signals.terminating and self._answer(self._channel.receive(), executor):
-            pass
+        else:
+            while not self._signals.terminating and self._answer(self._channel.receive(), executor):
+                pass
+        if self._signals.broken:
+            tell(f"{self._signals.broken}; the worker ends")
+            return EXIT_BROKEN
         return TERMINATED if self._signals.terminating else 0
 
     def close(self) -> None:
@@ -173,7 +184,8 @@ class Worker:
     def _make_executor(self, commands: Mapping[str, Command], package: str, settings: Dict[str, Any]) -> Executor:
         if settings["concurrency"] == 1:
             return Executor(commands, package, settings["maxPayload"], self._signals)
-        from poolworker.concurrent import ConcurrentExecutor, Multiplexer  # asyncio and threads, for those who need it
+        with First():  # asyncio and threads, for those who need it
+            from poolworker.concurrent import ConcurrentExecutor, Multiplexer
 
         executor = ConcurrentExecutor(commands, package, settings["maxPayload"], self._signals, settings["concurrency"])
         self._multiplexed = Multiplexer(
@@ -247,7 +259,7 @@ def _import(settings: Dict[str, Any]) -> Mapping[str, Command]:
     """Import the module in this very process. Raises Failure(worker_boot_failed)."""
     boot.prepend_path(settings["sysPath"])
     commands = boot.load(settings["module"]).commands
-    hooks.begin(PRELOAD, settings["module"], lambda function: function())
+    hooks.preload(settings["module"])
     return commands
 
 
@@ -287,7 +299,7 @@ def _stream(
 def _settings(payload: bytes) -> Dict[str, Any]:
     """Read Init's payload; what is absent or of another type is named."""
     try:
-        settings = dict(json.loads(payload))
+        settings = dict(loads(payload))
     except (ValueError, TypeError) as error:
         raise boot.boot_failure("", f"Init isn't a JSON object of settings: {error}") from None
     settings["sysPath"] = settings.get("sysPath") or []
@@ -305,4 +317,4 @@ def _settings(payload: bytes) -> Dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value).encode("ascii")
+    return dumps(value).encode("ascii")

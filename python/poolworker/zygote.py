@@ -6,22 +6,26 @@ twice, so that the supervisor, a subreaper, is their parent: it waits for them i
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import json
-import os
-import socket
 from array import array
-from typing import Any, Dict, Final, List, NamedTuple, NoReturn, Optional, Tuple
+from gc import collect, freeze
+from json import dumps, loads
+from os import _exit, close, dup2, environ, register_at_fork
+from socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, socket
+from typing import Any, Dict, Final, List, NamedTuple, NoReturn, Tuple
 
-from poolworker import boot, process, renewal, worker
+from poolworker import boot, endings, process, renewal, worker
 from poolworker.errors import Failure
-from poolworker.hooks import PRELOAD, hooks
+from poolworker.forking import PATIENCE, StuckError, fork_orphan
+from poolworker.hooks import hooks
+from poolworker.libc import Mark
 from poolworker.shared import settle
 
 WORKER_VARIABLE: Final = "WORKERPOOL_WORKER"
 """Marks a process, and what it starts, as a worker's; the zygote has its own id in it."""
 
+_STUCK: Final = (
+    f"code that hangs at a fork, over {PATIENCE:.0f} s: a hook of the module's, or what has replaced parts of Python"
+)
 _PACKET: Final = 64 << 10
 _MAX_FDS: Final = 4
 
@@ -39,16 +43,18 @@ class Order(NamedTuple):
         """Close its ends: as long as another process has one, the supervisor's death is no end of input."""
         for fd in (self.requests, self.replies, self.output, self.memory):
             if fd >= 0:
-                os.close(fd)
+                close(fd)
 
 
 def run(control_fd: int) -> int:
     """Serve the supervisor at the other end of the socket. Returns in forked workers only, with their exit code."""
-    control = socket.socket(fileno=process.private(control_fd))
+    control = socket(fileno=process.private(control_fd))
     mortal = process.die_with_parent()
     process.redirect_standard_streams()
-    zygote = Zygote(control)
-    if not mortal or not process.mark(WORKER_VARIABLE, os.environ.get(WORKER_VARIABLE, "")):
+    endings.announce()
+    mark = Mark(WORKER_VARIABLE)
+    zygote = Zygote(control, mark)
+    if not mortal or not mark.set(environ.get(WORKER_VARIABLE, "")):
         zygote.refuse(
             ["a Python that can't ask the kernel (no ctypes, or no prctl): forked workers could be left behind"]
         )
@@ -59,12 +65,14 @@ def run(control_fd: int) -> int:
 class Zygote:
     """The process that workers are forked from. It never runs atexit hooks: those are the workers'."""
 
-    def __init__(self, control: socket.socket) -> None:
-        """Talk over control; nothing is done before prepare."""
+    def __init__(self, control: socket, mark: Mark) -> None:
+        """Talk over control; nothing is done before prepare. mark: what shows whose process one is."""
         self._control = control
+        self._mark = mark
+        self._inherited = renewal.Inherited()
         self._supervisor = 0
         self._module = ""
-        os.register_at_fork(after_in_child=control.close)  # also in children of the user's
+        register_at_fork(after_in_child=control.close)  # also in children of the user's
 
     def prepare(self) -> None:
         """Import the module that the first packet names, and say whether workers can be forked."""
@@ -74,15 +82,16 @@ class Zygote:
         try:
             boot.prepend_path(settings["sysPath"])
             boot.load(self._module)
-            hooks.begin(PRELOAD, self._module, lambda function: function())
+            hooks.preload(self._module)
         except Failure as failure:
             self._send({"error": failure.parts()})
-            os._exit(worker.EXIT_BOOT_FAILED)
-        gc.collect()
+            _exit(worker.EXIT_BOOT_FAILED)
+        collect()
         left = settle(self._control.fileno())
         if left:
             self.refuse(left)
-        gc.freeze()  # collections in workers leave the pages of what is shared untouched
+        self._inherited.note()
+        freeze()  # collections in workers leave the pages of what is shared untouched
         self._send({"ready": True})
 
     def serve(self) -> int:
@@ -95,9 +104,13 @@ class Zygote:
                 order.close()
                 self._send({"refused": left})  # and the supervisor ends this process
                 continue
-            renewal.flush()
+            self._inherited.flush()
             try:
                 pid = fork_orphan()
+            except StuckError:
+                order.close()
+                self._send({"refused": [_STUCK]})
+                continue
             except OSError as error:
                 order.close()
                 self._send({"failed": str(error)})
@@ -110,71 +123,32 @@ class Zygote:
     def refuse(self, left: List[str]) -> NoReturn:
         """Say why no worker can ever be forked, and end."""
         self._send({"refused": left})
-        os._exit(0)
+        _exit(0)
 
     def _become(self, order: Order) -> int:
         """Turn this forked process into the worker and serve to its end; returns its exit code."""
-        os.dup2(order.output, 1)
-        os.dup2(order.output, 2)
-        os.close(order.output)
-        process.mark(WORKER_VARIABLE, order.worker)
+        dup2(order.output, 1)
+        dup2(order.output, 2)
+        close(order.output)
+        self._mark.set(order.worker)
+        self._inherited.disown()
         renewal.renew()
         channel = process.open_channel(order.requests, order.replies)
         return worker.run_forked(channel, self._module, self._supervisor, order.memory)
 
     def _send(self, message: Dict[str, Any]) -> None:
         try:
-            self._control.send(json.dumps(message).encode("ascii"))
+            self._control.send(dumps(message).encode("ascii"))
         except OSError:  # the supervisor has gone
-            os._exit(0)
+            _exit(0)
 
     def _receive(self) -> Tuple[Dict[str, Any], array[int]]:
         """Wait for a packet and the descriptors that come with it. The end of the socket is the end of the process."""
         fds = array("i")
-        room = socket.CMSG_SPACE(_MAX_FDS * fds.itemsize)
-        data, ancillary, _, _ = self._control.recvmsg(_PACKET, room, socket.MSG_CMSG_CLOEXEC)
+        room = CMSG_SPACE(_MAX_FDS * fds.itemsize)
+        data, ancillary, _, _ = self._control.recvmsg(_PACKET, room, MSG_CMSG_CLOEXEC)
         if not data:
-            os._exit(0)
+            _exit(0)
         for _, _, content in ancillary:
             fds.frombytes(content)
-        return json.loads(data), fds
-
-
-def fork_orphan() -> int:
-    """Fork a process that isn't this one's child; returns its pid here, and 0 in it. Raises OSError.
-
-    It leads a process group of its own. When this returns here, whoever adopts orphans has adopted it.
-    """
-    read_fd, write_fd = os.pipe()
-    middle = os.fork()
-    if middle == 0:
-        os.close(read_fd)
-        _fork_and_tell(write_fd)
-        return 0
-    os.close(write_fd)
-    told = b""
-    with open(read_fd, "rb", buffering=0) as pipe:
-        told = pipe.readall() or b""
-    with contextlib.suppress(ChildProcessError):  # a module that ignores SIGCHLD
-        os.waitpid(middle, 0)
-    if not told.isdigit():
-        raise OSError(told.decode("utf-8", "replace") or "the process between zygote and worker ended early")
-    return int(told)
-
-
-def _fork_and_tell(write_fd: int) -> None:
-    """Fork, tell the child's pid, end. Returns in the child only."""
-    pid: Optional[int] = None
-    try:
-        pid = os.fork()
-        with contextlib.suppress(OSError):  # both do it, so that it is done for whoever goes on first
-            os.setpgid(pid, pid)
-        if pid != 0:
-            os.write(write_fd, b"%d" % pid)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, there must be no second zygote
-        if pid is None:
-            os.write(write_fd, str(error).encode("utf-8", "replace"))
-        os._exit(1)
-    if pid != 0:
-        os._exit(0)
-    os.close(write_fd)
+        return loads(data), fds

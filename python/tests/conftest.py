@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, Optional
 
 import pytest
 from harness import Worker, write_module
+from zygotes import Zygote
 
 Serve = Callable[..., Worker]
 
@@ -36,6 +37,29 @@ def serve(start: Serve) -> Serve:
         return worker
 
     return serve_module
+
+
+@pytest.fixture(params=["spawned", "forked"])
+def way(request: pytest.FixtureRequest) -> str:
+    """How a worker is made."""
+    return str(request.param)
+
+
+@pytest.fixture
+def serve_as(way: str, serve: Serve, tmp_path: Path) -> Iterator[Serve]:
+    """serve_as(source, **settings of Init) returns a worker that has been admitted, made in either way."""
+    with contextlib.ExitStack() as stack:
+
+        def serve_so(source: str, env: Optional[Dict[str, str]] = None, **settings: Any) -> Worker:
+            if way == "spawned":
+                return serve(source, env, **settings)
+            write_module(tmp_path, source)
+            zygote = stack.enter_context(Zygote(tmp_path, env=env))
+            worker = zygote.fork()
+            assert worker.init("user_module", mode="fork", **settings).result["worker"] == "a-1"
+            return worker
+
+        yield serve_so
 
 
 @pytest.fixture(autouse=True)

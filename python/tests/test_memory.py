@@ -179,7 +179,7 @@ def test_p113_nobody_can_resize_it(worker: Worker, size: int) -> None:
 def test_p113_a_python_without_mmap_says_so(start: Serve, tmp_path: Path) -> None:
     without = tmp_path / "without"
     without.mkdir()
-    (without / "mmap.py").write_text("raise ImportError('not in this Python')")
+    (without / "sitecustomize.py").write_text("import sys; sys.modules['mmap'] = None")
     worker = start(MODULE, env={"PYTHONPATH": str(without)}, memory=AREA)
     assert "memory" not in worker.init("user_module", memory=AT_LEAST).result
     assert worker.call("echo", value="x" * 70_000).result == "x" * 70_000

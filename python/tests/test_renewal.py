@@ -49,6 +49,8 @@ def test_p103_what_is_buffered_is_written_before_a_fork(tmp_path: Path) -> None:
     with open(tmp_path / "log", "w") as file:
         handler = logging.StreamHandler(file)
         file.write("waits")
-        renewal.flush()
+        inherited = renewal.Inherited()
+        inherited.note()
+        inherited.flush()
         assert os.path.getsize(tmp_path / "log") == 5
         handler.close()

@@ -31,6 +31,7 @@ func newRound(in Input) *round {
 	} else {
 		r.assignment = Assignment{Stable: *in.Stable, Canary: in.Canary}
 	}
+	r.undoPromotion()
 	r.assignment.Stable.Proven = r.assignment.Stable.Proven || r.serves(&r.assignment.Stable)
 	r.wanted = Place(revision.Of(in.Spec), OtherSlot(r.assignment.Stable.Slot))
 	r.forgetOthers()

@@ -103,7 +103,7 @@ func TestConditions(t *testing.T) {
 		"no pods": {
 			decision: promoted(),
 			want: map[string]string{
-				"Ready": "False NoPods", "Available": "False NoPods", "Injected": "Unknown NoPods",
+				"Ready": "True NoPods", "Available": "False NoPods", "Injected": "Unknown NoPods",
 				"ConfigSynced": "Unknown NoPods", "Promoted": "True Promoted",
 			},
 			says: []string{"pool.dspex.dev/pool: main"},

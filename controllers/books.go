@@ -28,14 +28,14 @@ type books struct {
 
 // keep stores what the pass decided, and reports whether it is stored, or why it couldn't be. Neither: it is under way, or
 // something of an earlier pass is, and a later pass finds out.
-func (r *WorkerPoolReconciler) keep(ctx context.Context, p *pass) (stored bool, b *books) {
+func (r *WorkerPoolReconciler) keep(ctx context.Context, p *pass) (stored bool, _ *books) {
 	memory := p.memory
 	if memory.books != nil {
 		return false, nil
 	}
 	own := *memory // what is remembered goes on changing with the next passes
 	p.memory = &own
-	b = &books{pass: p, done: make(chan struct{})}
+	b := &books{pass: p, done: make(chan struct{})}
 	go r.store(ctx, b)
 	if !r.await(b) {
 		if p.findings != nil {

@@ -96,7 +96,7 @@ func TestWhichVolumesAPodHas(t *testing.T) {
 			maps.Copy(pod.Annotations, tc.annotations)
 			fleet := control.NewFleet(time.Now, control.NewMetrics(prometheus.NewRegistry()), func(types.NamespacedName) {})
 			r := &WorkerPoolReconciler{Client: fakeClient(t, pod), Fleet: fleet}
-			p := &pass{key: client.ObjectKeyFromObject(tc.pool), pool: tc.pool}
+			p := &pass{key: client.ObjectKeyFromObject(tc.pool), pool: tc.pool, memory: &memory{}}
 			if err := r.observePods(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}

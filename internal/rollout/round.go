@@ -38,6 +38,9 @@ func newRound(in Input) *round {
 	r.weight, r.applied = r.weights()
 	r.progress = located(in.Spec, r.assignment.Stable.Version, in.Rollout, r.wanted.Revision, r.given())
 	r.target = target(in.Spec, r.assignment.Stable.Version, &r.progress)
+	if r.toldCanary() && r.Told.Weight != r.Applied { // which these times are of
+		r.progress.WeightSince, r.progress.StepSince = nil, nil
+	}
 	r.keepTime()
 	return r
 }

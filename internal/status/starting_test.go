@@ -82,7 +82,7 @@ func TestARestartThatIsUnderWayIsNotAdvised(t *testing.T) {
 		"under way":             {[]status.Pod{one, two, edit(replica("three", "t2", time.Second), starting)}, "False PodsRestarting", "InProgress", "2 of 3 pods have a slot with an older image (one, two); they are being replaced"},
 		"a scale-up is none":    {[]status.Pod{one, two, replica("three", "t1", time.Second, v1)}, "False PodsOutdated", "Failed", "run:"},
 		"an undone one is none": {[]status.Pod{one, replica("three", "t0", 2*time.Hour, v1)}, "False PodsOutdated", "Failed", "run:"},
-		"under way in one of two": {[]status.Pod{one, edit(replica("api", "x1", time.Hour, v1), old, other), edit(replica("three", "t2", time.Second), starting)},
+		"under way in one of two": {[]status.Pod{one, edit(edit(replica("api", "x1", time.Hour, v1), old), other), edit(replica("three", "t2", time.Second), starting)},
 			"False PodsOutdated", "Failed", "run: kubectl rollout restart -n shop deployment/api"},
 	} {
 		t.Run(name, func(t *testing.T) {

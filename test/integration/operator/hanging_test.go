@@ -65,7 +65,7 @@ func TestO26_O36_ARollbackWaitsForNoServer(t *testing.T) {
 		t.Errorf("blocked %q, last rollback %+v", back.Status.BlockedRevision, last)
 	}
 	w.awaitCounted(o, map[string]float64{"ErrorRateExceeded": 1})
-	w.awaitEvent("Warning", "RolledBack", "error rate 100 %")
+	w.awaitEvent("Warning", "RolledBack", "v2 (", "error rate")
 	for i, s := range scripts {
 		if got := distinct(s.weights()); !slices.Equal(got, []uint32{0, 3000, 0}) {
 			t.Errorf("weights of pod %d: %v", i, got)

@@ -74,7 +74,7 @@ func sidecar(name string) bool {
 	return false
 }
 
-// sidecarsOf keeps how the containers of a pod's slots ended last, of those that did, and why a sidecar can't be started.
+// sidecarsOf keeps how the containers of a pod's slots ended last, of those that did, and what a sidecar waits for that doesn't run.
 func sidecarsOf(pod *corev1.Pod) (kept []corev1.ContainerStatus) {
 	for _, c := range pod.Status.InitContainerStatuses {
 		if !sidecar(c.Name) {
@@ -84,7 +84,7 @@ func sidecarsOf(pod *corev1.Pod) (kept []corev1.ContainerStatus) {
 		if last := c.LastTerminationState.Terminated; last != nil {
 			k.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: last.Reason, FinishedAt: last.FinishedAt}
 		}
-		if w := c.State.Waiting; w != nil && pod.Status.Phase == corev1.PodPending {
+		if w := c.State.Waiting; w != nil {
 			k.Image, k.State.Waiting = c.Image, &corev1.ContainerStateWaiting{Reason: w.Reason, Message: w.Message}
 		}
 		if k.LastTerminationState.Terminated != nil || k.State.Waiting != nil {

@@ -194,11 +194,8 @@ func killsOf(pod *corev1.Pod) map[string]status.Kill {
 	return kills
 }
 
-// waitsOf are, by name, why sidecars of a pod that isn't running can't be started.
+// waitsOf are, by name, what sidecars of a pod wait for that don't run.
 func waitsOf(pod *corev1.Pod) map[string]status.Wait {
-	if pod.Status.Phase != corev1.PodPending {
-		return nil
-	}
 	waits := map[string]status.Wait{}
 	for _, c := range pod.Status.InitContainerStatuses {
 		if w := c.State.Waiting; w != nil && sidecar(c.Name) {

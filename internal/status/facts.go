@@ -57,7 +57,7 @@ type Pod struct {
 	// Heard is when its last report came; zero: none did. Silent: that is longer ago than reports may take.
 	Heard  time.Time
 	Silent bool
-	// Waits are, by container, why its sidecars can't be started, of a pod that doesn't run yet.
+	// Waits are, by container, what its sidecars wait for that don't run.
 	Waits map[string]Wait
 }
 

@@ -39,28 +39,29 @@ func (w Wait) why() string {
 	return ""
 }
 
-// stuckContainer is the first sidecar of a pod that can't be started, and why; empty: there is none.
+// stuckContainer is the first sidecar of a pod that can't be started, and why; empty: there is none. That one ends in a pod that
+// runs is told with what it ends for.
 func (p *Pod) stuckContainer() (name, why string) {
 	for _, name := range slices.Sorted(maps.Keys(p.Waits)) {
-		if why := p.Waits[name].why(); why != "" {
+		if why := p.Waits[name].why(); why != "" && (!p.Live || p.Waits[name].Reason != crashLoop) {
 			return name, why
 		}
 	}
 	return "", ""
 }
 
-// containersStuck tells of pods that can't run, as one of their sidecars can't be started.
+// containersStuck tells of pods one of whose sidecars can't be started.
 func containersStuck(in *Input) (finding, bool) {
 	pods := in.where(func(p *Pod) bool {
 		name, _ := p.stuckContainer()
-		return p.Injected && !p.Live && name != ""
+		return p.Injected && name != ""
 	})
 	if len(pods) == 0 {
 		return finding{}, false
 	}
 	p := first(pods)
 	name, why := p.stuckContainer()
-	return no(ReasonContainersNotStarting, "%d of %d pods (%s) can't start; container %s of pod %s: %s. Look at: kubectl describe pod -n %s %s",
+	return no(ReasonContainersNotStarting, "sidecars of %d of %d pods (%s) can't start; container %s of pod %s: %s. Look at: kubectl describe pod -n %s %s",
 		len(pods), len(in.Pods), named(pods), name, p.Name, why, in.Pool.Namespace, p.Name), true
 }
 

@@ -29,7 +29,8 @@ func (r *WorkerPoolReconciler) decide(_ context.Context, p *pass) error {
 		Handled: was.Handled,
 		Tokens:  tokens(p.pool),
 
-		Findings: p.findings,
+		Findings:   p.findings,
+		Unrecorded: rollout.Newest(p.rollbacks, was.LastRollback, was.Handled.Retry, p.now),
 	}
 	for i := range p.pods {
 		switch pod := &p.pods[i]; {
@@ -60,7 +61,7 @@ func (r *WorkerPoolReconciler) build(_ context.Context, p *pass) error {
 	p.complete()
 	s, err := snapshot.Build(snapshot.Input{
 		Spec: &p.pool.Spec, Assignment: p.toTell().Assignment, Texts: p.texts, Weight: p.decision.Weight,
-		TripToken: p.decision.Handled.Retry,
+		TripToken: p.decision.Handled.Retry, LastRollback: p.lastRollback(),
 	})
 	if err != nil {
 		p.problem = err.Error()
@@ -73,6 +74,14 @@ func (r *WorkerPoolReconciler) build(_ context.Context, p *pass) error {
 		}
 	}
 	return nil
+}
+
+// lastRollback is the decision's, or the one that the status has.
+func (p *pass) lastRollback() *v1alpha1.RollbackStatus {
+	if p.decision.Rollback != nil {
+		return p.decision.Rollback
+	}
+	return p.pool.Status.LastRollback
 }
 
 // complete adds what isn't stored of the texts in use: the spec's, and what the routers run already.
@@ -106,7 +115,7 @@ func (p *pass) inUse() []string {
 	return hashes
 }
 
-// publish tells the routers what the status says already. A look whose findings went into it is a look that was made.
+// publish tells the routers what the status says by now. A look whose findings went into it is a look that was made.
 func (r *WorkerPoolReconciler) publish(_ context.Context, p *pass) error {
 	if p.snapshot == nil || p.problem != "" {
 		return nil
@@ -131,7 +140,7 @@ func (r *WorkerPoolReconciler) pruneRevisions(ctx context.Context, p *pass) erro
 	surplus := revision.Surplus(p.pool, p.revisions, p.inUse()...)
 	for i := range surplus {
 		if err := client.IgnoreNotFound(r.Client.Delete(ctx, &surplus[i])); err != nil {
-			return err
+			return &unfinished{err}
 		}
 	}
 	return nil

@@ -61,19 +61,35 @@ func stripPod(object any) (any, error) {
 			Annotations:       annotations,
 			OwnerReferences:   pod.OwnerReferences,
 		},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, StartTime: pod.Status.StartTime, InitContainerStatuses: endsOfSlots(pod)},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, StartTime: pod.Status.StartTime, InitContainerStatuses: sidecarsOf(pod)},
 	}, nil
 }
 
-// endsOfSlots keeps how the containers of a pod's slots ended last, of those that did.
-func endsOfSlots(pod *corev1.Pod) (ends []corev1.ContainerStatus) {
+// sidecar reports whether a container is the operator's.
+func sidecar(name string) bool {
+	switch name {
+	case inject.InstallContainer, inject.SlotAContainer, inject.SlotBContainer, inject.RouterContainer:
+		return true
+	}
+	return false
+}
+
+// sidecarsOf keeps how the containers of a pod's slots ended last, of those that did, and what a sidecar waits for that doesn't run.
+func sidecarsOf(pod *corev1.Pod) (kept []corev1.ContainerStatus) {
 	for _, c := range pod.Status.InitContainerStatuses {
-		if last := c.LastTerminationState.Terminated; last != nil && (c.Name == inject.SlotAContainer || c.Name == inject.SlotBContainer) {
-			ends = append(ends, corev1.ContainerStatus{
-				Name: c.Name, RestartCount: c.RestartCount,
-				LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: last.Reason, FinishedAt: last.FinishedAt}},
-			})
+		if !sidecar(c.Name) {
+			continue
+		}
+		k := corev1.ContainerStatus{Name: c.Name, RestartCount: c.RestartCount}
+		if last := c.LastTerminationState.Terminated; last != nil {
+			k.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: last.Reason, FinishedAt: last.FinishedAt}
+		}
+		if w := c.State.Waiting; w != nil {
+			k.Image, k.State.Waiting = c.Image, &corev1.ContainerStateWaiting{Reason: w.Reason, Message: w.Message}
+		}
+		if k.LastTerminationState.Terminated != nil || k.State.Waiting != nil {
+			kept = append(kept, k)
 		}
 	}
-	return ends
+	return kept
 }

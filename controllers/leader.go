@@ -71,6 +71,7 @@ func (l *Leader) Start(ctx context.Context) error {
 	l.Fleet.Lead(epoch)
 	log.FromContext(ctx).Info("Leading", "epoch", epoch, "address", listener.Addr().String())
 	go l.stayLabelled(ctx)
+	go l.watch(ctx)
 	return l.Server.Serve(ctx, listener, l.TLS)
 }
 
@@ -92,6 +93,20 @@ func (l *Leader) epoch(ctx context.Context) (uint64, error) {
 		return true, err
 	})
 	return epoch, err
+}
+
+// watch has pools passed over whose pods' reports cease to come, until ctx ends.
+func (l *Leader) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			l.Fleet.Missed()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // stayLabelled keeps the control Service selecting this pod alone, until ctx ends. While it doesn't, routers keep

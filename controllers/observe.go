@@ -36,9 +36,12 @@ type pass struct {
 	pool      *v1alpha1.WorkerPool
 	memory    *memory
 	pods      []status.Pod
+	leaving   int                // pods that are being deleted
+	uncreated []status.Uncreated // workloads without a pod that want some
 	uids      []types.UID
 	reporting map[types.UID]bool // pods that have counted under what the routers were told last
 	figures   map[string]status.Figures
+	rollbacks []rollout.Unrecorded // that this leader decided, or that routers were told of; recorded ones too
 	revisions []appsv1.ControllerRevision
 	texts     revision.Texts
 
@@ -59,7 +62,7 @@ type pass struct {
 func (r *WorkerPoolReconciler) find(ctx context.Context, p *pass) error {
 	err := r.read(ctx, p, r.Client)
 	if err == nil && p.memory.told == nil {
-		err = r.read(ctx, p, r.Live)
+		err = r.readLive(ctx, p)
 	}
 	if apierrors.IsNotFound(err) {
 		r.Fleet.Forget(p.key)
@@ -71,9 +74,20 @@ func (r *WorkerPoolReconciler) find(ctx context.Context, p *pass) error {
 		return err
 	}
 	r.Fleet.Track(p.key, p.pool.UID)
+	r.settle(ctx, p)
+	if err := p.upToDate(); err != nil {
+		return err
+	}
 	p.done = p.pool.DeletionTimestamp != nil
 	p.before = *p.pool.Status.DeepCopy()
-	return p.upToDate()
+	return nil
+}
+
+// readLive reads the pool past the cache, and doesn't wait for ever for a server that doesn't answer.
+func (r *WorkerPoolReconciler) readLive(ctx context.Context, p *pass) error {
+	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+	defer cancel()
+	return r.read(ctx, p, r.Live)
 }
 
 // read takes the pool from there, and what is remembered of it. It starts with an empty object: what is decoded into an
@@ -87,19 +101,18 @@ func (r *WorkerPoolReconciler) read(ctx context.Context, p *pass, from client.Re
 	return nil
 }
 
-// upToDate fails when the pool is older than what this process wrote itself.
+// upToDate takes the pool as this process wrote it last where the cache is behind that: the server may not say for a while what
+// it has stored.
 func (p *pass) upToDate() error {
-	if p.memory.written == "" {
+	written := p.memory.record.written
+	if written == nil {
 		return nil
 	}
-	order, err := resourceversion.CompareResourceVersion(p.pool.ResourceVersion, p.memory.written)
-	if err != nil {
-		return err
+	order, err := resourceversion.CompareResourceVersion(p.pool.ResourceVersion, written.ResourceVersion)
+	if err == nil && order < 0 {
+		p.pool = written.DeepCopy()
 	}
-	if order < 0 {
-		return errAgain
-	}
-	return nil
+	return err
 }
 
 // observePods puts together what the cluster and the fleet know of the pool's pods.
@@ -114,6 +127,9 @@ func (r *WorkerPoolReconciler) observePods(ctx context.Context, p *pass) error {
 		pod := &list.Items[i]
 		p.uids = append(p.uids, pod.UID)
 		p.reporting[pod.UID] = view.Pods[pod.UID].Reporting
+		if pod.DeletionTimestamp != nil {
+			p.leaving++
+		}
 		if counts(pod) {
 			facts := p.podFacts(pod, view.Pods[pod.UID])
 			facts.Images, facts.EnvFrom = r.imagesOf(pod, p), envFromOf(pod)
@@ -123,6 +139,7 @@ func (r *WorkerPoolReconciler) observePods(ctx context.Context, p *pass) error {
 	}
 	r.Fleet.Retain(p.key, p.uids)
 	p.figures = figures(view)
+	p.rollbacks = p.rollbacksOf(view)
 	return nil
 }
 
@@ -135,7 +152,7 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 	facts := status.Pod{
 		Pod: rollout.Pod{
 			Name: pod.Name, Connected: view.Connected, Acknowledged: view.Acknowledged, Slots: map[string]rollout.Slot{},
-			Stale: view.Stale(p.now), Tripped: tripOf(view.Trip),
+			Unreported: !view.Reporting, Stale: view.Stale(p.now), Tripped: tripOf(view.Trip),
 		},
 		UID:      pod.UID,
 		Workload: status.WorkloadOf(pod),
@@ -143,6 +160,9 @@ func (p *pass) podFacts(pod *corev1.Pod, view control.PodView) status.Pod {
 		Refusal:  view.Refusal,
 		Workers:  map[string]status.Workers{},
 		Busy:     view.Busy,
+		Heard:    view.Reported,
+		Silent:   view.Silent(p.now),
+		Waits:    waitsOf(pod),
 	}
 	facts.Live = facts.Injected && pod.Status.Phase == corev1.PodRunning
 	facts.Kills = killsOf(pod)
@@ -174,6 +194,17 @@ func killsOf(pod *corev1.Pod) map[string]status.Kill {
 		}
 	}
 	return kills
+}
+
+// waitsOf are, by name, what sidecars of a pod wait for that don't run.
+func waitsOf(pod *corev1.Pod) map[string]status.Wait {
+	waits := map[string]status.Wait{}
+	for _, c := range pod.Status.InitContainerStatuses {
+		if w := c.State.Waiting; w != nil && sidecar(c.Name) {
+			waits[c.Name] = status.Wait{Reason: w.Reason, Message: w.Message, Image: c.Image}
+		}
+	}
+	return waits
 }
 
 // outOfMemory is the reason that kubelets give.

@@ -81,7 +81,10 @@ func NewManager(kubernetes *rest.Config, o Options) (manager.Manager, error) {
 		return nil, err
 	}
 	certificates := &Certificates{Namespace: o.Namespace, Names: names, Now: o.Clock}
-	identity := o.PodName + "_" + string(uuid.NewUUID())
+	identity := o.PodName // which no one has after it: the process that takes over in the same pod needn't wait for the Lease to end
+	if identity == "" {
+		identity = string(uuid.NewUUID())
+	}
 	settings, err := managerOptions(kubernetes, &o, certificates, identity)
 	if err != nil {
 		return nil, err
@@ -183,6 +186,7 @@ func setupReconciliation(mgr manager.Manager, o *Options, certificates *Certific
 		WorkerImage: o.WorkerImage,
 		Metrics:     NewMetrics(o.Metrics),
 		Trust:       certificates,
+		Wake:        wakeups.Wake,
 	}
 	leader := &Leader{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Fleet: fleet,

@@ -42,8 +42,8 @@ func (r *WorkerPoolReconciler) recordDecision(ctx context.Context, p *pass) {
 		r.normal(p, string(p.decision.Action), action, note)
 	}
 	r.recordNotes(p)
+	r.recordRollback(ctx, p)
 	if p.wrote {
-		r.recordRollback(ctx, p)
 		r.recordCapacity(p)
 	}
 }
@@ -70,11 +70,14 @@ func (r *WorkerPoolReconciler) warn(p *pass, reason, action, note string) {
 // recordRollback tells of a rollback with its evidence and counts it, once: the status that was written before keeps any
 // later pass, of this leader or another, from deciding it again.
 func (r *WorkerPoolReconciler) recordRollback(ctx context.Context, p *pass) {
-	back := p.decision.Rollback
+	back := p.recorded()
 	if back == nil {
 		return
 	}
-	p.memory.rolledBack = p.now
+	p.memory.unrecorded = nil
+	if p.memory.rolledBack.IsZero() {
+		p.memory.rolledBack = p.now
+	}
 	r.Metrics.Rollbacks.WithLabelValues(back.Reason).Inc()
 	r.warn(p, eventRolledBack, "RollBack", fmt.Sprintf("%s (%s) → %s (%s): %s", back.From, back.Revision, back.To, back.ToRevision, p.found(back)))
 	about := []any{
@@ -87,6 +90,19 @@ func (r *WorkerPoolReconciler) recordRollback(ctx context.Context, p *pass) {
 		}
 	}
 	log.FromContext(ctx).Info("Rolled back", about...)
+}
+
+// recorded is a rollback that the status has now and that wasn't told of; nil: there is none. The server may have stored it
+// though its answer never came.
+func (p *pass) recorded() *v1alpha1.RollbackStatus {
+	if p.decision.Rollback != nil && p.wrote {
+		return p.decision.Rollback
+	}
+	u, last := p.memory.unrecorded, p.before.LastRollback
+	if u != nil && last != nil && last.Revision == u.Revision && last.Time.Equal(&u.Time) {
+		return &u.RollbackStatus
+	}
+	return nil
 }
 
 // found is the shortest form of what a rollback rests on.

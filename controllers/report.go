@@ -18,11 +18,12 @@ const (
 	lookAtStable = 5 * time.Minute
 )
 
-// report writes the status where it is due: before the routers hear of what it says, so that whoever leads next knows
-// of it. The optimistic lock makes a pass that was based on an old status end here.
+// report writes the status where it is due: before the routers hear of what it says beyond less for a canary, so that the next
+// leader knows of it. The optimistic lock makes a pass that was based on an old status end here.
 func (r *WorkerPoolReconciler) report(ctx context.Context, p *pass) error {
 	next := status.Of(status.Input{
-		Pool: p.pool, Decision: p.decision, Pods: p.pods, Figures: p.figures, Looks: p.looks(),
+		Pool: p.pool, Decision: p.decision, Pods: p.pods, Leaving: p.leaving, Uncreated: p.uncreated,
+		Figures: p.figures, Looks: p.looks(),
 		Problem: p.problem, Now: p.now,
 	})
 	p.lookAgain(&next)
@@ -30,7 +31,7 @@ func (r *WorkerPoolReconciler) report(ctx context.Context, p *pass) error {
 		p.sooner(joinGrace)
 		return nil
 	}
-	write, again := status.Due(&p.before, &next, p.now.Sub(p.memory.wrote))
+	write, again := status.Due(&p.before, &next, p.now.Sub(p.memory.record.at))
 	if !write {
 		p.sooner(again)
 		return nil
@@ -40,18 +41,18 @@ func (r *WorkerPoolReconciler) report(ctx context.Context, p *pass) error {
 	if err := r.Client.Status().Patch(ctx, p.pool, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
-	p.memory.written, p.memory.wrote, p.wrote = p.pool.ResourceVersion, p.now, true
+	p.memory.record.written, p.memory.record.at, p.wrote = p.pool.DeepCopy(), p.now, true
 	return nil
 }
 
 // settling tells whether a new leader, to which not all routers have found yet, would only report that: nothing has
 // changed for anyone, and the conditions stay as they were.
 func (p *pass) settling(next *v1alpha1.WorkerPoolStatus) bool {
-	if p.memory.settled || p.problem != "" || p.before.ObservedGeneration != p.pool.Generation {
+	if p.memory.record.settled || p.problem != "" || p.before.ObservedGeneration != p.pool.Generation {
 		return false
 	}
-	p.memory.settled = p.now.Sub(p.led) >= joinGrace || p.allKnown()
-	return !p.memory.settled && sameRoles(&p.before, next)
+	p.memory.record.settled = p.now.Sub(p.led) >= joinGrace || p.allKnown()
+	return !p.memory.record.settled && sameRoles(&p.before, next)
 }
 
 // allKnown tells whether every live pod has found to this leader and told how it is.
@@ -72,7 +73,7 @@ func sameRoles(a, b *v1alpha1.WorkerPoolStatus) bool {
 // lookAgain plans the next pass for what no event announces: figures, and pods whose time to join runs out.
 func (p *pass) lookAgain(next *v1alpha1.WorkerPoolStatus) {
 	p.sooner(lookAtStable)
-	if next.Canary != nil || len(next.Versions) > 0 {
+	if next.Canary != nil || len(next.Versions) > 0 || len(p.pods) == 0 { // no event tells of pods that can't be created
 		p.sooner(lookAtCanary)
 	}
 	for i := range p.pods {

@@ -73,7 +73,8 @@ func leading(t *testing.T, refuse func(client.Object) error, objects ...client.O
 	recorder := events.NewFakeRecorder(100)
 	r := &WorkerPoolReconciler{
 		Client: labelledOnly(server), Live: server, Clock: clock, Events: recorder, Trust: anyBundle("the CA"),
-		Fleet: control.NewFleet(clock, control.NewMetrics(prometheus.NewRegistry()), func(types.NamespacedName) {}),
+		patience: time.Minute,
+		Fleet:    control.NewFleet(clock, control.NewMetrics(prometheus.NewRegistry()), func(types.NamespacedName) {}),
 	}
 	r.Fleet.Lead(1)
 	return r, server, recorder

@@ -1,11 +1,12 @@
 // Package controllers is the operator's only contact with Kubernetes: it reads pools and pods, asks the packages that
-// decide, and writes what they decided. observe → analyse → decide → build → report → apply.
+// decide, and writes what they decided. observe → analyse → decide → build → lower → report → apply.
 package controllers
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -50,8 +51,12 @@ type WorkerPoolReconciler struct {
 	Metrics *Metrics
 	// Trust is what routers must trust to talk to this operator.
 	Trust Trust
+	// Wake asks for a pass over a pool. It doesn't block.
+	Wake func(types.NamespacedName)
 
 	memories memories
+	hanging  atomic.Bool   // the API server took longer lately than a pass waits
+	patience time.Duration // how long it waits; 0: keepPatience
 }
 
 // Trust holds the CA bundle for the routers.
@@ -63,6 +68,37 @@ type Trust interface {
 // errAgain ends a pass early because what it would be based on is known to be outdated.
 var errAgain = errors.New("the cache is behind")
 
+// phase is a part of a pass.
+type phase struct {
+	name string
+	run  func(*WorkerPoolReconciler, context.Context, *pass) error
+}
+
+// The phases in their order. Those that store ask the API server, which may not answer: what lowers a weight comes before
+// them, what raises one after them.
+var (
+	deciding = []phase{
+		{"find the pool", (*WorkerPoolReconciler).find},
+		{"observe its revisions", (*WorkerPoolReconciler).observeRevisions},
+		{"observe its pods", (*WorkerPoolReconciler).observePods},
+		{"analyse", (*WorkerPoolReconciler).analyse},
+		{"decide", (*WorkerPoolReconciler).decide},
+		{"build the snapshot", (*WorkerPoolReconciler).build},
+		{"take traffic off", (*WorkerPoolReconciler).lower},
+	}
+	storing = []phase{
+		{"store revisions", (*WorkerPoolReconciler).storeRevisions},
+		{"store the CA bundle", (*WorkerPoolReconciler).keepBundle},
+		{"find pods that can't be created", (*WorkerPoolReconciler).findUncreated},
+		{"report", (*WorkerPoolReconciler).report},
+		{"prune revisions", (*WorkerPoolReconciler).pruneRevisions},
+	}
+	telling = []phase{
+		{"tell the routers", (*WorkerPoolReconciler).publish},
+		{"record events", (*WorkerPoolReconciler).record},
+	}
+)
+
 // Reconcile takes a pool through its phases.
 func (r *WorkerPoolReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	epoch, led := r.Fleet.Leading()
@@ -70,36 +106,64 @@ func (r *WorkerPoolReconciler) Reconcile(ctx context.Context, request reconcile.
 		return reconcile.Result{RequeueAfter: coalesce}, nil
 	}
 	p := &pass{key: request.NamespacedName, now: r.Clock(), led: led}
-	var late error // of what the pass could do without
-	for _, phase := range []struct {
-		name string
-		run  func(*WorkerPoolReconciler, context.Context, *pass) error
-	}{
-		{"find the pool", (*WorkerPoolReconciler).find},
-		{"observe its revisions", (*WorkerPoolReconciler).observeRevisions},
-		{"observe its pods", (*WorkerPoolReconciler).observePods},
-		{"analyse", (*WorkerPoolReconciler).analyse},
-		{"decide", (*WorkerPoolReconciler).decide},
-		{"build the snapshot", (*WorkerPoolReconciler).build},
-		{"store revisions", (*WorkerPoolReconciler).storeRevisions},
-		{"store the CA bundle", (*WorkerPoolReconciler).keepBundle},
-		{"report", (*WorkerPoolReconciler).report},
-		{"tell the routers", (*WorkerPoolReconciler).publish},
-		{"record events", (*WorkerPoolReconciler).record},
-		{"prune revisions", (*WorkerPoolReconciler).pruneRevisions},
-	} {
+	if failed, err, _ := r.walk(ctx, p, deciding); err != nil {
+		return r.ended(ctx, failed, err)
+	}
+	if p.done {
+		return reconcile.Result{RequeueAfter: p.again}, nil
+	}
+	again := p.soonest()
+	stored, b := r.keep(ctx, p)
+	switch {
+	case b == nil: // p is the books'; they wake the pool when they are done
+		return reconcile.Result{RequeueAfter: again}, nil
+	case !stored:
+		return r.unstored(ctx, b, again)
+	}
+	_, err, _ := r.walk(ctx, p, telling)
+	return r.finished(ctx, p, errors.Join(b.late, err))
+}
+
+// walk runs phases until one fails, or ends the pass. late is of what the pass could do without.
+func (r *WorkerPoolReconciler) walk(ctx context.Context, p *pass, phases []phase) (failed string, _, late error) {
+	for _, phase := range phases {
 		err := phase.run(r, ctx, p)
 		switch {
 		case errors.As(err, new(*unfinished)):
 			late = errors.Join(late, fmt.Errorf("%s: %w", phase.name, err))
 		case err != nil:
-			return r.ended(ctx, phase.name, err)
+			return phase.name, err, late
 		}
 		if p.done {
 			break
 		}
 	}
-	return r.finished(ctx, p, late)
+	return "", nil, late
+}
+
+// untilStored is after how long a rollback that couldn't be recorded is tried to be recorded again.
+const untilStored = time.Second
+
+// soonest is when there is a next pass whatever becomes of what this one has stored.
+func (p *pass) soonest() time.Duration {
+	if p.decision.Rollback != nil {
+		p.sooner(untilStored)
+	}
+	return p.again
+}
+
+// unstored plans the next pass after what couldn't be stored: ever later, unless time matters to the decision. A canary that is
+// looked at goes on being looked at, and a rollback is recorded as soon as it can be.
+func (r *WorkerPoolReconciler) unstored(ctx context.Context, b *books, again time.Duration) (reconcile.Result, error) {
+	if b.pass.decision.Again == 0 && b.pass.decision.Rollback == nil {
+		return r.ended(ctx, b.failed, b.err)
+	}
+	result, err := r.ended(ctx, b.failed, b.err)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "What was decided couldn't be stored; trying again with the next look at the canary")
+		return reconcile.Result{RequeueAfter: again}, nil
+	}
+	return result, nil
 }
 
 // finished plans the next pass. What was left out is tried again ever more slowly, unless time matters to the decision:

@@ -37,6 +37,9 @@ type WorkerPoolStatus struct {
 	// +optional
 	SerialCapacity *SerialCapacity `json:"serialCapacity,omitempty"`
 
+	// shown is what kubectl get has of the revisions.
+	// +optional
+	Shown ShownStatus `json:"shown,omitzero"`
 	// weight of the canary, or 100 when the stable serves alone.
 	// +optional
 	Weight WeightStatus `json:"weight,omitzero"`
@@ -204,6 +207,23 @@ type SerialCapacity struct {
 	// exceeded: a rollback would leave the stable with more than it can serve; what is over would be refused.
 	// +optional
 	Exceeded bool `json:"exceeded,omitempty"`
+}
+
+// ShownStatus is what kubectl get shows of the revisions.
+type ShownStatus struct {
+	// version that the spec wants, with the beginning of its revision where the stable is another one of the same version:
+	// v2@a1b2.
+	// +optional
+	Version string `json:"version,omitempty"`
+	// stable is its version, likewise.
+	// +optional
+	Stable string `json:"stable,omitempty"`
+	// errorRate of the last minute, in percent: the canary's while there is one, else the stable's; absent without requests.
+	// +optional
+	ErrorRate string `json:"errorRate,omitempty"`
+	// p95 of the latency in the last minute, as the application sees it, of the same.
+	// +optional
+	P95 *metav1.Duration `json:"p95,omitempty"`
 }
 
 // WeightStatus are shares in percent, as texts with up to two decimals.

@@ -279,16 +279,16 @@ type Timeouts struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=workerpools,shortName=wp,categories=all
-// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.spec.poolVersion`
-// +kubebuilder:printcolumn:name="Stable",type=string,JSONPath=`.status.stable.version`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.shown.version`
+// +kubebuilder:printcolumn:name="Stable",type=string,JSONPath=`.status.shown.stable`
 // +kubebuilder:printcolumn:name="Weight",type=string,JSONPath=`.status.weight.summary`
 // +kubebuilder:printcolumn:name="Pods",type=string,JSONPath=`.status.pods.summary`
 // +kubebuilder:printcolumn:name="Workers",type=string,JSONPath=`.status.workers.summary`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:printcolumn:name="Err%",type=string,priority=1,JSONPath=`.status.versions[0].errorRate`
-// +kubebuilder:printcolumn:name="P95",type=string,priority=1,JSONPath=`.status.versions[0].p95`
+// +kubebuilder:printcolumn:name="Err%",type=string,priority=1,JSONPath=`.status.shown.errorRate`
+// +kubebuilder:printcolumn:name="P95",type=string,priority=1,JSONPath=`.status.shown.p95`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 63",message="the name is longer than 63 characters, and pods couldn't name it in their label pool.dspex.dev/pool; choose a shorter one"
 type WorkerPool struct {

@@ -86,11 +86,31 @@ func (f *Fleet) Publish(pool types.NamespacedName, s *controlpb.Snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.pool(pool)
-	if sameContent(p.snapshot, s) {
+	if !sameContent(p.snapshot, s) {
+		p.publish(f.epoch, proto.CloneOf(s))
+	}
+}
+
+// Lower gives the canary of what a pool's routers are told less, for the reason that back says, and leaves the rest as it is. A
+// weight that isn't lower changes nothing.
+func (f *Fleet) Lower(pool types.NamespacedName, weight uint32, back *controlpb.RolledBack) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, ok := f.pools[pool]
+	if !ok || p.snapshot.GetCanaryWeight() <= weight {
 		return
 	}
-	next := proto.Clone(s).(*controlpb.Snapshot)
-	next.Epoch, next.Sequence = f.epoch, p.snapshot.GetSequence()+1
+	next := proto.CloneOf(p.snapshot)
+	next.CanaryWeight = weight
+	if back != nil {
+		next.RolledBack = proto.CloneOf(back)
+	}
+	p.publish(f.epoch, next)
+}
+
+// publish numbers a snapshot and tells it. Caller holds mu.
+func (p *poolState) publish(epoch uint64, next *controlpb.Snapshot) {
+	next.Epoch, next.Sequence = epoch, p.snapshot.GetSequence()+1
 	p.snapshot = next
 	for _, pod := range p.pods {
 		pod.wake()

@@ -26,10 +26,12 @@ type podState struct {
 	totals   map[string]totals // by revision: the last report's, to tell what is new in the next
 	baseline bool              // totals hold a report of this instance
 	seen     seen
-	reported time.Time // when the last report came; zero: none yet
-	tripped  *TripView // as the last report says, of an earlier process too: a router keeps its trip. Immutable
-	// reportedUnder is the snapshot that was in force when the last report was made.
+	reported time.Time       // when the last report came; zero: none yet
+	tripped  *TripView       // as the last report says, of an earlier process too: a router keeps its trip. Immutable
+	back     *RolledBackView // as the last Hello said. Immutable
+	// reportedUnder is the snapshot that was in force when the last report of the present stream was made.
 	reportedUnder order
+	silent        bool // it was told that no report comes
 }
 
 // link is a stream in progress.
@@ -88,6 +90,8 @@ func (f *Fleet) connect(m Member, hello *controlpb.Hello) (*link, error) {
 	}
 	pod.unlink(pod.link)
 	pod.greet(hello)
+	pod.back = rolledBackOf(hello)
+	pod.reportedUnder = order{} // what was reported before this stream is no news of the pod as it is now
 	pod.link, pod.since = &link{wakeup: make(chan struct{}, 1), ended: make(chan struct{})}, f.clock()
 	if p.snapshot != nil {
 		pod.wake()
@@ -200,7 +204,33 @@ func (f *Fleet) report(m Member, l *link, r *controlpb.Report) {
 func (p *podState) missed(now time.Time) bool {
 	before := PodView{Connected: p.link != nil, Since: p.since, Reported: p.reported}
 	p.reported = now
-	return before.Stale(now)
+	was := p.silent
+	p.silent = false
+	return was || before.Stale(now)
+}
+
+// Missed tells of the pools with a pod whose reports have ceased to come since the last call. Nothing else does: a pod that is cut
+// off keeps its stream for as long as keep-alives may take.
+func (f *Fleet) Missed() {
+	f.mu.Lock()
+	now := f.clock()
+	var pools []types.NamespacedName
+	for name, pool := range f.pools {
+		news := false
+		for _, pod := range pool.pods {
+			view := PodView{Reported: pod.reported}
+			if !pod.silent && view.Silent(now) && now.Sub(pod.since) > staleAfter {
+				pod.silent, news = true, true
+			}
+		}
+		if news {
+			pools = append(pools, name)
+		}
+	}
+	f.mu.Unlock()
+	for _, name := range pools {
+		f.changed(name)
+	}
 }
 
 // update changes a pod's state, and speaks of it when the change matters. What comes by a stream that was superseded is
@@ -300,6 +330,7 @@ func (p *podState) view(current *controlpb.Snapshot) PodView {
 		Reported:     p.reported,
 		Reporting:    p.link != nil && inForce && p.reportedUnder == p.inForce,
 		Trip:         p.trip(current),
+		RolledBack:   p.back,
 	}
 	if current != nil && !inForce && p.refused.of == orderOf(current) {
 		v.Refusal = p.refused.reason

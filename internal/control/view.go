@@ -41,15 +41,20 @@ type PodView struct {
 	Busy int
 	// Reported is when the last report came; zero: none yet.
 	Reported time.Time
-	// Reporting: the current snapshot is in force, and the last report was made under it. What was counted until that
-	// report may be of an earlier one; what is counted after it isn't.
+	// Reporting: the current snapshot is in force, and the last report was made under it, on the present stream. What was
+	// counted until that report may be of an earlier one; what is counted after it isn't.
 	Reporting bool
 	// Trip is the router's own decision against a canary; nil: there is none.
 	Trip *TripView
+	// RolledBack is what the router had been told of a rollback when it connected, by an earlier leader maybe; nil: nothing.
+	RolledBack *RolledBackView
 }
 
-// staleAfter is how long a connected router's figures may fail to come, with reports that come every second.
+// staleAfter is how long a router's figures may fail to come, with reports that come every second.
 const staleAfter = 5 * time.Second
+
+// Silent tells whether nothing was heard of the pod for longer than its reports may take, connected or not.
+func (p *PodView) Silent(now time.Time) bool { return now.Sub(p.Reported) > staleAfter }
 
 // Stale tells whether the pod is connected, and its figures haven't come for longer than telemetry may take.
 func (p *PodView) Stale(now time.Time) bool {

@@ -33,6 +33,8 @@ type Input struct {
 	Handled v1alpha1.HandledTokens
 	// Tokens are what the pool's annotations say now; empty: not there.
 	Tokens v1alpha1.HandledTokens
+	// Unrecorded is a rollback that the routers act upon already; nil: the status has them all.
+	Unrecorded *Unrecorded
 	// Findings are the analysis' at the look that is due now; nil: none is due, or there is nothing to compare.
 	Findings *analysis.Result
 }
@@ -50,6 +52,9 @@ type Pod struct {
 	Connected bool
 	// Acknowledged: it has in force what the routers were told last.
 	Acknowledged bool
+	// Unreported: what is known of its slots is from before it had in force what the routers were told last, or from before
+	// its present stream.
+	Unreported bool
 	// Stale: it is connected, and its figures haven't come for longer than telemetry may take.
 	Stale bool
 	// Tripped is its router's own decision against a canary; nil: there is none.

@@ -32,6 +32,7 @@ type fleet struct {
 	handled        v1alpha1.HandledTokens
 	rollbacks      []*v1alpha1.RollbackStatus
 
+	known  []rollout.Unrecorded   // rollbacks that the pods were told of
 	tokens v1alpha1.HandledTokens // annotations
 	deaf   map[string]bool        // pods that acknowledge nothing
 	away   map[string]bool        // pods without a stream
@@ -130,6 +131,28 @@ func (f *fleet) input() rollout.Input {
 	return rollout.Input{
 		Spec: f.spec, Stable: f.stable, Canary: f.canary, Applied: f.applied, Told: f.told, Pods: f.pods,
 		Now: f.now, Rollout: f.rollout, Blocked: f.blocked, Hold: f.hold, Handled: f.handled, Tokens: f.tokens,
+		Unrecorded: rollout.Newest(f.known, f.last(), f.handled.Retry, f.now),
+	}
+}
+
+// last is the last rollback that was recorded.
+func (f *fleet) last() *v1alpha1.RollbackStatus {
+	if len(f.rollbacks) == 0 {
+		return nil
+	}
+	return f.rollbacks[len(f.rollbacks)-1]
+}
+
+// act tells the routers what takes traffic off, before anything is written.
+func (f *fleet) act(d *rollout.Decision) {
+	if f.told == nil || revisionOf(d.Assignment.Canary) != revisionOf(f.told.Assignment.Canary) || d.Weight >= f.told.Weight {
+		return
+	}
+	lowered := *d
+	lowered.Assignment, lowered.Idle = f.told.Assignment, false
+	f.tellRouters(&lowered, false)
+	if d.Rollback != nil {
+		f.known = append(f.known, rollout.Unrecorded{RollbackStatus: *d.Rollback, Token: f.handled.Retry})
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 	never      dies = "never"
 	undecided  dies = "before it wrote the status"
 	untold     dies = "before it told the routers"
+	acted      dies = "after it told the routers what takes traffic off, before it wrote that"
 	afterwards dies = "after it told the routers"
 )
 
@@ -52,6 +53,9 @@ func play(share float64, action int, when dies) (end ended, actions int, problem
 		switch last {
 		case undecided:
 			f.newLeader()
+		case acted:
+			f.act(&d)
+			f.newLeader()
 		case untold:
 			f.write(&d)
 			f.newLeader()
@@ -81,7 +85,7 @@ func TestO22_O62_TheLeaderDiesAtEveryBoundary(t *testing.T) {
 			t.Fatalf("%s, undisturbed: %+v after %d actions", name, want, actions)
 		}
 		for action := range actions {
-			for _, when := range []dies{undecided, untold, afterwards} {
+			for _, when := range []dies{undecided, acted, untold, afterwards} {
 				t.Run(fmt.Sprintf("%s, in action %d %s", name, action, when), func(t *testing.T) {
 					got, _, problem := play(share, action, when)
 					if problem != nil {

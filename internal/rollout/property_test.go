@@ -31,8 +31,11 @@ func TestO15_O34_NoRaiseWithoutEveryPodWhateverTheFacts(t *testing.T) {
 		if got.Assignment.Canary != nil && got.Weight > before && (!everyPodReady(in) || in.Spec.Paused || in.Hold != nil || got.Blocked != "") {
 			t.Fatalf("raised from %s to %s with %+v", before, got.Weight, in)
 		}
-		if got.Rollback != nil && in.Findings == nil && tripped(in) == 0 {
+		if got.Rollback != nil && in.Findings == nil && tripped(in) == 0 && in.Unrecorded == nil {
 			t.Fatalf("rolled back for nothing: %+v", got.Rollback)
+		}
+		if u := in.Unrecorded; u != nil && in.Canary.Revision == u.Revision && (got.Weight > 0 || got.Rollback == nil) {
+			t.Fatalf("%s to what was rolled back, recorded as %+v", got.Weight, got.Rollback)
 		}
 		promoted := got.Assignment.Stable.Revision != in.Stable.Revision
 		if promoted && in.Stable.Proven && (got.Action != rollout.Promotion || before != rollout.Full || !everyPodReady(in)) {
@@ -51,7 +54,7 @@ func everyPodReady(in rollout.Input) bool {
 		if p.Stale && !byHand {
 			return false
 		}
-		if !p.Connected || !p.Acknowledged || !p.Runs(in.Canary) || p.FailsToBoot(in.Canary) || !p.Suits(in.Canary) {
+		if !p.Connected || !p.Acknowledged || !p.Runs(in.Canary) || p.FailsToBoot(in.Canary) || !p.Suits(in.Canary) || p.Unreported {
 			return false
 		}
 	}
@@ -94,6 +97,9 @@ func drawInput(t *rapid.T) rollout.Input {
 		in.Blocked = canary.Revision
 	}
 	in.Findings = rapid.SampledFrom([]*analysis.Result{nil, nil, passes(), fails()}).Draw(t, "findings")
+	if rapid.IntRange(0, 3).Draw(t, "unrecorded") == 0 {
+		in.Unrecorded = &rollout.Unrecorded{RollbackStatus: v1alpha1.RollbackStatus{Revision: canary.Revision, ToRevision: stable.Revision}}
+	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "pods") {
 		p := ready(string(rune('p'+i)), stable, canary)
 		p.Connected = rapid.Bool().Draw(t, "connected")
@@ -102,6 +108,7 @@ func drawInput(t *rapid.T) rollout.Input {
 			Revision: rapid.SampledFrom([]string{canary.Revision, stable.Revision, ""}).Draw(t, "runs"),
 			Serving:  4, Up: rapid.Bool().Draw(t, "up"), BootFailing: rapid.Bool().Draw(t, "failing"),
 		}
+		p.Unreported = rapid.IntRange(0, 3).Draw(t, "unreported") == 0
 		p.Stale = p.Connected && rapid.IntRange(0, 3).Draw(t, "stale") == 0
 		if rapid.IntRange(0, 3).Draw(t, "trips") == 0 {
 			p.Tripped = &rollout.Trip{Revision: canary.Revision, ByHand: rapid.Bool().Draw(t, "by hand"), ReportOnly: rapid.Bool().Draw(t, "report only")}

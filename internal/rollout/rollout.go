@@ -8,7 +8,8 @@ import (
 
 // Decision is what the routers are to be told, and why.
 type Decision struct {
-	// Assignment is recorded in the status before the routers are told of it.
+	// Assignment is recorded in the status before the routers are told of it. What takes traffic off a canary they are told
+	// first.
 	Assignment Assignment
 	// Idle keeps the canary's slot without workers though the canary is placed.
 	Idle bool
@@ -22,12 +23,12 @@ type Decision struct {
 	// Blockers are the pods that hold the rollout up, where there are any.
 	Blockers []string
 
-	// Rollout, Blocked, Hold and Handled go into the status, before the routers are told anything.
+	// Rollout, Blocked, Hold and Handled go into the status, before the routers are told of anything more.
 	Rollout *v1alpha1.RolloutStatus
 	Blocked string
 	Hold    *v1alpha1.HoldStatus
 	Handled v1alpha1.HandledTokens
-	// Rollback is set by the decision that rolls back, and by it alone.
+	// Rollback is set by the decision that rolls back, and by those after it until it is recorded.
 	Rollback *v1alpha1.RollbackStatus
 	// Notes tell what became of tokens, and what a DryRun would have done; for events.
 	Notes []Note
@@ -43,6 +44,7 @@ type Note struct{ Reason, Message string }
 func Decide(in Input) Decision {
 	r := newRound(in)
 	for _, rule := range []func(*round) (Decision, bool){
+		(*round).takeOver,
 		(*round).replaceUnproven,
 		(*round).rollBackForAnalysis,
 		(*round).rollBackForTrips,
@@ -62,6 +64,7 @@ func Decide(in Input) Decision {
 		(*round).holdForWorkers,
 		(*round).holdForMetrics,
 		(*round).holdForPause,
+		(*round).holdForReports,
 		(*round).promote,
 		(*round).raise,
 		(*round).walk,

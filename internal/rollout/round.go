@@ -31,12 +31,16 @@ func newRound(in Input) *round {
 	} else {
 		r.assignment = Assignment{Stable: *in.Stable, Canary: in.Canary}
 	}
+	r.undoPromotion()
 	r.assignment.Stable.Proven = r.assignment.Stable.Proven || r.serves(&r.assignment.Stable)
 	r.wanted = Place(revision.Of(in.Spec), OtherSlot(r.assignment.Stable.Slot))
 	r.forgetOthers()
 	r.weight, r.applied = r.weights()
 	r.progress = located(in.Spec, r.assignment.Stable.Version, in.Rollout, r.wanted.Revision, r.given())
 	r.target = target(in.Spec, r.assignment.Stable.Version, &r.progress)
+	if r.toldCanary() && r.Told.Weight != r.Applied { // which these times are of
+		r.progress.WeightSince, r.progress.StepSince = nil, nil
+	}
 	r.keepTime()
 	return r
 }

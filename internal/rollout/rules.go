@@ -156,6 +156,12 @@ func (r *round) holdForWorkers() (Decision, bool) {
 	return r.decision(WaitingForWorkers, None, starting...), len(starting) > 0 || !r.toldCanary()
 }
 
+// holdForReports raises and promotes nothing on what a pod said before it had in force what it was told last.
+func (r *round) holdForReports() (Decision, bool) {
+	waiting := r.podsWith(func(p *Pod) bool { return p.Unreported })
+	return r.decision(CanaryProgressing, None, waiting...), len(waiting) > 0 && r.underway()
+}
+
 // promote makes the canary the stable. By now every live pod sends it everything, and has all its workers.
 func (r *round) promote() (Decision, bool) {
 	if r.target != Full || r.weight != Full {

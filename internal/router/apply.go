@@ -28,6 +28,10 @@ func (r *Router) Apply(ctx context.Context, s *controlpb.Snapshot) error {
 	if err := state.Validate(s); err != nil {
 		return err
 	}
+	s, err := state.KeepRollback(s, r.kept.Load())
+	if err != nil {
+		return err
+	}
 	r.lowerWeightLocked(s)
 	if err := r.configureServing(ctx, s); err != nil {
 		return err
@@ -60,6 +64,9 @@ func (r *Router) start(s *controlpb.Snapshot) error {
 // old leader even before it is in force again.
 func (r *Router) Position() state.Position { return state.PositionOf(r.kept.Load()) }
 
+// Kept returns the newest snapshot that was ever put in force in this pod, nil when none was.
+func (r *Router) Kept() *controlpb.Snapshot { return r.kept.Load() }
+
 // lowerWeightLocked lowers the canary's weight at once when s gives the same canary less, or ends it: a rollback
 // must not wait for a slot. Caller must hold applying.
 func (r *Router) lowerWeightLocked(s *controlpb.Snapshot) {
@@ -85,6 +92,9 @@ func (r *Router) lowerWeight(s *controlpb.Snapshot) *controlpb.Snapshot {
 	lowered.weight = weight
 	lowered.snapshot = proto.CloneOf(t.snapshot)
 	lowered.snapshot.CanaryWeight = weight
+	if s.GetRolledBack() != nil {
+		lowered.snapshot.RolledBack = s.GetRolledBack()
+	}
 	if weight == 0 {
 		r.takeBackLocked(&lowered)
 	}

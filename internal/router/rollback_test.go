@@ -88,3 +88,40 @@ func TestNothingIsTakenBackWithoutAStableThatServes(t *testing.T) {
 		t.Errorf("%d %s", a.code, a.body)
 	}
 }
+
+// TestO37_ARollbackOutlivesItsLeader, and the router: it is on disk with the weight, and the next leader, whose status doesn't have
+// it, raises nothing.
+func TestO37_ARollbackOutlivesItsLeader(t *testing.T) {
+	r := newRig(t, snapshot(0), ends)
+	r.apply(at(snapshot(5000), 1, 1))
+	r.apply(changed(at(snapshot(0), 1, 2), func(s *controlpb.Snapshot) {
+		s.RolledBack = &controlpb.RolledBack{Revision: "r2", Reason: "ErrorRateExceeded", AtUnix: 100}
+	}))
+	r.restart()
+	r.until(func() bool { return r.status().Configured })
+	r.apply(at(snapshot(5000), 2, 1))
+	if _, b := r.burst(20); b != 0 || r.Kept().GetRolledBack().GetRevision() != "r2" || r.Kept().GetEpoch() != 2 {
+		t.Errorf("the canary answered %d of 20; kept %v", b, r.Kept())
+	}
+	r.apply(changed(at(snapshot(5000), 2, 2), func(s *controlpb.Snapshot) { s.RolledBack = &controlpb.RolledBack{AtUnix: 100} }))
+	if _, b := r.burst(20); b == 0 {
+		t.Errorf("once its leader knows, and gives it half: the canary answered %d of 20", b)
+	}
+}
+
+// TestO17_ARollbackReachesASlotThatIsAway: the weight is lowered though the snapshot can't be put in force, and why is kept.
+func TestO17_ARollbackReachesASlotThatIsAway(t *testing.T) {
+	r := newRig(t, snapshot(0), ends)
+	r.apply(at(snapshot(5000), 1, 1))
+	r.b.Stop()
+	r.until(func() bool { return !r.slots["b"].Serving() })
+	back := changed(at(snapshot(0), 1, 2), func(s *controlpb.Snapshot) {
+		s.Slots[1].Size, s.RolledBack = 2, &controlpb.RolledBack{Revision: "r2", AtUnix: 100}
+	})
+	if err := r.Apply(t.Context(), back); err == nil {
+		t.Fatal("accepted though the slot is away")
+	}
+	if r.Kept().GetCanaryWeight() != 0 || r.Kept().GetRolledBack().GetRevision() != "r2" {
+		t.Errorf("kept %v", r.Kept())
+	}
+}

@@ -3,6 +3,7 @@ package slot
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -99,7 +100,10 @@ func (s *Server) push(p *peer, answers <-chan *frame.Frame, ended <-chan struct{
 		case <-ended:
 			return nil
 		case answer := <-answers:
-			err = p.send(answer)
+			if answer.Kind == frame.Result { // what is known of the slot when it has accepted is of what it accepted
+				last, err = time.Now(), s.sendStatus(p)
+			}
+			err = errors.Join(err, p.send(answer))
 		case <-changed:
 			due.Reset(statusGap - min(statusGap, time.Since(last)))
 		case <-due.C:

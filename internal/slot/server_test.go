@@ -2,6 +2,7 @@ package slot_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"net"
 	"os"
 	"strings"
@@ -284,5 +285,30 @@ func TestListen(t *testing.T) {
 		t.Error(err)
 	} else {
 		_ = c.Close()
+	}
+}
+
+// TestWhatIsKnownOfASlotIsOfWhatItAccepted: a Status comes before the answer to a configuration, so that no one takes how the slot
+// was before it for how it is under it.
+func TestWhatIsKnownOfASlotIsOfWhatItAccepted(t *testing.T) {
+	r := newRig(t, nil)
+	control := r.connect(slotproto.Control, "i")
+	for _, size := range []int{1, 3, 2} {
+		control.id++
+		cfg := r.config(func(c *slotproto.Config) { c.Size = size })
+		control.send(frame.Frame{Kind: frame.Configure, ID: control.id, Payload: control.json(cfg)})
+		var last slotproto.Status
+		for f := control.read(); f.Kind != frame.Result; f = control.read() {
+			if f.Kind != frame.Status {
+				t.Fatalf("a frame of kind %d", f.Kind)
+			}
+			last = slotproto.Status{}
+			if err := json.Unmarshal(f.Payload, &last); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if last.Desired != size {
+			t.Errorf("size %d was accepted, and the last word before is of %d workers", size, last.Desired)
+		}
 	}
 }

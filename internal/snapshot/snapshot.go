@@ -4,6 +4,7 @@ package snapshot
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,6 +36,8 @@ type Input struct {
 	Weight rollout.Weight
 	// TripToken is the retry token that was handled last: routers' trips of another one are over.
 	TripToken string
+	// LastRollback is the last one that is known; nil: none.
+	LastRollback *v1alpha1.RollbackStatus
 	// Epoch and Sequence order snapshots. Both are 0 in a pod's bootstrap, which any leader's snapshot supersedes.
 	Epoch, Sequence uint64
 }
@@ -48,6 +51,8 @@ func Build(in Input) (*controlpb.Snapshot, error) {
 		Stable:   in.Assignment.Stable.Slot,
 		Limits:   limits(in.Spec),
 		Trip:     &controlpb.TripRule{Token: in.TripToken, ReportOnly: rollout.ReportOnly(in.Spec)},
+
+		RolledBack: RolledBack(in.LastRollback),
 	}
 	if c := in.Assignment.Canary; c != nil {
 		s.Canary, s.CanaryWeight = c.Slot, uint32(in.Weight)
@@ -61,6 +66,27 @@ func Build(in Input) (*controlpb.Snapshot, error) {
 		s.Slots = append(s.Slots, slot)
 	}
 	return s, nil
+}
+
+// maxEvidence bounds a line of evidence, in bytes: every router keeps it.
+const maxEvidence = 512
+
+// RolledBack is a rollback as routers are told of it; nil: none.
+func RolledBack(r *v1alpha1.RollbackStatus) *controlpb.RolledBack {
+	if r == nil {
+		return nil
+	}
+	out := &controlpb.RolledBack{
+		Revision: r.Revision, From: string(r.From), To: string(r.To), ToRevision: r.ToRevision,
+		Weight: r.Weight, Reason: r.Reason, AtUnix: r.Time.Unix(),
+	}
+	for _, line := range r.Evidence {
+		if len(line) > maxEvidence {
+			line = strings.ToValidUTF8(line[:maxEvidence-len("…")], "") + "…"
+		}
+		out.Evidence = append(out.Evidence, line)
+	}
+	return out
 }
 
 // match is what may go to the canary; nil: everything.

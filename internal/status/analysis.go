@@ -1,6 +1,8 @@
 package status
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
@@ -18,16 +20,25 @@ func metricsAvailable(in *Input) finding {
 	switch {
 	case len(away) > 0:
 		return no(ReasonPodsUnreachable, "no figures from %d of %d pods, which have no connection to the operator (%s): no weight is raised",
-			len(away), len(live), named(away))
+			len(away), len(live), heardLast(away))
 	case len(stale) > 0:
-		return no(ReasonTelemetryStale, "no figures for more than 5 s from %d of %d pods (%s), though they are connected: no weight is raised; look at: kubectl logs -n %s %s -c pool-router",
-			len(stale), len(live), named(stale), in.Pool.Namespace, first(stale).Name)
+		return no(ReasonTelemetryStale, "no figures for more than 5 s from %d of %d pods, whose connections still stand (%s): no weight is raised; look at: kubectl logs -n %s %s -c pool-router",
+			len(stale), len(live), heardLast(stale), in.Pool.Namespace, first(stale).Name)
 	}
 	joining := in.where(func(p *Pod) bool { return p.Live && !p.Connected && !p.rejoining() })
 	if len(joining) > 0 {
-		return unknown(ReasonPodsJoining, "%d of %d pods are on their way to the operator (%s)", len(joining), len(live), named(joining))
+		return unknown(ReasonPodsJoining, "%d of %d pods send figures; on their way to the operator: %s",
+			len(live)-len(joining), len(live), heardLast(joining))
 	}
 	return yes(ReasonAllReporting, "%d of %d pods send figures", len(live), len(live))
+}
+
+// heardLast names pods, and when the first of them was heard last.
+func heardLast(pods []*Pod) string {
+	if p := first(pods); !p.Heard.IsZero() {
+		return fmt.Sprintf("%s; %s was last heard at %s", named(pods), p.Name, since(p.Heard))
+	}
+	return named(pods)
 }
 
 // errorsHealthy: the canary's error and timeout rates aren't above the stable's by more than is allowed. What a look

@@ -224,7 +224,7 @@ func TestMetricsAvailable(t *testing.T) {
 		"all report": {nil, "True AllReporting", []string{"2 of 2 pods"}},
 		"TestO31 one is silent": {
 			second(func(p *status.Pod) { p.Stale = true }),
-			"False TelemetryStale", []string{"1 of 2 pods (two)", "kubectl logs -n shop two -c pool-router"},
+			"False TelemetryStale", []string{"1 of 2 pods", "(two)", "kubectl logs -n shop two -c pool-router"},
 		},
 		"TestO32 one is away": {
 			second(func(p *status.Pod) { p.Connected, p.Acknowledged = false, false }),
@@ -232,7 +232,7 @@ func TestMetricsAvailable(t *testing.T) {
 		},
 		"one is joining": {
 			second(func(p *status.Pod) { p.Connected, p.Acknowledged, p.Joining = false, false, true }),
-			"Unknown PodsJoining", []string{"(two)"},
+			"Unknown PodsJoining", []string{"1 of 2 pods send figures; on their way to the operator: two"},
 		},
 		"TestO5 one changes its stream": {
 			second(func(p *status.Pod) { p.Connected, p.Acknowledged, p.Joining, p.Settled = false, false, true, true }),

@@ -25,6 +25,9 @@ const (
 	ReasonConfigurationRefused  = "ConfigurationRefused"
 	ReasonResourcesInsufficient = "ResourcesInsufficient"
 	ReasonPodsOutdated          = "PodsOutdated"
+	ReasonPodsRestarting        = "PodsRestarting"
+	ReasonPodsNotCreated        = "PodsNotCreated"
+	ReasonContainersNotStarting = "ContainersNotStarting"
 	ReasonPodsUnreachable       = "PodsUnreachable"
 	ReasonUnacknowledged        = "Unacknowledged"
 	ReasonPromoted              = "Promoted"
@@ -46,6 +49,7 @@ const (
 	ReasonPodsJoining           = "PodsJoining"
 	ReasonNoCanary              = "NoCanary"
 	ReasonNoLookYet             = "NoLookYet"
+	ReasonPaused                = "Paused"
 	ReasonNotPaused             = "NotPaused"
 	ReasonSpecPaused            = "SpecPaused"
 	ReasonAllAccepted           = "AllAccepted"
@@ -132,7 +136,8 @@ func available(in *Input) finding {
 	live := in.live()
 	switch {
 	case len(in.Pods) == 0:
-		return no(ReasonNoPods, "no pod has the label %s: %s", v1alpha1.PoolLabel, in.Pool.Name)
+		f, _ := noPods(in)
+		return no(f.reason, "%s", f.message)
 	case len(live) == 0:
 		return no(ReasonPodsStarting, "none of %d pods is running yet (%s)", len(in.Pods), named(in.where(func(*Pod) bool { return true })))
 	}
@@ -145,6 +150,10 @@ func available(in *Input) finding {
 		if instead > 0 && len(without) == 0 {
 			return yes(reason, "%s serves %d of %d pods, %s the others", serving.Version, len(live)-instead, len(live), stable.Version)
 		}
+	}
+	if unheard := in.unheard(); len(without) == 0 && len(unheard) > 0 && len(unheard) < len(live) {
+		return yes(reason, "%s serves %d of %d pods, and served the others (%s) when they were last heard",
+			serving.Version, len(live)-len(unheard), len(live), heardLast(unheard))
 	}
 	if len(without) == 0 {
 		return yes(reason, "%s serves %d of %d pods", serving.Version, len(live), len(live))
@@ -164,7 +173,8 @@ func available(in *Input) finding {
 // injected: every pod with the label has this pool's sidecars.
 func injected(in *Input) finding {
 	if len(in.Pods) == 0 {
-		return unknown(ReasonNoPods, "no pod has the label %s: %s", v1alpha1.PoolLabel, in.Pool.Name)
+		f, _ := noPods(in)
+		return unknown(f.reason, "%s", f.message)
 	}
 	if without := in.notInjected(); len(without) > 0 {
 		return no(ReasonPodsNotInjected, "%d of %d pods have no sidecars of this pool (%s): they are older than the pool or the operator; run: %s",
@@ -201,8 +211,13 @@ func outdated(in *Input) (finding, bool) {
 	if len(pods) == 0 {
 		return finding{}, false
 	}
-	return no(ReasonPodsOutdated, "%d of %d pods have a slot with %s (%s); run: %s",
-		len(pods), len(in.withSidecars()), in.lacking(pods), named(pods), remedy(in.Pool.Namespace, pods)), true
+	what := fmt.Sprintf("%d of %d pods have a slot with %s (%s)", len(pods), len(in.withSidecars()), in.lacking(pods), named(pods))
+	leaving := in.restarting(pods)
+	if len(leaving) == len(pods) {
+		return no(ReasonPodsRestarting, "%s; they are being replaced", what), true
+	}
+	left := slices.DeleteFunc(pods, func(p *Pod) bool { return slices.Contains(leaving, p) })
+	return no(ReasonPodsOutdated, "%s; run: %s", what, remedy(in.Pool.Namespace, left)), true
 }
 
 // lacking says what the slots of outdated pods were made with that isn't what is wanted now.

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 )
 
@@ -33,6 +34,7 @@ func Of(in Input) v1alpha1.WorkerPoolStatus {
 		s.Pods = pods(&in)
 		s.Workers = workers(&in)
 		s.Versions = versions(&in)
+		s.Shown = shown(&in, s.Versions)
 	}
 	setConditions(&in, &s)
 	return s
@@ -108,10 +110,10 @@ func workers(in *Input) v1alpha1.WorkersStatus {
 // versions lists the stable's figures, then the canary's, then those of revisions that served within the last minute.
 func versions(in *Input) []v1alpha1.VersionStatus {
 	var out []v1alpha1.VersionStatus
-	for revision, f := range in.Figures {
+	for hash, f := range in.Figures {
 		out = append(out, v1alpha1.VersionStatus{
 			Version:     v1alpha1.PoolVersion(f.Version),
-			Revision:    revision,
+			Revision:    hash,
 			Requests:    int64(f.Requests),
 			ErrorRate:   percent(f.Failed(), f.Executed()),
 			TimeoutRate: percent(f.TimedOut(), f.Executed()),
@@ -127,12 +129,38 @@ func versions(in *Input) []v1alpha1.VersionStatus {
 	return out
 }
 
-func (in *Input) rank(revision string) int {
+// hashShown is how much of a revision's hash tells it from another, in kubectl get.
+const hashShown = 4
+
+// shown has the figures of the canary while there is one: how that does is what one looks for.
+func shown(in *Input, versions []v1alpha1.VersionStatus) v1alpha1.ShownStatus {
+	stable, wanted := &in.Decision.Assignment.Stable, revision.Of(&in.Pool.Spec)
+	s := v1alpha1.ShownStatus{Version: string(wanted.PoolVersion), Stable: string(stable.Version)}
+	if wanted.PoolVersion == stable.Version && wanted.Hash() != stable.Revision {
+		s.Version, s.Stable = short(wanted.PoolVersion, wanted.Hash()), short(stable.Version, stable.Revision)
+	}
+	watched := stable
+	if c := in.Decision.Assignment.Canary; c != nil {
+		watched = c
+	}
+	for i := range versions {
+		if v := &versions[i]; v.Revision == watched.Revision {
+			s.ErrorRate, s.P95 = v.ErrorRate, v.P95
+		}
+	}
+	return s
+}
+
+func short(version v1alpha1.PoolVersion, hash string) string {
+	return fmt.Sprintf("%s@%s", version, hash[:min(hashShown, len(hash))])
+}
+
+func (in *Input) rank(hash string) int {
 	a := &in.Decision.Assignment
 	switch {
-	case revision == a.Stable.Revision:
+	case hash == a.Stable.Revision:
 		return 0
-	case a.Canary != nil && revision == a.Canary.Revision:
+	case a.Canary != nil && hash == a.Canary.Revision:
 		return 1
 	}
 	return 2

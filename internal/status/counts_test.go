@@ -33,6 +33,7 @@ func TestCounts(t *testing.T) {
 	})
 	want := v1alpha1.WorkerPoolStatus{
 		ObservedGeneration: 3, Stable: &v1, Canary: &v2,
+		Shown:   v1alpha1.ShownStatus{Version: "v2", Stable: "v1", ErrorRate: "1", P95: ms(12.3)},
 		Weight:  v1alpha1.WeightStatus{Desired: "25", Applied: "5", Observed: "3.33", Summary: "5→25"},
 		Pods:    v1alpha1.PodsStatus{Matched: 4, Injected: 3, Acknowledged: 1, Unreachable: 1, Summary: "1/4"},
 		Workers: v1alpha1.WorkersStatus{Desired: 12, Ready: 12, Busy: 2, Summary: "12/12"},

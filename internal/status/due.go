@@ -60,6 +60,7 @@ func looked(c *metav1.Condition) bool {
 func states(s *v1alpha1.WorkerPoolStatus) *v1alpha1.WorkerPoolStatus {
 	s = s.DeepCopy()
 	s.Versions, s.Weight.Observed = nil, ""
+	s.Shown.ErrorRate, s.Shown.P95 = "", nil
 	s.Workers.Ready, s.Workers.Busy, s.Workers.Summary = 0, 0, ""
 	if c := s.SerialCapacity; c != nil {
 		c.RequestsPerSecond, c.Load = "", ""

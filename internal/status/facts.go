@@ -21,6 +21,9 @@ type Input struct {
 	Decision rollout.Decision
 	// Pods that carry the pool's label and aren't finished or terminating.
 	Pods []Pod
+	// Leaving are the pods that are being deleted, and Uncreated the workloads that want pods and have none.
+	Leaving   int
+	Uncreated []Uncreated
 	// Figures of the last minute by revision.
 	Figures map[string]Figures
 	// Looks are the analysis' at the canary.
@@ -51,6 +54,11 @@ type Pod struct {
 	Kills map[string]Kill
 	// Busy workers of both slots.
 	Busy int
+	// Heard is when its last report came; zero: none did. Silent: that is longer ago than reports may take.
+	Heard  time.Time
+	Silent bool
+	// Waits are, by container, what its sidecars wait for that don't run.
+	Waits map[string]Wait
 }
 
 // Workers are what a slot says of its workers.
@@ -142,13 +150,18 @@ func (in *Input) unreachable() []*Pod {
 	return in.where(func(p *Pod) bool { return p.Live && !p.Connected && !p.Joining })
 }
 
+// unheard returns the live pods of which nothing is known as they are now.
+func (in *Input) unheard() []*Pod {
+	return in.where(func(p *Pod) bool { return p.Live && (!p.Connected || p.Stale) && !p.rejoining() })
+}
+
 func (in *Input) unacknowledged() []*Pod {
 	return in.where(func(p *Pod) bool { return p.Live && !p.rejoining() && (!p.Connected || !p.Acknowledged) })
 }
 
 // rejoining tells of a pod that changes its stream, as each does when its token is renewed: it serves on with the
-// current configuration, and what it reported last is still so.
-func (p *Pod) rejoining() bool { return p.Joining && p.Settled && !p.Connected }
+// current configuration, and what it reported a moment ago is still so.
+func (p *Pod) rejoining() bool { return p.Joining && p.Settled && !p.Connected && !p.Silent }
 
 func (in *Input) refusing() []*Pod {
 	return in.where(func(p *Pod) bool { return p.Live && p.Connected && p.Refusal != "" })

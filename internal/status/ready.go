@@ -32,15 +32,21 @@ func summarise(in *Input) (finding, progress) {
 	if f := injected(in); f.reason == ReasonPodsNotInjected {
 		return f, stuck
 	}
+	if len(in.Pods) == 0 && !in.blocked() && in.Decision.State != rollout.AnalysisFailed {
+		return noPods(in)
+	}
+	if f, found := containersStuck(in); found {
+		return f, stuck
+	}
 	synced := configSynced(in)
-	switch f := available(in); {
-	case f.reason == ReasonNoPods: // nothing is on the way, and nothing is wrong
-		return f, settled
-	case f.reason == ReasonPodsStarting && synced.reason != ReasonPodsOutdated:
+	switch f := synced; {
+	case f.reason == ReasonResourcesInsufficient || f.reason == ReasonPodsOutdated:
+		return f, stuck
+	case f.reason == ReasonPodsRestarting:
 		return f, moving
 	}
-	if f := synced; f.reason == ReasonResourcesInsufficient || f.reason == ReasonPodsOutdated {
-		return f, stuck
+	if f := available(in); f.reason == ReasonPodsStarting && len(in.Pods) > 0 {
+		return f, moving
 	}
 	if in.blocked() {
 		return readyAfterRollback(in), stuck

@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/rollout"
@@ -11,6 +13,10 @@ import (
 // rolledOut is what the rollout says once every pod does what it was told.
 func rolledOut(in *Input) (finding, progress) {
 	d, a := &in.Decision, &in.Decision.Assignment
+	pausable := d.State == rollout.CanaryPinned || d.State == rollout.Unacknowledged
+	if f := paused(in); pausable && f.status == metav1.ConditionTrue {
+		return no(ReasonPaused, "%s is at %s %%; %s", describe(a.Canary), d.Applied, f.message), settled
+	}
 	switch d.State {
 	case rollout.Promoted:
 		return yes(ReasonPromoted, "%s (%s) serves everything", a.Stable.Version, a.Stable.Revision), settled

@@ -103,7 +103,7 @@ func TestConditions(t *testing.T) {
 		"no pods": {
 			decision: promoted(),
 			want: map[string]string{
-				"Ready": "False NoPods", "Available": "False NoPods", "Injected": "Unknown NoPods",
+				"Ready": "True NoPods", "Available": "False NoPods", "Injected": "Unknown NoPods",
 				"ConfigSynced": "Unknown NoPods", "Promoted": "True Promoted",
 			},
 			says: []string{"pool.dspex.dev/pool: main"},
@@ -380,7 +380,7 @@ func TestO6_TransitionTimesMoveWithTheStatusAlone(t *testing.T) {
 			t.Errorf("%s moved to %v though its status didn't change", c.Type, c.LastTransitionTime)
 		}
 	}
-	in.Pods = nil
+	in.Pods, in.Leaving = nil, 1
 	in.Pool.Status = status.Of(in)
 	if c := meta.FindStatusCondition(in.Pool.Status.Conditions, "Ready"); !c.LastTransitionTime.Time.Equal(in.Now) {
 		t.Errorf("Ready changed and has %v", c.LastTransitionTime)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,6 +14,9 @@ import (
 type Workload struct {
 	Kind, Name string
 	Rolling    bool
+	// Template names the version of the pod template that a pod is of; empty: its workload has but one. Made is when the pod was.
+	Template string
+	Made     time.Time
 }
 
 // WorkloadOf reads it from a pod's owner. A Deployment's pods belong to a ReplicaSet whose name is the Deployment's
@@ -22,14 +26,25 @@ func WorkloadOf(pod metav1.Object) Workload {
 	if owner == nil {
 		return Workload{Kind: "pod", Name: pod.GetName()}
 	}
-	hash := pod.GetLabels()[appsv1.DefaultDeploymentUniqueLabelKey]
+	hash, made := pod.GetLabels()[appsv1.DefaultDeploymentUniqueLabelKey], pod.GetCreationTimestamp().Time
 	switch name, trimmed := strings.CutSuffix(owner.Name, "-"+hash); {
 	case owner.Kind == "ReplicaSet" && hash != "" && trimmed:
-		return Workload{Kind: "deployment", Name: name, Rolling: true}
+		return Workload{Kind: "deployment", Name: name, Rolling: true, Template: hash, Made: made}
 	case owner.Kind == "StatefulSet", owner.Kind == "DaemonSet":
-		return Workload{Kind: strings.ToLower(owner.Kind), Name: owner.Name, Rolling: true}
+		template := pod.GetLabels()[appsv1.ControllerRevisionHashLabelKey]
+		return Workload{Kind: strings.ToLower(owner.Kind), Name: owner.Name, Rolling: true, Template: template, Made: made}
 	}
 	return Workload{Kind: "pod", Name: pod.GetName()}
+}
+
+// MakerOf is the workload that an object which makes pods is of, or is itself: a Deployment's ReplicaSet has its name and the
+// template's hash.
+func MakerOf(kind string, object metav1.Object) Workload {
+	hash := object.GetLabels()[appsv1.DefaultDeploymentUniqueLabelKey]
+	if name, trimmed := strings.CutSuffix(object.GetName(), "-"+hash); kind == "ReplicaSet" && hash != "" && trimmed {
+		return Workload{Kind: "deployment", Name: name, Rolling: true}
+	}
+	return Workload{Kind: strings.ToLower(kind), Name: object.GetName()}
 }
 
 // remedy is the line that gives pods new sidecars: a rolling restart of their workloads, or, for those that nothing

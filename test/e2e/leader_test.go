@@ -15,8 +15,8 @@ import (
 	"github.com/dspex/workerpool-operator/test/e2e/harness"
 )
 
-// The leader is killed when it has decided to roll back and couldn't write that down yet: nobody has heard of it, and
-// whoever leads next comes to the same outcome, once.
+// The leader is killed when it has decided to roll back and couldn't write that down yet: the routers act upon it all the same, and
+// the next leader has it from them, and records it, once.
 func TestO22_O37_LeaderKilledBetweenDecisionAndStatusWrite(t *testing.T) {
 	w := newWorld(t)
 	apps, pods := w.canary(4)
@@ -30,6 +30,12 @@ func TestO22_O37_LeaderKilledBetweenDecisionAndStatusWrite(t *testing.T) {
 	})
 	if now := w.get("main").Status; now.LastRollback != nil || now.BlockedRevision != "" {
 		t.Errorf("last rollback %+v, blocked %q; want nothing written", now.LastRollback, now.BlockedRevision)
+	}
+	for _, app := range apps {
+		w.eventually("weight 0 in pod "+app.Pod+", though that can't be recorded", func() (bool, string) {
+			status := w.router(app)
+			return status.CanaryWeight == 0, show(status)
+		})
 	}
 	w.must(cluster.Delete(w.ctx, leader, client.GracePeriodSeconds(0)))
 	release()

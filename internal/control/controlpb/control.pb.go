@@ -236,6 +236,8 @@ type Hello struct {
 	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`   // of poold
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`      // last applied, 0: none
 	Sequence      uint64                 `protobuf:"varint,6,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	RolledBack    *RolledBack            `protobuf:"bytes,7,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // as the last applied snapshot has it
+	TripToken     string                 `protobuf:"bytes,8,opt,name=trip_token,json=tripToken,proto3" json:"trip_token,omitempty"`    // likewise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,6 +312,20 @@ func (x *Hello) GetSequence() uint64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *Hello) GetRolledBack() *RolledBack {
+	if x != nil {
+		return x.RolledBack
+	}
+	return nil
+}
+
+func (x *Hello) GetTripToken() string {
+	if x != nil {
+		return x.TripToken
+	}
+	return ""
 }
 
 // Ack: the snapshot is in force in this pod. Weights apply at once; workers may still be starting.
@@ -429,17 +445,20 @@ func (x *Nack) GetReason() string {
 // Snapshot is the whole desired state of a pod: never a difference. (epoch, sequence) orders snapshots; a router
 // refuses one that is older than the last it applied.
 type Snapshot struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`                                   // of the leader: the Lease's resourceVersion when it was acquired
-	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`                             // grows with each change within an epoch
-	Slots         []*Slot                `protobuf:"bytes,3,rep,name=slots,proto3" json:"slots,omitempty"`                                    // exactly "a" and "b"
-	Stable        string                 `protobuf:"bytes,4,opt,name=stable,proto3" json:"stable,omitempty"`                                  // name of the slot
-	Canary        string                 `protobuf:"bytes,5,opt,name=canary,proto3" json:"canary,omitempty"`                                  // name of the slot; empty: none
-	CanaryWeight  uint32                 `protobuf:"varint,6,opt,name=canary_weight,json=canaryWeight,proto3" json:"canary_weight,omitempty"` // hundredths of a percent, 0 to 10000
-	Limits        *Limits                `protobuf:"bytes,7,opt,name=limits,proto3" json:"limits,omitempty"`
-	Match         *Match                 `protobuf:"bytes,8,opt,name=match,proto3" json:"match,omitempty"` // what may go to the canary; absent: everything
-	Stickiness    Stickiness             `protobuf:"varint,9,opt,name=stickiness,proto3,enum=workerpool.control.v1.Stickiness" json:"stickiness,omitempty"`
-	Trip          *TripRule              `protobuf:"bytes,10,opt,name=trip,proto3" json:"trip,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Epoch        uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`                                   // of the leader: the Lease's resourceVersion when it was acquired
+	Sequence     uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`                             // grows with each change within an epoch
+	Slots        []*Slot                `protobuf:"bytes,3,rep,name=slots,proto3" json:"slots,omitempty"`                                    // exactly "a" and "b"
+	Stable       string                 `protobuf:"bytes,4,opt,name=stable,proto3" json:"stable,omitempty"`                                  // name of the slot
+	Canary       string                 `protobuf:"bytes,5,opt,name=canary,proto3" json:"canary,omitempty"`                                  // name of the slot; empty: none
+	CanaryWeight uint32                 `protobuf:"varint,6,opt,name=canary_weight,json=canaryWeight,proto3" json:"canary_weight,omitempty"` // hundredths of a percent, 0 to 10000
+	Limits       *Limits                `protobuf:"bytes,7,opt,name=limits,proto3" json:"limits,omitempty"`
+	Match        *Match                 `protobuf:"bytes,8,opt,name=match,proto3" json:"match,omitempty"` // what may go to the canary; absent: everything
+	Stickiness   Stickiness             `protobuf:"varint,9,opt,name=stickiness,proto3,enum=workerpool.control.v1.Stickiness" json:"stickiness,omitempty"`
+	Trip         *TripRule              `protobuf:"bytes,10,opt,name=trip,proto3" json:"trip,omitempty"`
+	// The last rollback that the leader knows of. Routers are told before it is recorded, so that a later leader may not know
+	// of it: a router keeps the canary of that revision at 0 until a leader does, or has another trip token.
+	RolledBack    *RolledBack `protobuf:"bytes,11,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -544,6 +563,114 @@ func (x *Snapshot) GetTrip() *TripRule {
 	return nil
 }
 
+func (x *Snapshot) GetRolledBack() *RolledBack {
+	if x != nil {
+		return x.RolledBack
+	}
+	return nil
+}
+
+// RolledBack is a canary that was taken off the traffic everywhere, as status.lastRollback has it.
+type RolledBack struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      string                 `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // v1 | v2
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	ToRevision    string                 `protobuf:"bytes,4,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
+	Weight        string                 `protobuf:"bytes,5,opt,name=weight,proto3" json:"weight,omitempty"` // percent
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Evidence      []string               `protobuf:"bytes,7,rep,name=evidence,proto3" json:"evidence,omitempty"`            // at most 10 lines
+	AtUnix        int64                  `protobuf:"varint,8,opt,name=at_unix,json=atUnix,proto3" json:"at_unix,omitempty"` // by the leader's clock
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolledBack) Reset() {
+	*x = RolledBack{}
+	mi := &file_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolledBack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolledBack) ProtoMessage() {}
+
+func (x *RolledBack) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolledBack.ProtoReflect.Descriptor instead.
+func (*RolledBack) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RolledBack) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *RolledBack) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RolledBack) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *RolledBack) GetToRevision() string {
+	if x != nil {
+		return x.ToRevision
+	}
+	return ""
+}
+
+func (x *RolledBack) GetWeight() string {
+	if x != nil {
+		return x.Weight
+	}
+	return ""
+}
+
+func (x *RolledBack) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RolledBack) GetEvidence() []string {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *RolledBack) GetAtUnix() int64 {
+	if x != nil {
+		return x.AtUnix
+	}
+	return 0
+}
+
 // Match names what may go to the canary: a request of any other command or program is the stable's.
 type Match struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -555,7 +682,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +694,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +707,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Match) GetCommands() []string {
@@ -609,7 +736,7 @@ type TripRule struct {
 
 func (x *TripRule) Reset() {
 	*x = TripRule{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +748,7 @@ func (x *TripRule) String() string {
 func (*TripRule) ProtoMessage() {}
 
 func (x *TripRule) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +761,7 @@ func (x *TripRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TripRule.ProtoReflect.Descriptor instead.
 func (*TripRule) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TripRule) GetToken() string {
@@ -663,7 +790,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +802,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +815,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Slot) GetName() string {
@@ -736,7 +863,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +875,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +888,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Revision) GetHash() string {
@@ -837,7 +964,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +976,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +989,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnvVar) GetName() string {
@@ -894,7 +1021,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1033,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1046,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Limits) GetQueueLimit() uint32 {
@@ -984,7 +1111,7 @@ type Recycle struct {
 
 func (x *Recycle) Reset() {
 	*x = Recycle{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1123,7 @@ func (x *Recycle) String() string {
 func (*Recycle) ProtoMessage() {}
 
 func (x *Recycle) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1136,7 @@ func (x *Recycle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recycle.ProtoReflect.Descriptor instead.
 func (*Recycle) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Recycle) GetMaxRequests() uint64 {
@@ -1056,7 +1183,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1195,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1208,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Report) GetRevisions() []*RevisionCounters {
@@ -1142,7 +1269,7 @@ type Trip struct {
 
 func (x *Trip) Reset() {
 	*x = Trip{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1281,7 @@ func (x *Trip) String() string {
 func (*Trip) ProtoMessage() {}
 
 func (x *Trip) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1294,7 @@ func (x *Trip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trip.ProtoReflect.Descriptor instead.
 func (*Trip) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Trip) GetRevision() string {
@@ -1220,7 +1347,7 @@ type RevisionCounters struct {
 	Errors         uint64                 `protobuf:"varint,4,opt,name=errors,proto3" json:"errors,omitempty"`     // python_error
 	Timeouts       uint64                 `protobuf:"varint,5,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	Infrastructure uint64                 `protobuf:"varint,6,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`                        // crashes, protocol errors
-	Shed           uint64                 `protobuf:"varint,7,opt,name=shed,proto3" json:"shed,omitempty"`                                            // queue_full, worker_busy and checkout_timeout
+	Shed           uint64                 `protobuf:"varint,7,opt,name=shed,proto3" json:"shed,omitempty"`                                            // what never ran: refused for load, out of its own time by waiting, nobody there to run it
 	CallerErrors   uint64                 `protobuf:"varint,8,opt,name=caller_errors,json=callerErrors,proto3" json:"caller_errors,omitempty"`        // unknown command, invalid payload, cancelled
 	Latency        *Histogram             `protobuf:"bytes,9,opt,name=latency,proto3" json:"latency,omitempty"`                                       // as the application sees it
 	Service        *Histogram             `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`                                      // inside the worker
@@ -1232,7 +1359,7 @@ type RevisionCounters struct {
 
 func (x *RevisionCounters) Reset() {
 	*x = RevisionCounters{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1371,7 @@ func (x *RevisionCounters) String() string {
 func (*RevisionCounters) ProtoMessage() {}
 
 func (x *RevisionCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1384,7 @@ func (x *RevisionCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionCounters.ProtoReflect.Descriptor instead.
 func (*RevisionCounters) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevisionCounters) GetRevision() string {
@@ -1360,7 +1487,7 @@ type Ends struct {
 
 func (x *Ends) Reset() {
 	*x = Ends{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1499,7 @@ func (x *Ends) String() string {
 func (*Ends) ProtoMessage() {}
 
 func (x *Ends) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1512,7 @@ func (x *Ends) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ends.ProtoReflect.Descriptor instead.
 func (*Ends) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Ends) GetRequests() uint64 {
@@ -1449,7 +1576,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1588,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1601,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Histogram) GetBuckets() []uint32 {
@@ -1529,7 +1656,7 @@ type SlotState struct {
 
 func (x *SlotState) Reset() {
 	*x = SlotState{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1668,7 @@ func (x *SlotState) String() string {
 func (*SlotState) ProtoMessage() {}
 
 func (x *SlotState) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1681,7 @@ func (x *SlotState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotState.ProtoReflect.Descriptor instead.
 func (*SlotState) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SlotState) GetName() string {
@@ -1730,7 +1857,7 @@ type Startup struct {
 
 func (x *Startup) Reset() {
 	*x = Startup{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1869,7 @@ func (x *Startup) String() string {
 func (*Startup) ProtoMessage() {}
 
 func (x *Startup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1882,7 @@ func (x *Startup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Startup.ProtoReflect.Descriptor instead.
 func (*Startup) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Startup) GetSinceUnixMs() uint64 {
@@ -1798,7 +1925,7 @@ type RevisionWorkers struct {
 
 func (x *RevisionWorkers) Reset() {
 	*x = RevisionWorkers{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1937,7 @@ func (x *RevisionWorkers) String() string {
 func (*RevisionWorkers) ProtoMessage() {}
 
 func (x *RevisionWorkers) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1950,7 @@ func (x *RevisionWorkers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWorkers.ProtoReflect.Descriptor instead.
 func (*RevisionWorkers) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevisionWorkers) GetRevision() string {
@@ -1901,7 +2028,7 @@ type BootFailure struct {
 
 func (x *BootFailure) Reset() {
 	*x = BootFailure{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1913,7 +2040,7 @@ func (x *BootFailure) String() string {
 func (*BootFailure) ProtoMessage() {}
 
 func (x *BootFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,7 +2053,7 @@ func (x *BootFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BootFailure.ProtoReflect.Descriptor instead.
 func (*BootFailure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BootFailure) GetReason() string {
@@ -1969,21 +2096,25 @@ const file_control_proto_rawDesc = "" +
 	"\x06report\x18\x04 \x01(\v2\x1d.workerpool.control.v1.ReportH\x00R\x06reportB\x06\n" +
 	"\x04body\"M\n" +
 	"\x0eControlMessage\x12;\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x1f.workerpool.control.v1.SnapshotR\bsnapshot\"\x9e\x01\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x1f.workerpool.control.v1.SnapshotR\bsnapshot\"\x81\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x19\n" +
 	"\bpool_uid\x18\x02 \x01(\tR\apoolUid\x12\x1a\n" +
 	"\binstance\x18\x03 \x01(\tR\binstance\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x1a\n" +
-	"\bsequence\x18\x06 \x01(\x04R\bsequence\"7\n" +
+	"\bsequence\x18\x06 \x01(\x04R\bsequence\x12B\n" +
+	"\vrolled_back\x18\a \x01(\v2!.workerpool.control.v1.RolledBackR\n" +
+	"rolledBack\x12\x1d\n" +
+	"\n" +
+	"trip_token\x18\b \x01(\tR\ttripToken\"7\n" +
 	"\x03Ack\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\"P\n" +
 	"\x04Nack\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa7\x03\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xeb\x03\n" +
 	"\bSnapshot\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x121\n" +
@@ -1997,7 +2128,20 @@ const file_control_proto_rawDesc = "" +
 	"stickiness\x18\t \x01(\x0e2!.workerpool.control.v1.StickinessR\n" +
 	"stickiness\x123\n" +
 	"\x04trip\x18\n" +
-	" \x01(\v2\x1f.workerpool.control.v1.TripRuleR\x04trip\"?\n" +
+	" \x01(\v2\x1f.workerpool.control.v1.TripRuleR\x04trip\x12B\n" +
+	"\vrolled_back\x18\v \x01(\v2!.workerpool.control.v1.RolledBackR\n" +
+	"rolledBack\"\xd2\x01\n" +
+	"\n" +
+	"RolledBack\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x1f\n" +
+	"\vto_revision\x18\x04 \x01(\tR\n" +
+	"toRevision\x12\x16\n" +
+	"\x06weight\x18\x05 \x01(\tR\x06weight\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bevidence\x18\a \x03(\tR\bevidence\x12\x17\n" +
+	"\aat_unix\x18\b \x01(\x03R\x06atUnix\"?\n" +
 	"\x05Match\x12\x1a\n" +
 	"\bcommands\x18\x01 \x03(\tR\bcommands\x12\x1a\n" +
 	"\bprograms\x18\x02 \x03(\tR\bprograms\"A\n" +
@@ -2147,7 +2291,7 @@ func file_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_control_proto_goTypes = []any{
 	(Stickiness)(0),          // 0: workerpool.control.v1.Stickiness
 	(*AgentMessage)(nil),     // 1: workerpool.control.v1.AgentMessage
@@ -2156,53 +2300,56 @@ var file_control_proto_goTypes = []any{
 	(*Ack)(nil),              // 4: workerpool.control.v1.Ack
 	(*Nack)(nil),             // 5: workerpool.control.v1.Nack
 	(*Snapshot)(nil),         // 6: workerpool.control.v1.Snapshot
-	(*Match)(nil),            // 7: workerpool.control.v1.Match
-	(*TripRule)(nil),         // 8: workerpool.control.v1.TripRule
-	(*Slot)(nil),             // 9: workerpool.control.v1.Slot
-	(*Revision)(nil),         // 10: workerpool.control.v1.Revision
-	(*EnvVar)(nil),           // 11: workerpool.control.v1.EnvVar
-	(*Limits)(nil),           // 12: workerpool.control.v1.Limits
-	(*Recycle)(nil),          // 13: workerpool.control.v1.Recycle
-	(*Report)(nil),           // 14: workerpool.control.v1.Report
-	(*Trip)(nil),             // 15: workerpool.control.v1.Trip
-	(*RevisionCounters)(nil), // 16: workerpool.control.v1.RevisionCounters
-	(*Ends)(nil),             // 17: workerpool.control.v1.Ends
-	(*Histogram)(nil),        // 18: workerpool.control.v1.Histogram
-	(*SlotState)(nil),        // 19: workerpool.control.v1.SlotState
-	(*Startup)(nil),          // 20: workerpool.control.v1.Startup
-	(*RevisionWorkers)(nil),  // 21: workerpool.control.v1.RevisionWorkers
-	(*BootFailure)(nil),      // 22: workerpool.control.v1.BootFailure
+	(*RolledBack)(nil),       // 7: workerpool.control.v1.RolledBack
+	(*Match)(nil),            // 8: workerpool.control.v1.Match
+	(*TripRule)(nil),         // 9: workerpool.control.v1.TripRule
+	(*Slot)(nil),             // 10: workerpool.control.v1.Slot
+	(*Revision)(nil),         // 11: workerpool.control.v1.Revision
+	(*EnvVar)(nil),           // 12: workerpool.control.v1.EnvVar
+	(*Limits)(nil),           // 13: workerpool.control.v1.Limits
+	(*Recycle)(nil),          // 14: workerpool.control.v1.Recycle
+	(*Report)(nil),           // 15: workerpool.control.v1.Report
+	(*Trip)(nil),             // 16: workerpool.control.v1.Trip
+	(*RevisionCounters)(nil), // 17: workerpool.control.v1.RevisionCounters
+	(*Ends)(nil),             // 18: workerpool.control.v1.Ends
+	(*Histogram)(nil),        // 19: workerpool.control.v1.Histogram
+	(*SlotState)(nil),        // 20: workerpool.control.v1.SlotState
+	(*Startup)(nil),          // 21: workerpool.control.v1.Startup
+	(*RevisionWorkers)(nil),  // 22: workerpool.control.v1.RevisionWorkers
+	(*BootFailure)(nil),      // 23: workerpool.control.v1.BootFailure
 }
 var file_control_proto_depIdxs = []int32{
 	3,  // 0: workerpool.control.v1.AgentMessage.hello:type_name -> workerpool.control.v1.Hello
 	4,  // 1: workerpool.control.v1.AgentMessage.ack:type_name -> workerpool.control.v1.Ack
 	5,  // 2: workerpool.control.v1.AgentMessage.nack:type_name -> workerpool.control.v1.Nack
-	14, // 3: workerpool.control.v1.AgentMessage.report:type_name -> workerpool.control.v1.Report
+	15, // 3: workerpool.control.v1.AgentMessage.report:type_name -> workerpool.control.v1.Report
 	6,  // 4: workerpool.control.v1.ControlMessage.snapshot:type_name -> workerpool.control.v1.Snapshot
-	9,  // 5: workerpool.control.v1.Snapshot.slots:type_name -> workerpool.control.v1.Slot
-	12, // 6: workerpool.control.v1.Snapshot.limits:type_name -> workerpool.control.v1.Limits
-	7,  // 7: workerpool.control.v1.Snapshot.match:type_name -> workerpool.control.v1.Match
-	0,  // 8: workerpool.control.v1.Snapshot.stickiness:type_name -> workerpool.control.v1.Stickiness
-	8,  // 9: workerpool.control.v1.Snapshot.trip:type_name -> workerpool.control.v1.TripRule
-	10, // 10: workerpool.control.v1.Slot.revision:type_name -> workerpool.control.v1.Revision
-	11, // 11: workerpool.control.v1.Revision.env:type_name -> workerpool.control.v1.EnvVar
-	13, // 12: workerpool.control.v1.Limits.recycle:type_name -> workerpool.control.v1.Recycle
-	16, // 13: workerpool.control.v1.Report.revisions:type_name -> workerpool.control.v1.RevisionCounters
-	19, // 14: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
-	15, // 15: workerpool.control.v1.Report.trip:type_name -> workerpool.control.v1.Trip
-	18, // 16: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
-	18, // 17: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
-	17, // 18: workerpool.control.v1.RevisionCounters.unmatched:type_name -> workerpool.control.v1.Ends
-	22, // 19: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
-	21, // 20: workerpool.control.v1.SlotState.revisions:type_name -> workerpool.control.v1.RevisionWorkers
-	20, // 21: workerpool.control.v1.SlotState.startup:type_name -> workerpool.control.v1.Startup
-	1,  // 22: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
-	2,  // 23: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	7,  // 5: workerpool.control.v1.Hello.rolled_back:type_name -> workerpool.control.v1.RolledBack
+	10, // 6: workerpool.control.v1.Snapshot.slots:type_name -> workerpool.control.v1.Slot
+	13, // 7: workerpool.control.v1.Snapshot.limits:type_name -> workerpool.control.v1.Limits
+	8,  // 8: workerpool.control.v1.Snapshot.match:type_name -> workerpool.control.v1.Match
+	0,  // 9: workerpool.control.v1.Snapshot.stickiness:type_name -> workerpool.control.v1.Stickiness
+	9,  // 10: workerpool.control.v1.Snapshot.trip:type_name -> workerpool.control.v1.TripRule
+	7,  // 11: workerpool.control.v1.Snapshot.rolled_back:type_name -> workerpool.control.v1.RolledBack
+	11, // 12: workerpool.control.v1.Slot.revision:type_name -> workerpool.control.v1.Revision
+	12, // 13: workerpool.control.v1.Revision.env:type_name -> workerpool.control.v1.EnvVar
+	14, // 14: workerpool.control.v1.Limits.recycle:type_name -> workerpool.control.v1.Recycle
+	17, // 15: workerpool.control.v1.Report.revisions:type_name -> workerpool.control.v1.RevisionCounters
+	20, // 16: workerpool.control.v1.Report.slots:type_name -> workerpool.control.v1.SlotState
+	16, // 17: workerpool.control.v1.Report.trip:type_name -> workerpool.control.v1.Trip
+	19, // 18: workerpool.control.v1.RevisionCounters.latency:type_name -> workerpool.control.v1.Histogram
+	19, // 19: workerpool.control.v1.RevisionCounters.service:type_name -> workerpool.control.v1.Histogram
+	18, // 20: workerpool.control.v1.RevisionCounters.unmatched:type_name -> workerpool.control.v1.Ends
+	23, // 21: workerpool.control.v1.SlotState.boot:type_name -> workerpool.control.v1.BootFailure
+	22, // 22: workerpool.control.v1.SlotState.revisions:type_name -> workerpool.control.v1.RevisionWorkers
+	21, // 23: workerpool.control.v1.SlotState.startup:type_name -> workerpool.control.v1.Startup
+	1,  // 24: workerpool.control.v1.Agent.Stream:input_type -> workerpool.control.v1.AgentMessage
+	2,  // 25: workerpool.control.v1.Agent.Stream:output_type -> workerpool.control.v1.ControlMessage
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2222,7 +2369,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,8 +20,8 @@ type Pod interface {
 	// Apply puts a snapshot in force, or returns why it isn't. An error that is state.ErrRefused is final; any
 	// other may pass, and the same snapshot is tried again.
 	Apply(ctx context.Context, s *controlpb.Snapshot) error
-	// Position is where the last applied snapshot stands.
-	Position() state.Position
+	// Kept is the last applied snapshot; nil: none was.
+	Kept() *controlpb.Snapshot
 	Report() *controlpb.Report
 	// Changed returns channels that are closed when a report would tell something new about a slot.
 	Changed() [2]<-chan struct{}

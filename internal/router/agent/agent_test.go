@@ -32,6 +32,8 @@ type pod struct {
 	changed   [2]chan struct{}                                       // guarded by mu
 	tripped   chan struct{}                                          // guarded by mu
 	reports   uint64                                                 // guarded by mu
+
+	rolledBack *controlpb.RolledBack // what the pod keeps of a rollback
 }
 
 func newPod() *pod {
@@ -54,13 +56,16 @@ func (p *pod) Apply(ctx context.Context, s *controlpb.Snapshot) error {
 	return nil
 }
 
-func (p *pod) Position() state.Position {
+func (p *pod) Kept() *controlpb.Snapshot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.applied) == 0 {
-		return state.Position{}
+		return nil
 	}
-	return p.applied[len(p.applied)-1]
+	last := p.applied[len(p.applied)-1]
+	return &controlpb.Snapshot{
+		Epoch: last.Epoch, Sequence: last.Sequence, RolledBack: p.rolledBack, Trip: &controlpb.TripRule{Token: "fixed"},
+	}
 }
 
 func (p *pod) Report() *controlpb.Report {
@@ -177,10 +182,12 @@ func eventually(t *testing.T, what string, holds func() bool) {
 
 func TestHelloSaysWhoAndWhere(t *testing.T) {
 	s := newScene(t)
-	s.pod.applied = []state.Position{{Epoch: 4, Sequence: 2}}
+	s.pod.applied, s.pod.rolledBack = []state.Position{{Epoch: 4, Sequence: 2}}, &controlpb.RolledBack{Revision: "r2", AtUnix: 7}
 	run(t, s.agent)
 	stream := s.next()
-	want := &controlpb.Hello{Pool: "summarizer", PoolUid: "uid-1", Instance: "i-1", Version: "v1.2.3", Epoch: 4, Sequence: 2}
+	want := &controlpb.Hello{Pool: "summarizer", PoolUid: "uid-1", Instance: "i-1", Version: "v1.2.3", Epoch: 4, Sequence: 2,
+		RolledBack: &controlpb.RolledBack{Revision: "r2", AtUnix: 7}, TripToken: "fixed",
+	}
 	if stream.hello.String() != want.String() {
 		t.Errorf("got %v, want %v", stream.hello, want)
 	}

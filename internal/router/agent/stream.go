@@ -90,10 +90,10 @@ func (a *Agent) connect() (*grpc.ClientConn, error) {
 }
 
 func (a *Agent) hello() *controlpb.AgentMessage {
-	at := a.opts.Pod.Position()
+	kept := a.opts.Pod.Kept()
 	return &controlpb.AgentMessage{Body: &controlpb.AgentMessage_Hello{Hello: &controlpb.Hello{
 		Pool: a.opts.Pool, PoolUid: a.opts.PoolUID, Instance: a.opts.Instance, Version: a.opts.Version,
-		Epoch: at.Epoch, Sequence: at.Sequence,
+		Epoch: kept.GetEpoch(), Sequence: kept.GetSequence(), RolledBack: kept.GetRolledBack(), TripToken: kept.GetTrip().GetToken(),
 	}}}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,7 +45,8 @@ func TestO11_ColumnsFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	live.Status = v1alpha1.WorkerPoolStatus{
-		Stable:  &v1alpha1.SlotRevision{Version: v1alpha1.PoolV1, Revision: "0123456789", Slot: "a"},
+		Stable:  &v1alpha1.SlotRevision{Version: v1alpha1.PoolV2, Revision: "0123456789", Slot: "a"},
+		Shown:   v1alpha1.ShownStatus{Version: "v2@a1b2", Stable: "v2@0123", ErrorRate: "12.25", P95: &metav1.Duration{Duration: 1234 * time.Millisecond}},
 		Weight:  v1alpha1.WeightStatus{Summary: "99.75→100"},
 		Pods:    v1alpha1.PodsStatus{Summary: "1000/1000"},
 		Workers: v1alpha1.WorkersStatus{Summary: "16000/16000"},
@@ -61,9 +63,15 @@ func TestO11_ColumnsFit(t *testing.T) {
 	if got, want := strings.Fields(header), []string{"NAME", "VERSION", "STABLE", "WEIGHT", "PODS", "WORKERS", "READY", "REASON", "AGE"}; strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("columns %v, want %v", got, want)
 	}
-	for _, cell := range []string{"recommendations-eu", "v2", "v1", "99.75→100", "1000/1000", "16000/16000", "False", "ProgressDeadlineExceeded"} {
+	for _, cell := range []string{"recommendations-eu", "v2@a1b2", "v2@0123", "99.75→100", "1000/1000", "16000/16000", "False", "ProgressDeadlineExceeded"} {
 		if !strings.Contains(row, cell) {
 			t.Errorf("the row lacks %q", cell)
+		}
+	}
+	wide := kubectl(t, "get", "wp", "-n", namespace, "-o", "wide")
+	for _, cell := range []string{"12.25", "1.234s"} {
+		if !strings.Contains(wide, cell) {
+			t.Errorf("the wide row lacks %q:\n%s", cell, wide)
 		}
 	}
 	for _, line := range []string{header, strings.TrimRight(row, "\n")} {

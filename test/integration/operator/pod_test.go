@@ -63,7 +63,7 @@ func (s *script) set(change func(*script)) {
 
 func (s *script) Apply(_ context.Context, next *controlpb.Snapshot) error {
 	s.mu.Lock()
-	withheld, refusal, position := s.withheld, s.refusal, state.PositionOf(s.snapshot)
+	withheld, refusal, before := s.withheld, s.refusal, s.snapshot
 	s.mu.Unlock()
 	switch {
 	case refusal != "":
@@ -71,7 +71,11 @@ func (s *script) Apply(_ context.Context, next *controlpb.Snapshot) error {
 	case withheld:
 		return errors.New("withheld by the test")
 	}
-	if err := errors.Join(state.CheckOrder(state.PositionOf(next), position), state.Validate(next)); err != nil {
+	if err := errors.Join(state.CheckOrder(state.PositionOf(next), state.PositionOf(before)), state.Validate(next)); err != nil {
+		return err
+	}
+	next, err := state.KeepRollback(next, before)
+	if err != nil {
 		return err
 	}
 	s.set(func(s *script) {
@@ -81,11 +85,7 @@ func (s *script) Apply(_ context.Context, next *controlpb.Snapshot) error {
 	return nil
 }
 
-func (s *script) Position() state.Position {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return state.PositionOf(s.snapshot)
-}
+func (s *script) Kept() *controlpb.Snapshot { return s.inForce() }
 
 func (s *script) Changed() [2]<-chan struct{} {
 	s.mu.Lock()

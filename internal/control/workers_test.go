@@ -143,7 +143,7 @@ func TestASlotThatHangsIsntUp(t *testing.T) {
 	if v := up.next(report, now).view; v.Up || v.Serving != 0 || v.Hangs != "it has said nothing for 3s" {
 		t.Errorf("the slot that hangs is %+v", v)
 	}
-	report.Reachable, report.Ready = true, 3
+	report.Reachable, report.Ready, report.Hangs = true, 3, ""
 	if !up.next(report, now).view.Up {
 		t.Error("a slot that replaces a worker isn't up")
 	}

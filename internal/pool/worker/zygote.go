@@ -55,10 +55,13 @@ func (z *Zygote) Launch() (*Worker, error) {
 }
 
 // Use has processes that are started from now on made by another Spec, which differs from the one before in its
-// InitTimeout only.
+// InitTimeout only. With more time, forks that were given up are tried again.
 func (z *Zygote) Use(spec *Spec) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	if spec.InitTimeout > z.spec.InitTimeout {
+		z.record.relent()
+	}
 	z.spec = spec
 }
 

@@ -69,6 +69,9 @@ func (r *zygoteRecord) failed(e *forkError) bool {
 	return !e.hung && r.failures < maxForkFailures && r.broken == ""
 }
 
+// relent has forks tried again that were given up.
+func (r *zygoteRecord) relent() { r.broken, r.failures, r.notBefore = "", 0, time.Time{} }
+
 func (r *zygoteRecord) giveUp(reason string, now time.Time) {
 	r.broken, r.failures, r.notBefore = reason, 0, now.Add(forkRetry)
 }

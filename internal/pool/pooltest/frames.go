@@ -2,6 +2,7 @@ package pooltest
 
 import (
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,8 +15,9 @@ var frames = map[string]story{
 	"TestP37_UnsolicitedWhileIdle": func(b *bench) {
 		s := b.ready()
 		pid := s.pid()
-		s.must("unsolicited", args{"after_ms": 50})
-		time.Sleep(200 * time.Millisecond) // until the frame is in the pipe: nobody is told of it
+		written := filepath.Join(b.TempDir(), "written")
+		s.must("unsolicited", args{"after_ms": 50, "path": written})
+		b.until("a frame in the pipe", func() bool { return exists(written) })
 		if again := s.pid(); again == pid {
 			b.Error("the worker is used although something unread was in its pipe")
 		}

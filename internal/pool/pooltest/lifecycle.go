@@ -44,7 +44,7 @@ var lifecycle = map[string]story{
 	"TestP7_InitTimeoutKillsGroup": func(b *bench) {
 		file := filepath.Join(b.TempDir(), "child")
 		b.spec.Env = append(b.spec.Env, "FIXTURE_CHILD="+file, "FIXTURE_IMPORT_SLEEP=600")
-		b.spec.InitTimeout = 2 * time.Second
+		b.spec.InitTimeout, b.unforkable = 2*time.Second, true
 		s := b.start()
 		child := 0
 		b.until("child of the module", func() bool { child = readPID(file); return child != 0 })

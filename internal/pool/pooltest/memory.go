@@ -92,6 +92,7 @@ var memory = map[string]story{
 		if b.shared {
 			want = 0
 		}
+		b.until("the memory of those that were killed unmapped", func() bool { return mappings(b) <= want })
 		if maps := mappings(b); maps != want {
 			b.Errorf("%d mappings for 2 workers; want %d", maps, want)
 		}

@@ -139,6 +139,7 @@ func TestP37_ARestedWorkerThatWroteIsSentNothing(t *testing.T) {
 		t.Fatalf("%v, discard %q", out.Err, out.Discard)
 	}
 	<-written
+	time.Sleep(2 * rest) // since the reply was read, however late that was
 	out := w.try(t, time.Minute)
 	if out.Err == nil || out.Err.Type != pool.ResponseMismatch || out.Err.Sent || out.Discard != ReasonProtocol || !out.Retriable() {
 		t.Fatalf("got %s, %v, discard %q; want a mismatch that another worker may make good", out.Payload, out.Err, out.Discard)

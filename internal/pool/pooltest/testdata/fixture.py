@@ -239,10 +239,15 @@ def stray_then_exit(path):
 
 
 @command
-def unsolicited(after_ms):
-    """Write a frame that nobody asked for, some time after the reply."""
+def unsolicited(after_ms, path):
+    """Write a frame that nobody asked for, some time after the reply, and then the file at path."""
     reply = reply_fd()
-    threading.Timer(after_ms / 1000, lambda: os.write(reply, bytes(28))).start()
+
+    def write():
+        os.write(reply, bytes(28))
+        open(path, "x").close()
+
+    threading.Timer(after_ms / 1000, write).start()
 
 
 @command

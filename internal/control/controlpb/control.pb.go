@@ -1212,7 +1212,7 @@ type RevisionCounters struct {
 	Errors         uint64                 `protobuf:"varint,4,opt,name=errors,proto3" json:"errors,omitempty"`     // python_error
 	Timeouts       uint64                 `protobuf:"varint,5,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	Infrastructure uint64                 `protobuf:"varint,6,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`                        // crashes, protocol errors
-	Shed           uint64                 `protobuf:"varint,7,opt,name=shed,proto3" json:"shed,omitempty"`                                            // queue_full, worker_busy and checkout_timeout
+	Shed           uint64                 `protobuf:"varint,7,opt,name=shed,proto3" json:"shed,omitempty"`                                            // what never ran: refused for load, out of its own time by waiting, nobody there to run it
 	CallerErrors   uint64                 `protobuf:"varint,8,opt,name=caller_errors,json=callerErrors,proto3" json:"caller_errors,omitempty"`        // unknown command, invalid payload, cancelled
 	Latency        *Histogram             `protobuf:"bytes,9,opt,name=latency,proto3" json:"latency,omitempty"`                                       // as the application sees it
 	Service        *Histogram             `protobuf:"bytes,10,opt,name=service,proto3" json:"service,omitempty"`                                      // inside the worker

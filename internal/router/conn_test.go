@@ -3,6 +3,7 @@ package router
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -51,12 +52,12 @@ func TestHalfClosedCallerGetsItsAnswer(t *testing.T) {
 			if code, body := c.hears(); code != 200 || body != `"done"` {
 				t.Errorf("%d %s", code, body)
 			}
-			if _, err := c.r.ReadByte(); err != io.EOF { //nolint:errorlint // bufio returns it as it is
+			if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
 				t.Errorf("after the answer: %v, want the end", err)
 			}
 		})
 	}
-	t.Run("and when it leaves after that, its request is cancelled", func(t *testing.T) {
+	t.Run("and when it leaves after that, its request is cancelled", func(*testing.T) {
 		c := r.dial()
 		c.says([]string{"POST /v1/commands/x HTTP/1.1", "Content-Length: 2"}, "{}")
 		_ = c.Conn.(*net.UnixConn).CloseWrite()
@@ -115,7 +116,7 @@ func TestHalfClosedOnThePort(t *testing.T) {
 				t.Errorf("%d", code)
 			}
 		})
-		t.Run(address+" and is noticed when it leaves", func(t *testing.T) {
+		t.Run(address+" and is noticed when it leaves", func(*testing.T) {
 			for _, halfFirst := range []bool{true, false} {
 				c := dial()
 				c.says([]string{"GET / HTTP/1.1"}, "")
@@ -128,7 +129,9 @@ func TestHalfClosedOnThePort(t *testing.T) {
 			}
 		})
 		_ = server.Close()
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	}
 	if peerHolds(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2}) {
 		t.Error("somebody has a connection that isn't there")

@@ -36,6 +36,15 @@ func (c *conn) note(state http.ConnState) {
 	}
 }
 
+// idleFor is how long the connection has been without a request; 0: it has one.
+func (c *conn) idleFor(now time.Time) time.Duration {
+	since := c.idle.Load()
+	if since == 0 {
+		return 0
+	}
+	return now.Sub(time.Unix(0, since))
+}
+
 // Read hides that a caller sends nothing more from net/http while that waits for the caller to leave, which it does with
 // reads of one byte: a caller may close its sending half and go on waiting for its answer.
 func (c *conn) Read(p []byte) (int, error) {
@@ -48,24 +57,6 @@ func (c *conn) Read(p []byte) (int, error) {
 		err = c.untilLeft()
 	}
 	return n, err
-}
-
-// untilLeft returns io.EOF when the peer has closed the connection whole, or another error when the read deadline passed.
-func (c *conn) untilLeft() error {
-	if !c.tellsHalves() {
-		return io.EOF
-	}
-	if err := c.raw.Read(func(fd uintptr) bool { return hungUp(int(fd)) }); err != nil {
-		return err
-	}
-	return io.EOF
-}
-
-// tellsHalves reports whether a half of the connection that is closed can be told from the whole. TCP sends the same for
-// both, and a caller that left must not keep a worker.
-func (c *conn) tellsHalves() bool {
-	_, isUnix := c.Conn.(*net.UnixConn)
-	return isUnix
 }
 
 // hungUp reports whether both halves of a connection are closed.

@@ -1,12 +1,16 @@
 package router
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
 	"github.com/dspex/workerpool-operator/internal/router/slottest"
@@ -48,12 +52,12 @@ func TestHalfClosedCallerGetsItsAnswer(t *testing.T) {
 			if code, body := c.hears(); code != 200 || body != `"done"` {
 				t.Errorf("%d %s", code, body)
 			}
-			if _, err := c.r.ReadByte(); err != io.EOF { //nolint:errorlint // bufio returns it as it is
+			if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
 				t.Errorf("after the answer: %v, want the end", err)
 			}
 		})
 	}
-	t.Run("and when it leaves after that, its request is cancelled", func(t *testing.T) {
+	t.Run("and when it leaves after that, its request is cancelled", func(*testing.T) {
 		c := r.dial()
 		c.says([]string{"POST /v1/commands/x HTTP/1.1", "Content-Length: 2"}, "{}")
 		_ = c.Conn.(*net.UnixConn).CloseWrite()
@@ -63,6 +67,75 @@ func TestHalfClosedCallerGetsItsAnswer(t *testing.T) {
 		r.until(func() bool { return r.revisionFigures("r1").CallerErrors == before+1 })
 		close(finish)
 	})
+}
+
+// TestHalfClosedOnThePort: TCP says the same when a caller closes its sending half and when it leaves.
+func TestHalfClosedOnThePort(t *testing.T) {
+	inside, finish := make(chan context.Context, 1), make(chan struct{})
+	r := New(Config{Logger: slog.New(slog.DiscardHandler)})
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		nl, err := listenLoopback(t.Context(), address)
+		if err != nil && address != "127.0.0.1:0" {
+			continue // a machine may have no IPv6
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := r.newServer(t.Context())
+		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			inside <- req.Context()
+			select {
+			case <-finish:
+			case <-req.Context().Done():
+				w.WriteHeader(statusClientClosed)
+			}
+		})
+		served := make(chan error, 1)
+		l := newListener(nl, 10)
+		go func() { served <- server.Serve(l) }()
+		dial := func() *client {
+			nc, err := net.Dial("tcp", nl.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = nc.Close() })
+			return &client{Conn: nc, t: t, r: bufio.NewReader(nc)}
+		}
+		t.Run(address+" gets its answer", func(t *testing.T) {
+			c := dial()
+			c.says([]string{"GET / HTTP/1.1"}, "")
+			_ = c.Conn.(*net.TCPConn).CloseWrite()
+			ctx := <-inside
+			select {
+			case <-ctx.Done():
+				t.Error("the caller was thought to be gone")
+			case <-time.After(5 * leastLook):
+				finish <- struct{}{}
+			}
+			if code, _ := c.hears(); code != 200 {
+				t.Errorf("%d", code)
+			}
+		})
+		t.Run(address+" and is noticed when it leaves", func(*testing.T) {
+			for _, halfFirst := range []bool{true, false} {
+				c := dial()
+				c.says([]string{"GET / HTTP/1.1"}, "")
+				ctx := <-inside
+				if halfFirst {
+					_ = c.Conn.(*net.TCPConn).CloseWrite()
+				}
+				_ = c.Close()
+				<-ctx.Done()
+			}
+		})
+		_ = server.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}
+	if peerHolds(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2}) {
+		t.Error("somebody has a connection that isn't there")
+	}
 }
 
 // TestRefusalReachesACallerThatIsStillSending: most send all they have before they read.

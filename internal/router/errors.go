@@ -107,9 +107,13 @@ func (r *Router) away(to *target, c *call) *pool.Error {
 	if !st.Reachable {
 		problem = st.Problem
 	}
+	set := byCheckout
+	if t := r.table.Load(); c.budget > 0 && c.budget < t.limits.checkout {
+		set = byCaller
+	}
 	return r.named(pool.NewError(pool.ResourceError, pool.NotAvailable,
-		"pool %s: waited %s for slot %s (%s): %s", r.cfg.Pool, pool.Millis(time.Since(c.start)),
-		to.slot.Name(), to.version, problem)).With("slot", to.slot.Name())
+		"pool %s: waited %s for slot %s (%s), until the end of its time (%s): %s", r.cfg.Pool, pool.Millis(time.Since(c.start)),
+		to.slot.Name(), to.version, c.setting(set), problem)).With("slot", to.slot.Name()).With(pool.LimitedBy, c.setting(set))
 }
 
 // noWorkersYet says of a slot whose workers aren't up how long that may take.
@@ -127,16 +131,24 @@ const fullRetryAfter = time.Second
 // maxRetryAfter bounds what a slot may tell callers to wait.
 const maxRetryAfter = time.Hour
 
-// full: the slot has that many requests already. The slot would say the same.
+// full: the slot has that many requests already. The slot would say the same, unless the router sends it no more.
 func (r *Router) full(to *target, inside int) *pool.Error {
+	if to.places == maxPlaces {
+		return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
+			"pool %s has %d requests with slot %s, and no slot is sent more at a time; retry later, or have more pods",
+			r.cfg.Pool, inside, to.slot.Name())).With("slot", to.slot.Name())
+	}
 	busy := min(inside, to.workers)
 	return pool.NewQueueFull(r.cfg.Pool, busy, inside-busy, fullRetryAfter).With("slot", to.slot.Name())
 }
 
 func (r *Router) tooManyWait(limit int) *pool.Error {
+	because, wayOut := "as many as it takes (size, overflow and queueLimit)", "raise spec.queueLimit"
+	if limit == maxPlaces {
+		because, wayOut = "and no slot is sent more at a time", "have more pods"
+	}
 	return r.named(pool.NewError(pool.ResourceError, pool.QueueFull,
-		"pool %s has %d requests waiting for a slot to come back, as many as it takes (size, overflow and queueLimit); retry later or raise spec.queueLimit",
-		r.cfg.Pool, limit))
+		"pool %s has %d requests waiting for a slot to come back, %s; retry later, or %s", r.cfg.Pool, limit, because, wayOut))
 }
 
 // noRoom: the body waited for room until the end of that.

@@ -13,7 +13,8 @@ import (
 type listener struct {
 	net.Listener
 	limit    int
-	draining atomic.Bool // no connection is kept for a peer that is still sending
+	watching atomic.Int32 // callers of which it has to be found out whether they have left
+	draining atomic.Bool  // no connection is kept for a peer that is still sending
 
 	closed chan struct{}
 	once   sync.Once
@@ -58,7 +59,7 @@ func (l *listener) place(c *conn) bool {
 		}
 		again := leastIdle
 		if longest != nil {
-			idle := time.Since(time.Unix(0, longest.idle.Load()))
+			idle := longest.idleFor(time.Now())
 			if idle >= leastIdle && !longest.pending() {
 				l.forget(longest)
 				_ = longest.Conn.Close() // net/http sees its end

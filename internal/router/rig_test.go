@@ -126,7 +126,7 @@ func newRig(t *testing.T, bootstrap *controlpb.Snapshot, scripted map[string]slo
 	}
 	r.start()
 	if bootstrap != nil {
-		r.until(func() bool { return ready(r.Router, bootstrap) })
+		r.until(func() bool { return r.table.Load() != nil && ready(r.Router, bootstrap) })
 	}
 	return r
 }

@@ -20,10 +20,10 @@ const reportsEvery = time.Second
 // period is the time between two reports of a router, in which what is new in the second was counted.
 type period struct{ from, to time.Time }
 
-// until is a period that ends with a report; the router's last one before may be unknown, or of a clock that was ahead.
+// until is a period that ends with a report. The router's last one before may be unknown, or of a clock that was ahead.
 func until(last, now time.Time) period {
 	if last.IsZero() || last.After(now) {
-		last = now
+		last = now.Add(-reportsEvery)
 	}
 	return period{last, now}
 }

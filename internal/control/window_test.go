@@ -118,8 +118,8 @@ func TestPortionsAddUp(t *testing.T) {
 		"no time":                         {period{t0, t0}, 7, []uint64{7}},
 		"longer than the window":          {period{t0.Add(-10 * time.Minute), t0.Add(time.Second)}, 6010, []uint64{50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 10}},
 		"more than can be":                {period{t0.Add(4 * time.Second), t0.Add(6 * time.Second)}, math.MaxUint64, []uint64{0, math.MaxUint64}},
-		"the last report's clock was off": {until(t0.Add(time.Hour), t0), 7, []uint64{7}},
-		"there was no last report":        {until(time.Time{}, t0), 7, []uint64{7}},
+		"the last report's clock was off": {until(t0.Add(time.Hour), t0.Add(time.Second)), 7, []uint64{7}},
+		"there was no last report":        {until(time.Time{}, t0.Add(time.Second)), 7, []uint64{7}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []uint64

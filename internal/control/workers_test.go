@@ -50,9 +50,9 @@ func TestWorkersOfARevision(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 
-	b.watch.pass(55 * time.Second)
-	if f := b.View(pool).Figures[counted]; f.CPU != time.Second || f.Busy != time.Second || f.Live != 3 {
-		t.Errorf("a minute after the first pod's requests: CPU %v, busy %v, %d live; want 1s, 1s, 3", f.CPU, f.Busy, f.Live)
+	b.watch.pass(50 * time.Second)
+	if f := b.View(pool).Figures[counted]; f.CPU != time.Second || f.Busy != time.Second/2 || f.Live != 3 {
+		t.Errorf("a minute after the first pod's requests: CPU %v, busy %v, %d live; want 1s, 0.5s of the second pod's, and 3", f.CPU, f.Busy, f.Live)
 	}
 }
 

@@ -137,8 +137,8 @@ func TestO8_O26_O35_O37_O38_BadCanaryIsRolledBack(t *testing.T) {
 	}
 }
 
-// Each user calls echo, then sleep; v2's echo always fails. At weight 50, where every second request is the canary's, it still gets
-// its half of both, and is found out.
+// Each user calls echo, then sleep; v2's echo always fails. At weight 50 the canary gets half of both, and is
+// found out.
 func TestO15_O26_OneOfTwoCommandsInTurnFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -9,20 +9,13 @@ import (
 	"github.com/dspex/workerpool-operator/internal/histogram"
 )
 
-// The window over which figures are kept, and its grain. A pool's figures cost at most maxRevisions × grains
-// histograms (about 5 KiB each), and only those in which there was traffic.
-const (
-	window = time.Minute
-	grain  = 5 * time.Second
-	grains = int(window / grain)
-)
-
 // figures of a pool by revision. The fleet's mu guards them.
 type figures map[string]*ring
 
 // ring holds the last minute of a revision in grains.
 type ring struct {
 	version string
+	began   time.Time // since when requests are counted, with none missing for a whole window
 	last    time.Time // when something was counted
 	cells   [grains]cell
 }
@@ -44,6 +37,14 @@ type serviceTime struct {
 
 func (s serviceTime) add(o serviceTime) serviceTime {
 	return serviceTime{s.sum + o.sum, s.requests + o.requests}
+}
+
+// since is what was added after before; nothing when that is more, which is a router's error.
+func (s serviceTime) since(before serviceTime) serviceTime {
+	if s.sum <= before.sum || s.requests <= before.requests {
+		return serviceTime{}
+	}
+	return serviceTime{s.sum - before.sum, s.requests - before.requests}
 }
 
 // mean is 0 when no request reached a worker.
@@ -100,7 +101,7 @@ func countable(r *controlpb.RevisionCounters) bool {
 
 // count adds what is new in a report to the pool's figures and to what was seen of the pod. The first report of a router process that this leader
 // sees is where counting starts: what it did before, another leader counted.
-func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, now time.Time) {
+func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, in period) {
 	next := make(map[string]totals, maxRevisions)
 	for _, r := range reports[:min(len(reports), maxRevisions)] {
 		if !countable(r) {
@@ -110,7 +111,7 @@ func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, now 
 		next[name] = totalsOf(r)
 		if p.baseline {
 			p.seen.see(name, growth(next[name].matched, p.totals[name].matched))
-			f.add(name, r.GetVersion(), next[name], p.totals[name], now)
+			f.add(name, r.GetVersion(), next[name], p.totals[name], in)
 		}
 	}
 	p.seen.keep(next)
@@ -118,28 +119,34 @@ func (p *podState) count(f *figures, reports []*controlpb.RevisionCounters, now 
 }
 
 // add counts the difference of two reports of the same router process; before may be zero.
-func (f *figures) add(name, version string, t, before totals, now time.Time) {
+func (f *figures) add(name, version string, t, before totals, in period) {
 	if t.counts.Requests <= before.counts.Requests {
 		return
 	}
-	c := f.ring(name, version, now).cell(now)
-	c.counts = c.counts.Add(growth(t.counts, before.counts))
-	if t.service.sum > before.service.sum && t.service.requests > before.service.requests {
-		c.service = c.service.add(serviceTime{t.service.sum - before.service.sum, t.service.requests - before.service.requests})
-	}
-	for b, n := range t.latency {
-		c.latency.AddBucket(int(b), grown(n, before.latency[b]))
+	counts, service := growth(t.counts, before.counts), t.service.since(before.service)
+	r := f.ring(name, version, in)
+	for _, part := range in.portions() {
+		c := r.cell(part.number)
+		c.counts = c.counts.Add(part.ofCounts(counts))
+		c.service = c.service.add(serviceTime{part.ofTime(service.sum), part.of(service.requests)})
+		for b, n := range t.latency {
+			c.latency.AddBucket(int(b), part.of(grown(n, before.latency[b])))
+		}
 	}
 }
 
-// ring returns a revision's ring; a pool keeps the maxRevisions that were busy last.
-func (f *figures) ring(name, version string, now time.Time) *ring {
+// ring returns a revision's ring; a pool keeps the maxRevisions that were busy last. A ring begins anew when nothing in it
+// is of the window any more, or when the clock went back.
+func (f *figures) ring(name, version string, in period) *ring {
 	found, ok := (*f)[name]
 	if !ok {
-		found = &ring{version: version}
+		found = &ring{}
 		(*f)[name] = found
 	}
-	found.last = now
+	if number(found.last) <= number(in.to)-int64(grains) || ahead(found.last, in.to) {
+		*found = ring{version: version, began: in.from}
+	}
+	found.last = in.to
 	if len(*f) > maxRevisions {
 		f.evict()
 	}
@@ -156,9 +163,8 @@ func (f *figures) evict() {
 	delete(*f, oldest)
 }
 
-// cell returns the grain that now falls into, emptied if it held an older one.
-func (r *ring) cell(now time.Time) *cell {
-	number := now.UnixNano() / int64(grain)
+// cell returns the grain of that number, emptied if it held an older one.
+func (r *ring) cell(number int64) *cell {
 	c := &r.cells[number%int64(grains)]
 	if c.number != number || c.latency == nil {
 		*c = cell{number: number, latency: &histogram.Histogram{}}
@@ -166,15 +172,15 @@ func (r *ring) cell(now time.Time) *cell {
 	return c
 }
 
-// view sums up the last minute; revisions without traffic are left out.
-func (f *figures) view(now time.Time) map[string]Figures {
-	oldest := now.UnixNano()/int64(grain) - int64(grains)
+// view sums up the last minute, as the last report left it; revisions without traffic are left out.
+func (f *figures) view(reported, now time.Time) map[string]Figures {
+	oldest := number(now) - int64(grains)
 	out := map[string]Figures{}
 	for revision, r := range *f {
-		sum, latency, service := Figures{Version: r.version}, histogram.Histogram{}, serviceTime{}
+		sum, latency, service := Figures{Version: r.version, Span: covered(r.began, reported, now)}, histogram.Histogram{}, serviceTime{}
 		for i := range r.cells {
 			c := &r.cells[i]
-			if c.latency == nil || c.number <= oldest {
+			if c.latency == nil || c.number <= oldest || ahead(begins(c.number), now) {
 				continue
 			}
 			sum.Counts = sum.Add(c.counts)

@@ -50,8 +50,8 @@ func TestFigures(t *testing.T) {
 	}
 
 	b.watch.pass(52 * time.Second)
-	if got := b.View(pool).Figures[counted].Requests; got != 200 {
-		t.Errorf("%d requests a minute after the first 300, want 200", got)
+	if got := b.View(pool).Figures[counted].Requests; got != 100 {
+		t.Errorf("%d requests, a minute after the first 300 and the first half of the ten seconds' 200, want 100", got)
 	}
 	b.watch.pass(time.Minute)
 	if got := b.View(pool).Figures; len(got) != 0 {

@@ -150,11 +150,22 @@ func (f *Fleet) View(pool types.NamespacedName) PoolView {
 	if !ok {
 		return PoolView{}
 	}
-	v := PoolView{Pods: make(map[types.UID]PodView, len(p.pods)), Figures: p.staffed(p.figures.view(f.clock()))}
+	v := PoolView{Pods: make(map[types.UID]PodView, len(p.pods)), Figures: p.staffed(p.figures.view(p.reported(), f.clock()))}
 	for uid, pod := range p.pods {
 		v.Pods[uid] = pod.view(p.snapshot)
 	}
 	return v
+}
+
+// reported is when the last report of any pod came. Caller holds mu.
+func (p *poolState) reported() time.Time {
+	var last time.Time
+	for _, pod := range p.pods {
+		if pod.reported.After(last) {
+			last = pod.reported
+		}
+	}
+	return last
 }
 
 // Seen are the requests whose end this leader has seen, of two revisions in each pod, without those that the canary can't

@@ -188,15 +188,16 @@ func (f *Fleet) refuse(m Member, l *link, nack *controlpb.Nack) {
 
 // report records what a pod says of itself.
 func (f *Fleet) report(m Member, l *link, r *controlpb.Report) {
-	now := f.clock()
 	f.update(m, l, func(p *poolState, pod *podState) bool {
-		pod.count(&p.figures, r.GetRevisions(), now)
+		now := f.clock() // in the order of the reports
+		since := until(pod.reported, now)
+		pod.count(&p.figures, r.GetRevisions(), since)
 		returned := pod.missed(now)
 		moved := pod.advance(orderOf(r))
 		tripped := pod.trips(r.GetTrip())
 		first := pod.reportedUnder != orderOf(r)
 		pod.reportedUnder = orderOf(r)
-		return pod.observe(p.figures, r.GetSlots(), now) || moved || tripped || returned || first
+		return pod.observe(p.figures, r.GetSlots(), since) || moved || tripped || returned || first
 	})
 }
 
@@ -251,7 +252,7 @@ func (f *Fleet) update(m Member, l *link, change func(*poolState, *podState) boo
 
 // observe takes the slots' states over and tells whether one changed in a way that matters. A pod has slots a and b;
 // what a router says of others isn't kept.
-func (p *podState) observe(f figures, reports []*controlpb.SlotState, now time.Time) bool {
+func (p *podState) observe(f figures, reports []*controlpb.SlotState, in period) bool {
 	matters := false
 	for _, r := range reports[:min(len(reports), maxSlots)] {
 		name := r.GetName()
@@ -259,12 +260,12 @@ func (p *podState) observe(f figures, reports []*controlpb.SlotState, now time.T
 			continue
 		}
 		old := p.slots[name]
-		next := old.next(r, now)
+		next := old.next(r, in.to)
 		if old == nil || old.view != next.view {
 			matters = true
 		}
 		if old != nil {
-			f.spend(old.workers, next.workers, now)
+			f.spend(old.workers, next.workers, in)
 		}
 		p.slots[name] = next
 	}

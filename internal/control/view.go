@@ -100,6 +100,9 @@ type Startup struct {
 // Figures are a revision's over the last minute.
 type Figures struct {
 	Version string
+	// Span is the time that counts and sums speak for: the last minute, or since the revision began to serve, or this leader
+	// to count, and until the last report.
+	Span time.Duration
 	analysis.Counts
 	P50, P95, P99 time.Duration // latency as the application sees it
 	Service       time.Duration // mean time that a request kept a worker busy; 0: none did

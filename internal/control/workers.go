@@ -48,11 +48,14 @@ func workersOf(reports []*controlpb.RevisionWorkers) map[string]workers {
 
 // spend counts the CPU time that a slot's workers used between two of its reports, where there is traffic that it goes
 // with: figures are of revisions that serve.
-func (f figures) spend(before, after map[string]workers, now time.Time) {
+func (f figures) spend(before, after map[string]workers, in period) {
 	for revision, w := range after {
 		old, known := before[revision]
 		if r, serves := f[revision]; serves && known && w.cpu > old.cpu {
-			r.cell(now).cpu += min(w.cpu-old.cpu, bound)
+			used := min(w.cpu-old.cpu, bound)
+			for _, part := range in.portions() {
+				r.cell(part.number).cpu += part.ofTime(used)
+			}
 		}
 	}
 }

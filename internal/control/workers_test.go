@@ -46,14 +46,14 @@ func TestWorkersOfARevision(t *testing.T) {
 		Version: "v2", Service: 10 * time.Millisecond, Busy: 2 * time.Second, CPU: 4 * time.Second,
 		Live: 3, Places: 17, Spawned: 6, Destroyed: 3, Crashed: 1, Memory: 150, OpenFDs: 15,
 	}}
-	ignored := cmpopts.IgnoreFields(Figures{}, "Counts", "P50", "P95", "P99")
+	ignored := cmpopts.IgnoreFields(Figures{}, "Span", "Counts", "P50", "P95", "P99")
 	if diff := cmp.Diff(want, b.View(pool).Figures, ignored); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 
-	b.watch.pass(55 * time.Second)
-	if f := b.View(pool).Figures[counted]; f.CPU != time.Second || f.Busy != time.Second || f.Live != 3 {
-		t.Errorf("a minute after the first pod's requests: CPU %v, busy %v, %d live; want 1s, 1s, 3", f.CPU, f.Busy, f.Live)
+	b.watch.pass(50 * time.Second)
+	if f := b.View(pool).Figures[counted]; f.CPU != time.Second || f.Busy != time.Second/2 || f.Live != 3 {
+		t.Errorf("a minute after the first pod's requests: CPU %v, busy %v, %d live; want 1s, 0.5s of the second pod's, and 3", f.CPU, f.Busy, f.Live)
 	}
 }
 
@@ -95,13 +95,13 @@ func TestWorkersAreBounded(t *testing.T) {
 	if sum.spawned > math.MaxInt64 || sum.memory > math.MaxInt64 || sum.memory < 1<<60 || sum.live <= 0 || kept["0000000000"].cpu <= 0 {
 		t.Errorf("half a million of them: %+v", sum)
 	}
-	f := figures{counted: &ring{}}
 	now := time.Unix(1_800_000_000, 0)
+	f := figures{counted: &ring{last: now, version: "v2"}}
 	for range 60 {
-		f.spend(map[string]workers{counted: {}}, map[string]workers{counted: {cpu: math.MaxInt64}}, now)
+		f.spend(map[string]workers{counted: {}}, map[string]workers{counted: {cpu: math.MaxInt64}}, until(now, now))
 	}
-	f.add(counted, "v2", totals{latency: map[uint32]uint64{1: 1}, counts: countsOf(&controlpb.RevisionCounters{Requests: 1})}, totals{}, now)
-	if got := f.view(now)[counted].CPU; got <= 0 {
+	f.add(counted, "v2", totals{latency: map[uint32]uint64{1: 1}, counts: countsOf(&controlpb.RevisionCounters{Requests: 1})}, totals{}, until(now, now))
+	if got := f.view(now, now)[counted].CPU; got <= 0 {
 		t.Errorf("CPU time %v", got)
 	}
 }

@@ -20,6 +20,7 @@ type traffic struct {
 	looks     time.Time // from which they are numbered
 	lost      bool      // the progress, with its leader
 	found     analysis.Reason
+	rhythm    *rhythm // nil: requests are all alike
 }
 
 // fails makes a share of a revision's requests fail.
@@ -50,6 +51,11 @@ func (f *fleet) serve() {
 			continue
 		}
 		c := f.counts[p.Name]
+		if f.rhythm != nil {
+			more := f.rhythm.requests(p.Name, f.perSecond, rollout.Weight(share*float64(rollout.Full)), f.canary.Revision, f.stable.Revision)
+			f.counts[p.Name] = analysis.Pod{Canary: c.Canary.Add(more.Canary), Stable: c.Stable.Add(more.Stable)}
+			continue
+		}
 		canary := f.whole(p.Name+"/canary", share*float64(f.perSecond))
 		c.Canary = c.Canary.Add(f.ended(p.Name, f.canary.Revision, canary))
 		c.Stable = c.Stable.Add(f.ended(p.Name, f.stable.Revision, uint64(f.perSecond)-canary))

@@ -7,8 +7,9 @@ import (
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 )
 
-// figuresSpan is the time over which Figures are.
-const figuresSpan = time.Minute
+// enoughLoad is how long requests must have come for their rate to be a load: what comes in a shorter time is a burst that
+// the queue is there for, and is taken to be all that came in that time.
+const enoughLoad = 10 * time.Second
 
 // stillExceeded is the share of the capacity below which an exceeded one counts as enough again, so that a load beside
 // it isn't a change of state with every write.
@@ -22,12 +23,12 @@ func serialCapacity(in *Input) *v1alpha1.SerialCapacity {
 	if a.Canary == nil || a.Stable.Version != v1alpha1.PoolV1 || service <= 0 {
 		return nil
 	}
-	var served uint64
+	served, span := uint64(0), enoughLoad
 	for _, f := range in.Figures {
-		served += f.served()
+		served, span = served+f.served(), max(span, f.Span) // one that began later served nothing before
 	}
 	capacity := float64(len(in.live())) / service.Seconds()
-	load := float64(served) / figuresSpan.Seconds()
+	load := float64(served) / span.Seconds()
 	limit := capacity
 	if before := in.Pool.Status.SerialCapacity; before != nil && before.Exceeded {
 		limit *= stillExceeded

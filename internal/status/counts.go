@@ -118,9 +118,9 @@ func versions(in *Input) []v1alpha1.VersionStatus {
 			ErrorRate:   percent(f.Failed(), f.Executed()),
 			TimeoutRate: percent(f.TimedOut(), f.Executed()),
 			P50:         rounded(f.P50), P95: rounded(f.P95), P99: rounded(f.P99),
-			Throughput: rate(float64(f.served()) / figuresSpan.Seconds()), Utilization: f.utilization(),
+			Throughput: rate(f.perSecond(float64(f.served()))), Utilization: f.utilization(),
 			Spawned: int64(f.Spawned), Destroyed: int64(f.Destroyed), Crashed: int64(f.Crashed),
-			Memory: mebibytes(f.Memory), CPU: cores(f.CPU), OpenFDs: int64(f.OpenFDs),
+			Memory: mebibytes(f.Memory), CPU: f.cores(), OpenFDs: int64(f.OpenFDs),
 		})
 	}
 	slices.SortFunc(out, func(a, b v1alpha1.VersionStatus) int {

@@ -24,11 +24,11 @@ func TestCounts(t *testing.T) {
 		Pods: []status.Pod{pod("one", v1, v2), idle, away, plain},
 		Figures: map[string]status.Figures{
 			"2222": {
-				Version: "v2", Counts: analysis.Counts{Requests: 100, Errors: 1}, P95: 12345678 * time.Nanosecond,
+				Version: "v2", Span: time.Minute, Counts: analysis.Counts{Requests: 100, Errors: 1}, P95: 12345678 * time.Nanosecond,
 				Live: 3, Places: 3, Busy: 81 * time.Second, CPU: 74074 * time.Millisecond, Spawned: 7, Destroyed: 4, Crashed: 2, Memory: 1234567890, OpenFDs: 77,
 			},
-			"1111": {Version: "v1", Counts: analysis.Counts{Requests: 2900, Timeouts: 19, CallerErrors: 600, UpstreamErrors: 400}},
-			"0000": {Version: "v1", Counts: analysis.Counts{Requests: 7}},
+			"1111": {Version: "v1", Span: time.Minute, Counts: analysis.Counts{Requests: 2900, Timeouts: 19, CallerErrors: 600, UpstreamErrors: 400}},
+			"0000": {Version: "v1", Span: time.Minute, Counts: analysis.Counts{Requests: 7}},
 		},
 	})
 	want := v1alpha1.WorkerPoolStatus{
@@ -66,7 +66,7 @@ func TestFiguresOfWorkersAreRounded(t *testing.T) {
 		"half of the time, and a bit": {status.Figures{Live: 2, Places: 2, Busy: 60600 * time.Millisecond}, "51", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tc.figures.Version = "v1"
+			tc.figures.Version, tc.figures.Span = "v1", time.Minute
 			got := status.Of(status.Input{Pool: pool(), Decision: promoted(), Now: t0, Figures: map[string]status.Figures{"1111": tc.figures}}).Versions[0]
 			quantity := func(q *resource.Quantity) string {
 				if q == nil {

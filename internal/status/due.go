@@ -13,7 +13,7 @@ import (
 
 // How old what is written may become. States are written at once.
 const (
-	countsEvery       = 5 * time.Second  // ready workers: a worker that is replaced isn't two writes; what messages count
+	countsEvery       = 5 * time.Second  // ready workers: a worker that is replaced isn't two writes; what messages count; that a capacity is known
 	canaryFigures     = 30 * time.Second // figures while there is a canary
 	stableFigures     = 5 * time.Minute  // figures otherwise
 	endedTrafficAfter = time.Minute      // figures of a revision that has no traffic any more
@@ -29,7 +29,7 @@ func Due(old, next *v1alpha1.WorkerPoolStatus, since time.Duration) (write bool,
 	switch {
 	case !equality.Semantic.DeepEqual(states(old), states(next)):
 		return true, 0
-	case old.Workers.Ready != next.Workers.Ready, !sameMessages(old, next):
+	case old.Workers.Ready != next.Workers.Ready, !sameMessages(old, next), (old.SerialCapacity == nil) != (next.SerialCapacity == nil):
 		after = countsEvery
 	case next.Canary != nil:
 		after = canaryFigures

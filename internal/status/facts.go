@@ -95,6 +95,7 @@ type Kill struct {
 // Figures are a revision's over the last minute.
 type Figures struct {
 	Version string
+	Span    time.Duration // that counts and sums speak for, a minute at most
 	analysis.Counts
 	P50, P95, P99 time.Duration
 	Service       time.Duration // mean time that a request kept a worker busy; 0: none did

@@ -3,7 +3,6 @@ package status
 import (
 	"math"
 	"strconv"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -11,13 +10,21 @@ import (
 // served are the requests that a worker answered.
 func (f *Figures) served() uint64 { return f.Executed() + f.UpstreamErrors }
 
+// perSecond is a rate over the time that the figures speak for.
+func (f *Figures) perSecond(n float64) float64 {
+	if f.Span <= 0 {
+		return 0
+	}
+	return n / f.Span.Seconds()
+}
+
 // utilization is the share of what the workers can serve at the same time that requests took, in whole percent; empty
 // without workers. A request counts when it ends, with all its time: so it is at most 100.
 func (f *Figures) utilization() string {
-	if f.Places == 0 {
+	if f.Places == 0 || f.Span <= 0 {
 		return ""
 	}
-	available := float64(f.Places) * figuresSpan.Seconds()
+	available := float64(f.Places) * f.Span.Seconds()
 	return strconv.Itoa(int(math.Round(min(f.Busy.Seconds()/available, 1) * 100)))
 }
 
@@ -30,8 +37,8 @@ func mebibytes(bytes uint64) *resource.Quantity {
 }
 
 // cores is what was used over the span of the figures, with three significant digits, in thousandths; nil: nothing.
-func cores(used time.Duration) *resource.Quantity {
-	milli := significant(used.Seconds() / figuresSpan.Seconds() * 1000)
+func (f *Figures) cores() *resource.Quantity {
+	milli := significant(f.perSecond(f.CPU.Seconds()) * 1000)
 	if milli == 0 {
 		return nil
 	}

@@ -125,8 +125,8 @@ func TestO33_SerialCapacity(t *testing.T) {
 	load := func(requests uint64) func(*status.Input) {
 		return func(in *status.Input) {
 			in.Figures = map[string]status.Figures{
-				"1111": {Version: "v1", Counts: analysis.Counts{Requests: 600}, Service: 20 * time.Millisecond},
-				"2222": {Version: "v2", Counts: analysis.Counts{Requests: requests, Shed: 60, CallerErrors: 60}},
+				"1111": {Version: "v1", Span: time.Minute, Counts: analysis.Counts{Requests: 600}, Service: 20 * time.Millisecond},
+				"2222": {Version: "v2", Span: 20 * time.Second, Counts: analysis.Counts{Requests: requests, Shed: 60, CallerErrors: 60}},
 			}
 		}
 	}
@@ -136,6 +136,23 @@ func TestO33_SerialCapacity(t *testing.T) {
 	}{
 		"enough": {load(2520), &v1alpha1.SerialCapacity{RequestsPerSecond: "100", Load: "50"}},
 		"less":   {load(6720), &v1alpha1.SerialCapacity{RequestsPerSecond: "100", Load: "120", Exceeded: true}},
+		"traffic began 20 s ago": {
+			func(in *status.Input) {
+				load(1920)(in)
+				in.Figures["1111"] = status.Figures{Version: "v1", Span: 20 * time.Second, Counts: analysis.Counts{Requests: 600}, Service: 20 * time.Millisecond}
+			},
+			&v1alpha1.SerialCapacity{RequestsPerSecond: "100", Load: "120", Exceeded: true},
+		},
+		"a burst a second ago": {
+			func(in *status.Input) {
+				load(620)(in) // 500 of them served; taken to be of ten seconds
+				for revision, f := range in.Figures {
+					f.Span = time.Second
+					in.Figures[revision] = f
+				}
+			},
+			&v1alpha1.SerialCapacity{RequestsPerSecond: "100", Load: "110", Exceeded: true},
+		},
 		"no request reached a worker of v1": {
 			func(in *status.Input) {
 				load(6720)(in)
@@ -169,8 +186,11 @@ func TestO5_CapacityIsAFigure(t *testing.T) {
 		s.SerialCapacity = &c
 		return s
 	}
-	if write, again := status.Due(&base, with(v1alpha1.SerialCapacity{Load: "5"}), time.Second); write || again == 0 {
-		t.Errorf("its first figures: write %v, again after %v", write, again)
+	if write, again := status.Due(&base, with(v1alpha1.SerialCapacity{Load: "5"}), time.Second); write || again != 4*time.Second {
+		t.Errorf("its first figures: write %v, again after %v, want 4 s", write, again)
+	}
+	if write, _ := status.Due(with(v1alpha1.SerialCapacity{Load: "5"}), with(v1alpha1.SerialCapacity{Load: "6"}), 20*time.Second); write {
+		t.Error("its next figures are written 20 s after the first")
 	}
 	if write, _ := status.Due(&base, with(v1alpha1.SerialCapacity{Load: "5", Exceeded: true}), time.Second); !write {
 		t.Error("that it is exceeded waits")

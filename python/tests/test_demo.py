@@ -66,6 +66,12 @@ def test_fail_rate(demo: Worker) -> None:
     assert demo.call("who").result["worker"] == "a-1"
 
 
+@pytest.mark.parametrize("demo", [{"FAIL_COMMAND": "echo"}], indirect=True)
+def test_fail_command(demo: Worker) -> None:
+    assert demo.call("echo").message == "demo.commands.DemoFailure: FAIL_COMMAND is echo"
+    assert demo.call("sleep", ms=1).result["worker"] == "a-1"
+
+
 @pytest.mark.parametrize("demo", [{"FAIL_RATE": "0.3"}], indirect=True)
 def test_fail_rate_is_a_part(demo: Worker) -> None:
     failed = sum(isinstance(demo.call("echo").body.get("category"), str) for _ in range(1000))

@@ -137,6 +137,28 @@ func TestO8_O26_O35_O37_O38_BadCanaryIsRolledBack(t *testing.T) {
 	}
 }
 
+// Each user calls echo, then sleep; v2's echo always fails. At weight 50 the canary gets half of both, and is
+// found out.
+func TestO15_O26_OneOfTwoCommandsInTurnFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pool("main", v1alpha1.PoolV1, 2)
+	apps := cluster.Apps(w.start("main", 2))
+	w.awaitReady("main")
+	w.begin(apps, harness.Load{Callers: 1, Turns: []harness.Turn{{Command: "echo"}, {Command: "sleep", Args: map[string]any{"ms": 1}}}})
+	w.change("main", func(s *v1alpha1.WorkerPoolSpec) {
+		stepwise(10*time.Minute, 50)(s)
+		env("FAIL_COMMAND", "echo")(s)
+	})
+	pool := w.rolledBack("main", "ErrorRateExceeded")
+	if evidence := pool.Status.LastRollback.Evidence; len(evidence) == 0 || !strings.Contains(evidence[0], "v2 failed ") {
+		t.Errorf("evidence %q", evidence)
+	}
+	if v1 := w.end(apps).Versions["v1"]; v1.Errors > 0 || v1.Requests == 0 {
+		t.Errorf("v1 failed %d of %d", v1.Errors, v1.Requests)
+	}
+}
+
 // rolledBack waits until a pool says that its revision was rolled back for a reason.
 func (w *world) rolledBack(name, reason string) *v1alpha1.WorkerPool {
 	w.Helper()

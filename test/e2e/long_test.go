@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"time"
 
@@ -61,6 +62,44 @@ func TestLongAA(t *testing.T) {
 		t.Errorf("promoted after %s, want the steps' %s at least", took, lasting)
 	}
 	w.unchanged("main", started)
+}
+
+// Nothing is wrong with v2: of ten kinds of requests, which come in a fixed order, one always fails, on both versions. For five
+// minutes at each weight the comparison is of versions, not of kinds, and nothing is rolled back.
+func TestLongPeriodicTraffic(t *testing.T) {
+	for _, weight := range []int32{10, 25} {
+		t.Run(strconv.Itoa(int(weight)), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 15*time.Minute)
+			t.Cleanup(cancel)
+			w.ctx = ctx
+			const lasting = 5 * time.Minute
+			turns := []harness.Turn{{Command: "fail"}}
+			for i := range 9 {
+				turns = append(turns, harness.Turn{Command: []string{"echo", "sleep", "who"}[i%3]})
+			}
+			w.pool("main", v1alpha1.PoolV1, 2)
+			started := w.start("main", 2)
+			w.awaitReady("main")
+			apps := cluster.Apps(started)
+			w.begin(apps, harness.Load{Callers: 1, Turns: turns, Rate: 40})
+			w.change("main", stepwise(lasting, weight))
+			generation := w.get("main").Generation
+			patient, stop := context.WithTimeout(w.ctx, lasting+4*time.Minute)
+			defer stop()
+			pool, err := cluster.AwaitPool(patient, w.namespace, "main", "promoted or rolled back", func(p *v1alpha1.WorkerPool) bool {
+				return p.Status.LastRollback != nil || p.Generation == generation && harness.Ready(p) &&
+					harness.ConditionIs(p, v1alpha1.ConditionPromoted, metav1.ConditionTrue, "")
+			})
+			w.must(err)
+			if last := pool.Status.LastRollback; last != nil {
+				t.Fatalf("rolled back at weight %s for %s: %q, want no rollback where both are alike", last.Weight, last.Reason, last.Evidence)
+			}
+			w.countsOfBoth(apps)
+			w.unchanged("main", started)
+		})
+	}
 }
 
 // countsOfBoth ends the traffic and prints what it came to by version. Each must have served and failed some, or there

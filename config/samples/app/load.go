@@ -25,6 +25,7 @@ type Load struct {
 	Callers int             `json:"callers"` // each with one request at a time; 1 to 1024
 	Command string          `json:"command"`
 	Args    json.RawMessage `json:"args"`              // an object; absent: {}
+	Turns   []Turn          `json:"turns,omitempty"`   // instead of command and args: requests in this order, again and again
 	Rate    float64         `json:"rate,omitempty"`    // requests per second of all callers together; 0: closed loop
 	Count   int64           `json:"count,omitempty"`   // exactly so many requests; 0: no such limit
 	Seconds float64         `json:"seconds,omitempty"` // for so long; 0: no such limit
@@ -32,17 +33,37 @@ type Load struct {
 	Wait    bool            `json:"wait,omitempty"`    // answer when it has ended
 }
 
+// A Turn is a request of one kind.
+type Turn struct {
+	Command string          `json:"command"`
+	Args    json.RawMessage `json:"args"` // an object; absent: {}
+}
+
+func (t *Turn) complete() error {
+	if len(t.Args) == 0 {
+		t.Args = json.RawMessage("{}")
+	}
+	switch {
+	case t.Command == "":
+		return errors.New("command is missing: the name of one of the pool's commands, for example " + exampleLoad)
+	case !json.Valid(t.Args):
+		return fmt.Errorf("args isn't JSON: %s", t.Args)
+	}
+	return nil
+}
+
 func (l *Load) complete() error {
-	if len(l.Args) == 0 {
-		l.Args = json.RawMessage("{}")
+	if len(l.Turns) == 0 {
+		l.Turns = []Turn{{Command: l.Command, Args: l.Args}}
+	}
+	for i := range l.Turns {
+		if err := l.Turns[i].complete(); err != nil {
+			return err
+		}
 	}
 	switch {
 	case l.Callers < 1 || l.Callers > maxCallers:
 		return fmt.Errorf("callers is %d: from 1 to %d, for example %s", l.Callers, maxCallers, exampleLoad)
-	case l.Command == "":
-		return errors.New("command is missing: the name of one of the pool's commands, for example " + exampleLoad)
-	case !json.Valid(l.Args):
-		return fmt.Errorf("args isn't JSON: %s", l.Args)
 	case l.Wait && l.Count == 0 && l.Seconds == 0:
 		return errors.New("wait needs count or seconds: this load has no end")
 	}
@@ -142,8 +163,12 @@ func (d *driver) drive(ctx context.Context, s *session) {
 	var callers sync.WaitGroup
 	for range s.load.Callers {
 		callers.Go(func() {
-			for s.next(ctx) {
-				d.call(s)
+			for {
+				turn := s.next(ctx)
+				if turn == nil {
+					return
+				}
+				d.call(s, turn)
 			}
 		})
 	}
@@ -153,33 +178,34 @@ func (d *driver) drive(ctx context.Context, s *session) {
 	close(s.ended)
 }
 
-// next reports whether a caller may make one more request, and waits for its turn when there is a rate.
-func (s *session) next(ctx context.Context) bool {
+// next returns what a caller asks next, nil for nothing more, and waits until it may when there is a rate.
+func (s *session) next(ctx context.Context) *Turn {
 	if ctx.Err() != nil {
-		return false
+		return nil
 	}
 	n := s.issued.Add(1)
 	if s.load.Count > 0 && n > s.load.Count {
-		return false
+		return nil
 	}
+	turn := &s.load.Turns[(n-1)%int64(len(s.load.Turns))]
 	if s.load.Rate <= 0 {
-		return true
+		return turn
 	}
-	turn := s.begun.Add(time.Duration(float64(n-1) / s.load.Rate * float64(time.Second)))
-	timer := time.NewTimer(time.Until(turn))
+	due := s.begun.Add(time.Duration(float64(n-1) / s.load.Rate * float64(time.Second)))
+	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		return turn
 	case <-ctx.Done():
-		return false
+		return nil
 	}
 }
 
 // call makes one request and counts it. It isn't bound to the load's context: a request that was begun ends.
-func (d *driver) call(s *session) {
+func (d *driver) call(s *session, turn *Turn) {
 	begun := time.Now()
-	o := d.request(s.load)
+	o := d.request(turn, s.load.Version)
 	o.at = time.Now()
 	o.latency = o.at.Sub(begun)
 	for _, t := range []*tally{d.total, d.second.Load(), s.tally} {
@@ -190,14 +216,14 @@ func (d *driver) call(s *session) {
 	}
 }
 
-func (d *driver) request(load Load) outcome {
-	request, err := http.NewRequest(http.MethodPost, "http://pool/v1/commands/"+load.Command, bytes.NewReader(load.Args))
+func (d *driver) request(turn *Turn, version string) outcome {
+	request, err := http.NewRequest(http.MethodPost, "http://pool/v1/commands/"+turn.Command, bytes.NewReader(turn.Args))
 	if err != nil {
 		return outcome{problem: "no_request"}
 	}
 	request.Header.Set("Content-Type", "application/json")
-	if load.Version != "" {
-		request.Header.Set("Workerpool-Version", load.Version)
+	if version != "" {
+		request.Header.Set("Workerpool-Version", version)
 	}
 	response, err := d.client.Do(request)
 	if err != nil {

@@ -176,3 +176,18 @@ func TestQuantiles(t *testing.T) {
 		}
 	}
 }
+
+func TestTurnsComeInTheirOrder(t *testing.T) {
+	d, _ := newTestDriver(t)
+	s, err := d.replace(Load{Callers: 1, Count: 30, Turns: []Turn{{Command: "echo"}, {Command: "broken"}, {Command: "refused"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-s.ended
+	if f := s.figures(); f.Requests != 30 || f.Errors["port_exited"] != 10 || f.Errors["invalid_payload"] != 10 {
+		t.Errorf("%+v, want ten of each", f.Figures)
+	}
+	if _, err := d.replace(Load{Callers: 1, Turns: []Turn{{Command: "echo"}, {}}}); err == nil {
+		t.Error("a turn without a command is taken")
+	}
+}

@@ -44,11 +44,18 @@ type Load struct {
 	Callers int            `json:"callers"`
 	Command string         `json:"command"`
 	Args    map[string]any `json:"args,omitempty"`
+	Turns   []Turn         `json:"turns,omitempty"`
 	Rate    float64        `json:"rate,omitempty"`
 	Count   int64          `json:"count,omitempty"`
 	Seconds float64        `json:"seconds,omitempty"`
 	Version string         `json:"version,omitempty"`
 	Wait    bool           `json:"wait,omitempty"`
+}
+
+// Turn is a request of one kind, of a load that has several.
+type Turn struct {
+	Command string         `json:"command"`
+	Args    map[string]any `json:"args,omitempty"`
 }
 
 // Figures are what the application counted.

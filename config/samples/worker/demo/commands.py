@@ -5,6 +5,7 @@ Work: echo, sleep, sleep_async, compute, who. Trouble on request: fail, hang, cr
 Trouble for a whole revision comes from its environment, so that a "bad version" is this module with another `env`:
 
     FAIL_RATE=0.3     that part of all work (echo, sleep, sleep_async, compute) raises DemoFailure
+    FAIL_COMMAND=echo that command raises DemoFailure, each time
     SLOW_MS=20        all work takes that much longer, milliseconds
     HANG_RATE=0.01    that part of all work never ends
     CRASH_RATE=0.01   that part of all work ends its process with SIGSEGV
@@ -31,6 +32,7 @@ def _is_set(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
 
 
+FAIL_COMMAND = os.environ.get("FAIL_COMMAND", "")
 FAIL_RATE = float(os.environ.get("FAIL_RATE", "0"))
 SLOW_MS = float(os.environ.get("SLOW_MS", "0"))
 HANG_RATE = float(os.environ.get("HANG_RATE", "0"))
@@ -44,10 +46,10 @@ _leaked: List[bytearray] = []
 
 
 class DemoFailure(Exception):
-    """The failure that FAIL_RATE and the command fail ask for."""
+    """The failure that FAIL_RATE, FAIL_COMMAND and the command fail ask for."""
 
 
-def _trouble() -> None:
+def _trouble(command_name: str) -> None:
     """What the environment asks of every piece of work."""
     if LEAK_MB:
         leak(LEAK_MB)
@@ -57,6 +59,8 @@ def _trouble() -> None:
         hang()
     if CRASH_RATE and random.random() < CRASH_RATE:
         crash("segv")
+    if FAIL_COMMAND == command_name:
+        raise DemoFailure(f"FAIL_COMMAND is {FAIL_COMMAND}")
     if FAIL_RATE and random.random() < FAIL_RATE:
         raise DemoFailure(f"FAIL_RATE is {FAIL_RATE}")
 
@@ -64,14 +68,14 @@ def _trouble() -> None:
 @command
 def echo(**payload: Any) -> Dict[str, Any]:
     """Return the arguments, whatever they are."""
-    _trouble()
+    _trouble("echo")
     return payload
 
 
 @command
 def sleep(ms: float = 10) -> Dict[str, Any]:
     """Wait that many milliseconds, as a call to another service would."""
-    _trouble()
+    _trouble("sleep")
     time.sleep(ms / 1000)
     return {"slept_ms": ms, "worker": worker_id()}
 
@@ -79,7 +83,7 @@ def sleep(ms: float = 10) -> Dict[str, Any]:
 @command
 async def sleep_async(ms: float = 10) -> Dict[str, Any]:
     """Wait that many milliseconds on the event loop."""
-    _trouble()
+    _trouble("sleep_async")
     await asyncio.sleep(ms / 1000)
     return {"slept_ms": ms, "worker": worker_id()}
 
@@ -87,7 +91,7 @@ async def sleep_async(ms: float = 10) -> Dict[str, Any]:
 @command
 def compute(ms: float = 10) -> Dict[str, Any]:
     """Burn that many milliseconds of CPU time."""
-    _trouble()
+    _trouble("compute")
     end = time.process_time() + ms / 1000
     rounds = 0
     while time.process_time() < end:

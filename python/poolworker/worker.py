@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from json import dumps, loads
 from os import getpid
 from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
@@ -19,6 +18,7 @@ from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit,
 from poolworker.stacks import Stacks
 from poolworker.standard import First
 from poolworker.streams import Abandoned, Outlet
+from poolworker.taken import decode_json, encode_json
 
 if TYPE_CHECKING:
     from poolworker.concurrent import Multiplexer
@@ -92,7 +92,10 @@ def _run(worker: Worker) -> int:
         return EXIT_BROKEN
     finally:
         limit_exit()
-        worker.close()
+        try:
+            worker.close()
+        except OSError as error:
+            tell(f"what the worker used can't be closed: {error}")
 
 
 class Worker:
@@ -299,7 +302,7 @@ def _stream(
 def _settings(payload: bytes) -> Dict[str, Any]:
     """Read Init's payload; what is absent or of another type is named."""
     try:
-        settings = dict(loads(payload))
+        settings = dict(decode_json(payload.decode()))
     except (ValueError, TypeError) as error:
         raise boot.boot_failure("", f"Init isn't a JSON object of settings: {error}") from None
     settings["sysPath"] = settings.get("sysPath") or []
@@ -317,4 +320,4 @@ def _settings(payload: bytes) -> Dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    return dumps(value).encode("ascii")
+    return encode_json(value).encode("ascii")

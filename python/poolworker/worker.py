@@ -86,6 +86,9 @@ def _run(worker: Worker) -> int:
     except ProtocolError as error:
         tell(f"{error}; the worker ends")
         return EXIT_PROTOCOL
+    except SystemExit as error:
+        error.__context__ = None
+        raise error.with_traceback(None)  # its frames would keep what the module holds from being finalised
     except OSError as error:
         tell(f"the worker can't reach its supervisor, or can't wait for it any more: {error}; it ends. "
              "Has the module closed descriptors that aren't its own?")  # fmt: skip
@@ -112,6 +115,7 @@ class Worker:
         self._signals = Signals()
         self._executor: Optional[Executor] = None
         self._multiplexed: Optional[Multiplexer] = None  # serves instead of the loop for one request at a time
+        self._stacks: Optional[Stacks] = None
         self._generation = 0
         self._started = False
 
@@ -149,6 +153,8 @@ class Worker:
         if self._started:
             hooks.stop(executor.run)
         executor.close()
+        if self._stacks is not None:
+            self._stacks.forget()
 
     def _initialise(self, init: Frame) -> Executor:
         """Load the module that Init names, run its hooks, and answer. Raises Failure(worker_boot_failed)."""
@@ -167,7 +173,8 @@ class Worker:
             answer["memory"] = True
         if self._multiplexed is not None:
             answer["concurrency"] = settings["concurrency"]
-        stack = Stacks((self._multiplexed or executor).running).offer()
+        self._stacks = Stacks((self._multiplexed or executor).running)
+        stack = self._stacks.offer()
         if stack is not None:
             answer["stack"] = stack
         self._reply(frames.RESULT, init.id, _json(answer))

@@ -59,7 +59,7 @@ def leave(what):
     elif what == "socketpair":
         kept = socket.socketpair()
     elif what == "patched":  # as gevent does: what waits or forks goes to a loop of its own
-        os.fork = os.waitpid = time.sleep = socket.socket = threading.enumerate = hang
+        os.fork = os.waitpid = time.sleep = threading.enumerate = hang
     elif what == "listener":
         kept = socket.create_server(("127.0.0.1", 0))
     elif what == "native thread":

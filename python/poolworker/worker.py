@@ -88,7 +88,7 @@ def _run(worker: Worker) -> int:
         return EXIT_PROTOCOL
     except SystemExit as error:
         error.__context__ = None
-        raise error.with_traceback(None)  # its frames would keep what the module holds from being finalised
+        raise error.with_traceback(None) from None  # its frames would keep what the module holds from being finalised
     except OSError as error:
         tell(f"the worker can't reach its supervisor, or can't wait for it any more: {error}; it ends. "
              "Has the module closed descriptors that aren't its own?")  # fmt: skip

@@ -17,6 +17,9 @@ if __name__ == "__main__":
     if here not in sys.path:
         sys.path.insert(0, here)
 
-    from poolworker.cli import main
+    from poolworker.standard import First
+
+    with First():
+        from poolworker.cli import main
 
     sys.exit(main(sys.argv[1:]))

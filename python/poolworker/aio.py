@@ -14,13 +14,11 @@ from asyncio import (
 )
 from contextlib import suppress
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
-from os import close, pipe, read, set_blocking
-from signal import set_wakeup_fd
-from time import monotonic
 from typing import Any, Coroutine, Final, List, Optional
 
 from poolworker.errors import summary
 from poolworker.process import Signals, private
+from poolworker.taken import close, monotonic, pipe, read, set_blocking, set_wakeup_fd
 
 _IN_COROUTINE: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 

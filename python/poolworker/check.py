@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, redirect_stdout
-from inspect import iscoroutinefunction, unwrap
+from inspect import unwrap
 from os.path import isdir
 from re import sub
 from textwrap import fill
 from typing import Any, Dict, Final, List, Literal, Sequence, get_args, get_origin, get_type_hints
 
 from poolworker import boot, frames, shared
+from poolworker.awaitables import is_async_function
 from poolworker.commands import Command, registry
 from poolworker.errors import Failure
 from poolworker.execute import Executor
@@ -145,7 +146,7 @@ def _print_failure(failure: Failure) -> None:
 
 
 def _print_command(command: Command) -> None:
-    is_async = iscoroutinefunction(unwrap(command.function))
+    is_async = is_async_function(command.function)
     whole = sub(r"(?<!,) ", "\0", command.signature)  # lines end between parameters
     print(_wrap("  async " if is_async else "        ", whole).replace("\0", " "))
 

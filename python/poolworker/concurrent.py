@@ -177,7 +177,7 @@ class ConcurrentExecutor(Executor):
 
     def _call_here(self, command: Command, arguments: Dict[str, Any], outlet: Optional[ConcurrentOutlet]) -> Any:
         result = command.function(**arguments)
-        if type(result) in PLAIN or not is_stream(result) or is_async(result):
+        if type(result) in PLAIN or is_awaitable(result) or not is_stream(result) or is_async(result):
             return result
         return self._drain_here(command, result, outlet)
 
@@ -371,14 +371,18 @@ class Multiplexer:
 
     def _done(self, id: int, command: str, task: Task[Answer]) -> None:
         """Write the answer; in this one place, as a task that is cancelled before its first step never runs."""
-        del self._running[id]
+        running = self._running.pop(id)
         error = None if task.cancelled() else task.exception()
         if self._closing:
             return
         if error is not None:  # a SystemExit, which has ended the loop already
             self._end(error)
             return
-        kind, payload, meta = (frames.ERROR, _cancelled(command).encode(), b"") if task.cancelled() else task.result()
+        if not task.cancelled():
+            kind, payload, meta = task.result()
+        else:  # before its first step, or by itself in its last
+            failure = _cancelled(command) if running.cancelled else self._executor.failure(CancelledError())
+            kind, payload, meta = frames.ERROR, failure.encode(), b""
         try:
             self._reply(kind, id, payload, meta)
         except OSError as broken:

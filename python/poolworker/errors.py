@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import tokenize  # linecache imports it where it needs it
-from json import dumps
 from linecache import getline
 from traceback import format_exception_only, walk_tb
 from types import FrameType, TracebackType
@@ -13,6 +12,7 @@ from typing import Any, Callable, Dict, Final, Iterator, List, Optional, Set, Tu
 
 from poolworker import groups
 from poolworker.standard import HOME, First
+from poolworker.taken import encode_json
 
 MAX_MESSAGE: Final = 2048
 """Bytes of a message that travel; an exception's text can be any length."""
@@ -60,7 +60,7 @@ class Failure(Exception):
 
     def encode(self) -> bytes:
         """The JSON of the four parts; ASCII, so that no text in them can fail to encode."""
-        return dumps(self.parts()).encode("ascii")
+        return encode_json(self.parts()).encode("ascii")
 
 
 def invalid_payload(message: str, **context: Any) -> Failure:
@@ -208,11 +208,19 @@ def _frames(tb: Optional[TracebackType], package: str) -> List[str]:
         code = frame.f_code
         if code.co_filename.startswith(_MACHINERY):
             continue
-        source = getline(code.co_filename, line, frame.f_globals).strip()
+        source = _source(frame, line)
         text = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
         frames.append((not _is_own(frame, package), text + (f"    {source}\n" if source else "")))
     frames.reverse()
     return [text for _, text in sorted(frames, key=lambda frame: frame[0])]
+
+
+def _source(frame: FrameType, line: int) -> str:
+    """The line of a source file; "" where it can't be read: user code may have broken what reads files."""
+    try:
+        return getline(frame.f_code.co_filename, line, frame.f_globals).strip()
+    except Exception:  # noqa: BLE001
+        return ""
 
 
 def _is_library(filename: str) -> bool:

@@ -214,7 +214,8 @@ class Executor:
         if self._loop is None or not self._loop.usable():
             with First():  # here, so that workers without async handlers never load asyncio
                 from poolworker.aio import Loop
-            self._loop = Loop(self._signals)
+
+                self._loop = Loop(self._signals)
         return self._loop.run(as_coroutine(awaitable))
 
     def _unknown(self, name: bytes) -> Failure:

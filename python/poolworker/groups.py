@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Iterator, List, Tuple
-
-_MAX_LEAVES: Final = 1000  # that are looked at to judge a group; beyond, it is none of a kind
+from typing import Iterator, List, Tuple
 
 
 def members(error: BaseException) -> Tuple[BaseException, ...]:
@@ -22,11 +20,9 @@ def members(error: BaseException) -> Tuple[BaseException, ...]:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions in a group and in the groups in it, at most _MAX_LEAVES; of no group, the exception."""
+    """Yield the exceptions in a group and in the groups in it; of no group, the exception itself."""
     left: List[BaseException] = [error]
-    for _ in range(_MAX_LEAVES):
-        if not left:
-            return
+    while left:
         link = left.pop()
         held = members(link)
         left.extend(reversed(held))
@@ -39,12 +35,7 @@ def consists_of(error: BaseException, *kinds: type) -> bool:
 
     What it was raised from doesn't count: who wraps an error in another kind has decided what it is.
     """
-    if isinstance(error, kinds):
-        return True
-    if not members(error):
-        return False
-    found = list(leaves(error))
-    return 0 < len(found) < _MAX_LEAVES and all(isinstance(leaf, kinds) for leaf in found)
+    return isinstance(error, kinds) or (bool(members(error)) and all(isinstance(leaf, kinds) for leaf in leaves(error)))
 
 
 def notes(error: BaseException) -> List[str]:

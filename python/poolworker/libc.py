@@ -55,7 +55,7 @@ class Mark:
             return False
         if self._address:
             memmove(self._address, value.encode().ljust(self._size, b"\0"), self._size)
-        if environ.get(self._variable) != value:
-            with suppress(OSError):
+        with suppress(Exception):  # user code may have broken it, and it is for user code
+            if environ.get(self._variable) != value:
                 environ[self._variable] = value
         return True

@@ -38,8 +38,9 @@ def find(own_fd: int) -> List[str]:
 def _threads() -> List[str]:
     """All threads but the main one. A forked process has none of them, and keeps the locks that they held."""
     names: Dict[int, str] = {}
-    if "threading" in sys.modules:
-        names = {thread.native_id or 0: thread.name for thread in sys.modules["threading"].enumerate()}
+    threads = getattr(sys.modules.get("threading"), "_active", {})  # not enumerate(), which may have been replaced
+    for thread in list(threads.values()):
+        names[getattr(thread, "native_id", None) or 0] = thread.name
     found = []
     for tid in map(int, listdir("/proc/self/task")):
         if tid != getpid():

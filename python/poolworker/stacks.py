@@ -69,6 +69,10 @@ class Stacks:
             "library": HOME + sep,
         }
 
+    def forget(self) -> None:
+        """Tell of no requests any more, and let go of them: what runs at forks knows this object for ever."""
+        self._running = tuple
+
     def _report(self, _signum: int, _frame: Optional[FrameType]) -> None:
         """Add what faulthandler doesn't see. It runs in the midst of a user's code, and raises nothing there."""
         with suppress(Exception):

@@ -5,10 +5,9 @@ it imports of the standard library (asyncio, say) gets to see it. So poolworker'
 what they have loaded under a name that the user's directories have too is out of `sys.modules` afterwards: who imported
 it keeps it.
 
-Nothing but what every Python process has loaded is imported here: the rest would come from the user's PYTHONPATH.
+Nothing but what every Python process has loaded is imported here, not even __future__: the rest would come from the
+user's PYTHONPATH.
 """
-
-from __future__ import annotations
 
 import os
 import sys
@@ -26,8 +25,10 @@ HOME = os.path.dirname(os.path.abspath(os.__file__))
 """The directory of the standard library."""
 _ARCHIVE = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
 
-_kept: Dict[str, ModuleType] = {}  # what poolworker imported, while the user's modules have the names
-_known: Tuple[Tuple[str, ...], FrozenSet[str]] = ((), frozenset())  # sys.path, and the names that it hides
+_ELSEWHERE = ("_winapi", "msvcrt", "nt", "winreg", "winsound")
+
+_kept: "Dict[str, ModuleType]" = {}  # what poolworker imported, while the user's modules have the names
+_known: "Tuple[Tuple[str, ...], FrozenSet[str]]" = ((), frozenset())  # sys.path, and the names that it hides
 
 
 class First:
@@ -51,6 +52,7 @@ class First:
             if name.partition(".")[0] in self._names:
                 sys.modules[name] = module
         sys.path[:] = sorted(sys.path, key=lambda entry: not is_home(entry))
+        sys.meta_path.insert(0, _Missing)
 
     def __exit__(self, *_: object) -> None:
         """Keep what was imported for the next time, and give the names back."""
@@ -59,6 +61,19 @@ class First:
                 _kept[name] = sys.modules.pop(name)
         sys.modules.update(self._theirs)
         sys.path[:] = self._path
+        sys.meta_path.remove(_Missing)
+
+
+class _Missing:
+    """Finds nothing of the user's under names that the standard library has elsewhere, as on Windows."""
+
+    @staticmethod
+    def find_spec(name: str, path: "object" = None, _target: "object" = None) -> None:
+        """Refuse a name of the standard library that isn't here. Raises ModuleNotFoundError."""
+        if path is not None or name in sys.builtin_module_names or name not in _standard_names():
+            return
+        if PathFinder.find_spec(name, [entry for entry in sys.path if is_home(entry)]) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def give_way() -> None:
@@ -68,7 +83,7 @@ def give_way() -> None:
             _kept[name] = sys.modules.pop(name)
 
 
-def shadowed() -> FrozenSet[str]:
+def shadowed() -> "FrozenSet[str]":
     """Names of the standard library that the user's directories have too. What every process has loaded isn't found."""
     global _known
     path = tuple(sys.path)
@@ -82,7 +97,7 @@ def shadowed() -> FrozenSet[str]:
     return _known[1]
 
 
-def _in_directory(entry: str) -> List[str]:
+def _in_directory(entry: str) -> "List[str]":
     stems = {name.partition(".")[0] for name in _listed(entry)}
     return [name for name in stems & _standard_names() if _is_module(name, entry)]
 
@@ -93,19 +108,19 @@ def _is_module(name: str, entry: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _listed(entry: str) -> List[str]:
+def _listed(entry: str) -> "List[str]":
     try:
         return listdir(entry or curdir)
     except OSError:
         return []
 
 
-def _standard_names() -> FrozenSet[str]:
+def _standard_names() -> "FrozenSet[str]":
     names: Optional[FrozenSet[str]] = getattr(sys, "stdlib_module_names", None)
     if names is None:  # before Python 3.10
         places = [HOME, *filter(is_home, sys.path)]
         stems = {name.partition(".")[0] for place in places for name in _listed(place)}
-        names = frozenset(stems.union(sys.builtin_module_names))
+        names = frozenset(stems.union(sys.builtin_module_names, _ELSEWHERE))
     return names
 
 
@@ -116,11 +131,11 @@ def is_home(entry: str) -> bool:
     return (entry + sep).startswith(HOME + sep) or basename(entry) in ("lib-dynload", _ARCHIVE)
 
 
-def _is_standard(module: ModuleType) -> bool:
+def _is_standard(module: "ModuleType") -> bool:
     file = getattr(module, "__file__", None)
     return file is None or is_home(dirname(file))
 
 
-def _loaded(names: FrozenSet[str]) -> List[str]:
+def _loaded(names: "FrozenSet[str]") -> "List[str]":
     """The modules of those names, and what is below them."""
     return [name for name in list(sys.modules) if name.partition(".")[0] in names] if names else []

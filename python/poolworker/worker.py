@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from json import dumps, loads
 from os import getpid
 from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Mapping, Optional, Tuple
 
@@ -19,6 +18,7 @@ from poolworker.process import TERMINATED, Signals, die_with_parent, limit_exit,
 from poolworker.stacks import Stacks
 from poolworker.standard import First
 from poolworker.streams import Abandoned, Outlet
+from poolworker.taken import decode_json, encode_json
 
 if TYPE_CHECKING:
     from poolworker.concurrent import Multiplexer
@@ -86,13 +86,19 @@ def _run(worker: Worker) -> int:
     except ProtocolError as error:
         tell(f"{error}; the worker ends")
         return EXIT_PROTOCOL
+    except SystemExit as error:
+        error.__context__ = None
+        raise error.with_traceback(None) from None  # its frames would keep what the module holds from being finalised
     except OSError as error:
         tell(f"the worker can't reach its supervisor, or can't wait for it any more: {error}; it ends. "
              "Has the module closed descriptors that aren't its own?")  # fmt: skip
         return EXIT_BROKEN
     finally:
         limit_exit()
-        worker.close()
+        try:
+            worker.close()
+        except OSError as error:
+            tell(f"what the worker used can't be closed: {error}")
 
 
 class Worker:
@@ -109,6 +115,7 @@ class Worker:
         self._signals = Signals()
         self._executor: Optional[Executor] = None
         self._multiplexed: Optional[Multiplexer] = None  # serves instead of the loop for one request at a time
+        self._stacks: Optional[Stacks] = None
         self._generation = 0
         self._started = False
 
@@ -146,6 +153,8 @@ class Worker:
         if self._started:
             hooks.stop(executor.run)
         executor.close()
+        if self._stacks is not None:
+            self._stacks.forget()
 
     def _initialise(self, init: Frame) -> Executor:
         """Load the module that Init names, run its hooks, and answer. Raises Failure(worker_boot_failed)."""
@@ -164,7 +173,8 @@ class Worker:
             answer["memory"] = True
         if self._multiplexed is not None:
             answer["concurrency"] = settings["concurrency"]
-        stack = Stacks((self._multiplexed or executor).running).offer()
+        self._stacks = Stacks((self._multiplexed or executor).running)
+        stack = self._stacks.offer()
         if stack is not None:
             answer["stack"] = stack
         self._reply(frames.RESULT, init.id, _json(answer))
@@ -299,7 +309,7 @@ def _stream(
 def _settings(payload: bytes) -> Dict[str, Any]:
     """Read Init's payload; what is absent or of another type is named."""
     try:
-        settings = dict(loads(payload))
+        settings = dict(decode_json(payload.decode()))
     except (ValueError, TypeError) as error:
         raise boot.boot_failure("", f"Init isn't a JSON object of settings: {error}") from None
     settings["sysPath"] = settings.get("sysPath") or []
@@ -317,4 +327,4 @@ def _settings(payload: bytes) -> Dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    return dumps(value).encode("ascii")
+    return encode_json(value).encode("ascii")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from gc import collect, freeze
-from json import dumps, loads
 from os import _exit, close, dup2, environ, register_at_fork
 from socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, socket
 from typing import Any, Dict, Final, List, NamedTuple, NoReturn, Tuple
@@ -19,6 +18,7 @@ from poolworker.forking import PATIENCE, StuckError, fork_orphan
 from poolworker.hooks import hooks
 from poolworker.libc import Mark
 from poolworker.shared import settle
+from poolworker.taken import decode_json, encode_json
 
 WORKER_VARIABLE: Final = "WORKERPOOL_WORKER"
 """Marks a process, and what it starts, as a worker's; the zygote has its own id in it."""
@@ -138,7 +138,7 @@ class Zygote:
 
     def _send(self, message: Dict[str, Any]) -> None:
         try:
-            self._control.send(dumps(message).encode("ascii"))
+            self._control.send(encode_json(message).encode("ascii"))
         except OSError:  # the supervisor has gone
             _exit(0)
 
@@ -151,4 +151,4 @@ class Zygote:
             _exit(0)
         for _, _, content in ancillary:
             fds.frombytes(content)
-        return loads(data), fds
+        return decode_json(data.decode()), fds

@@ -165,3 +165,23 @@ def test_p112_a_cancel_ends_the_batch(serve: Serve) -> None:
     worker.channel.write(frames.encode(frames.CANCEL, 7, id))
     assert worker.reply(id).type == "request_error/cancelled"
     assert worker.stderr().count("begun") == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_batch_ends_where_its_outputs_are_too_large(serve: Serve, concurrency: int) -> None:
+    worker = serve(
+        """
+        calls = 0
+        @command
+        def big(n):
+            global calls
+            calls += 1
+            return "x" * n
+        @command
+        def count(): return calls
+        """,
+        concurrency=concurrency,
+        maxPayload=1 << 16,
+    )
+    assert run(worker, "big", [{"n": 1 << 15}] * 50).type == "communication_error/frame_too_large"
+    assert worker.call("count").result == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from functools import partial
@@ -85,10 +86,12 @@ TWICE = {
 @pytest.mark.parametrize("case", TWICE)
 def test_two_commands_of_one_name_are_refused_with_both_places(tmp_path: Path, case: str) -> None:
     source, lines = TWICE[case]
+    inner = range(3 if "decorator" in case else 1)  # which line of a decorated function it is depends on the Python
     write_module(tmp_path, MADE + source)
     shown = " ".join(check(tmp_path).split())
     file = tmp_path / "user_module.py"
-    assert f"is registered twice, at {file}:{lines[0]} and at {file}:{lines[1]}" in shown
+    either = "|".join(f"at {file}:{lines[0] + i} and at {file}:{lines[1] + i}" for i in inner)
+    assert re.search(f"is registered twice, ({either})", shown)
 
 
 PART = """

@@ -12,7 +12,7 @@ from typing import Any, List, Tuple
 
 import pytest
 from conftest import Serve
-from harness import GENERATION, PATIENCE, Reply, Worker
+from harness import GENERATION, PATIENCE, Reply, Worker, codec_names
 
 from poolworker import frames
 
@@ -351,3 +351,28 @@ def test_p109_each_stream_has_its_own_context(serve: Serve) -> None:
     flags = frames.FLAG_STREAM | frames.FLAG_CONTEXT
     id = worker.send(frames.REQUEST, b"{}", b"seen\0s1\0\x00250000", flags=flags)
     assert take(worker, id)[0] == ["s1"]
+
+
+@pytest.mark.parametrize("codec", codec_names())
+def test_what_is_yielded_takes_as_much_memory_as_its_json(serve: Serve, codec: str) -> None:
+    """A codec's results can hold far more than their length: kept one by one, 60,000 of orjson's take 250 MB."""
+    worker = serve(
+        """
+        @command
+        def rows(n):
+            for i in range(n): yield {"id": i}
+        @command
+        def peak():
+            with open("/proc/self/status") as file:
+                return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+        """,
+        env={"POOLWORKER_CODEC": codec},
+        maxPayload=2 << 20,
+    )
+    assert len(worker.call("rows", n=10).result) == 10
+    before = worker.call("peak").result
+    worker.channel.max_payload = 2 << 20
+    assert len(worker.call("rows", n=60_000).result) == 60_000
+    assert worker.call("peak").result - before < 16 << 10
+    assert worker.call("rows", n=10**9).type == "communication_error/frame_too_large"
+    assert worker.call("peak").result - before < 24 << 10

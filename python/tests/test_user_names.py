@@ -74,7 +74,7 @@ def test_no_name_of_a_standard_module_is_lost_on_the_worker(serve_as: Serve, tmp
     frame = worker.read()
     assert frame is not None
     assert (frame.id, frame.payload) == (id, b'{"outputs":[{"result":null}]}')
-    id = worker.send(frames.REQUEST, b'{"n": 1}', b"each\0\0\0\0\1", flags=frames.FLAG_STREAM)
+    id = worker.send(frames.REQUEST, b'{"n": 1}', b"each\x001", flags=frames.FLAG_STREAM)
     chunk, end = worker.read(), worker.read()
     assert chunk is not None
     assert end is not None

@@ -79,6 +79,7 @@ class Zygote:
         if "pid" not in answer:
             os.close(from_us[1])
             os.close(to_us[0])
+            raise AssertionError(f"{answer}; the log: {self.log()}")
         worker = ForkedWorker(self, answer["pid"], to_us[0], from_us[1])
         self._workers.append(worker)
         return worker

@@ -184,6 +184,8 @@ func (p *incubator) forkProcess(host *Host, id string, pipes *pipes) (*process, 
 	defer release()
 	answer, err := p.ask(forkOrder{Worker: id}, unix.UnixRights(pipes.forked()...), forkPatience)
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // it would take as long each time
+		return nil, &refusalError{[]string{fmt.Sprintf("code that hangs at a fork, for more than %s", forkPatience)}}
 	case err != nil:
 		p.kill() // what it would answer later belongs to nobody
 		return nil, p.unforked(err)

@@ -196,6 +196,7 @@ func TestP102_WhatAForkWouldShareIsNamed(t *testing.T) {
 		"socketpair":    "unnamed unix socket",
 		"ending thread": "",
 		"listener":      "",
+		"patched":       "",
 	} {
 		t.Run(leave, func(t *testing.T) {
 			n := newNursery(t, "FORKABLE_LEAVE="+leave)

@@ -44,6 +44,10 @@ def warm_up():
     sys.stdout.write("half a line")  # must not be written once more by each worker
 
 
+def hang(*_, **__):
+    threading.Event().wait()
+
+
 def leave(what):
     global kept
     if what == "thread":
@@ -54,6 +58,8 @@ def leave(what):
         kept = subprocess.Popen(["sleep", "600"])
     elif what == "socketpair":
         kept = socket.socketpair()
+    elif what == "patched":  # as gevent does: what waits or forks goes to a loop of its own
+        os.fork = os.waitpid = time.sleep = threading.enumerate = hang
     elif what == "listener":
         kept = socket.create_server(("127.0.0.1", 0))
     elif what == "native thread":

@@ -32,9 +32,7 @@ def _refuse_constant(name: str) -> None:
 
 
 _decode_text: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
-_encode_text: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain
-).encode
+_encode_text: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain).encode
 
 
 def _decode(payload: bytes) -> Any:

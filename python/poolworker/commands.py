@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Final, FrozenSet, List, Optional, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, Final, FrozenSet, List, Optional, Tuple, TypeVar, Union, overload
 
 from poolworker.errors import invalid_payload
 
 if TYPE_CHECKING:
-    from poolworker.arguments import Plan
+    from poolworker.arguments import Rest, Rule
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -18,11 +18,18 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _Parameter = inspect.Parameter
 
 
+class Absent:
+    """Stands for an argument that wasn't given, and has a default."""
+
+
+_ABSENT: Final = Absent()
+
+
 class Command:
     """A registered function: its name, how it is called, and what is wrong with it, if anything."""
 
     __slots__ = (
-        "_allowed", "_compiled", "_plan", "_required", "_typed",
+        "_allowed", "_compiled", "_required", "_rest", "_rules", "_typed",
         "function", "location", "name", "parameters", "problems", "signature", "unchecked",
     )  # fmt: skip
 
@@ -44,7 +51,8 @@ class Command:
             self._allowed = frozenset(p.name for p in by_name)
         self._required = frozenset(p.name for p in by_name if p.default is _Parameter.empty)
         self._typed = typed and any(p.annotation is not p.empty for p in self.parameters)
-        self._plan: Optional[Plan] = None  # None: only names are checked
+        self._rules: Tuple[Rule, ...] = ()  # of named arguments; those without one are unchecked
+        self._rest: Optional[Rest] = None  # of what `**` takes
         self._compiled = False
         self.unchecked: List[str] = []
         """What isn't checked although it is annotated, one sentence each; known after compile."""
@@ -56,10 +64,7 @@ class Command:
         self._compiled = True
         from poolworker.arguments import compile_plan  # here, as a module without annotations needn't pay for it
 
-        plan = compile_plan(self.function, _signature(self.function))
-        self.unchecked = plan.notes
-        if not plan.empty:
-            self._plan = plan
+        self._rules, self._rest, self.unchecked = compile_plan(self.function, _signature(self.function))
 
     def check(self, arguments: Dict[str, Any]) -> None:
         """Convert arguments in place to what the annotations say.
@@ -69,16 +74,30 @@ class Command:
         """
         if arguments.keys() != self._required:
             self._check_names(arguments)
-        if self._plan is not None:
-            try:
-                self._plan.apply(arguments)
-            except Exception as error:  # noqa: BLE001 - also of the user's code
-                raise self._refusal(error) from None
+        for name, passes, convert in self._rules:
+            value = arguments.get(name, _ABSENT)
+            if type(value) not in passes:
+                try:
+                    arguments[name] = convert(value)
+                except Exception as error:  # noqa: BLE001 - also of the user's code
+                    raise self._refusal(name, error) from None
+        if self._rest is not None:
+            self._check_rest(self._rest, arguments)
 
-    def _refusal(self, error: Exception) -> Exception:
+    def _check_rest(self, rest: Rest, arguments: Dict[str, Any]) -> None:
+        named, passes, convert = rest
+        for name, value in arguments.items():
+            if name not in named and type(value) not in passes:
+                try:
+                    arguments[name] = convert(value)
+                except Exception as error:  # noqa: BLE001 - also of the user's code
+                    raise self._refusal(name, error) from None
+
+    def _refusal(self, argument: str, error: Exception) -> Exception:
         from poolworker.arguments import failure_of
 
-        return failure_of(error, self.signature, str(getattr(self.function, "__module__", "")).partition(".")[0])
+        package = str(getattr(self.function, "__module__", "")).partition(".")[0]
+        return failure_of(error, argument, self.signature, package)
 
     def _check_names(self, arguments: Dict[str, Any]) -> None:
         given = arguments.keys()
@@ -171,7 +190,9 @@ def command(
             raise TypeError(
                 f"@command needs a function, not {function!r}; to give a name write @command(name={function!r})"
             )
-        registry.add(Command(name or str(getattr(function, "__name__", type(function).__name__)), function, typed=check))
+        registry.add(
+            Command(name or str(getattr(function, "__name__", type(function).__name__)), function, typed=check)
+        )
         return function
 
     return register if function is None else register(function)

@@ -72,7 +72,7 @@ class Compiler:
         origin = typing.get_origin(hint)
         if origin is not None:
             return self._generic(hint, origin, names)
-        return self._bare(hint, names)
+        return self._bare(hint)
 
     def unpacked(self, hint: Any, names: Names) -> Optional[Dict[str, Made]]:
         """Compile the fields of T in `**kwargs: Unpack[T]`; None: it is something else."""
@@ -90,7 +90,7 @@ class Compiler:
             self._notes.append(note)
         return None
 
-    def _bare(self, hint: Any, names: Names) -> Made:
+    def _bare(self, hint: Any) -> Made:
         """Compile what has no arguments."""
         try:
             if hint in _SCALARS:
@@ -186,13 +186,13 @@ class Compiler:
         ):
             if hasattr(cls, attribute) and issubclass(cls, base):
                 return build(cls, self.node)
-        return self._unchecked(f"{cls.__qualname__} is nothing that JSON has values of, so plain JSON arrives; convert it inside")
+        return self._unchecked(f"{cls.__qualname__} is nothing that JSON has values of; plain JSON arrives")
 
     def _library(self, build: Callable[[Any], Node], hint: Any) -> Made:
         try:
             return build(hint)
         except Exception as error:  # noqa: BLE001 - what a library refuses, each in its own way
-            return self._unchecked(f"{_shown(hint)} is refused by the library that it belongs to ({type(error).__name__})")
+            return self._unchecked(f"its own library refuses {_shown(hint)} ({type(error).__name__})")
 
 
 def _shown(hint: Any) -> str:

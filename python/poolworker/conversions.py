@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence, Set, ValuesView
 from functools import lru_cache
 from typing import Any, Callable, Dict, Final, List, Optional, Tuple
 
-_ADVICE: Final = "which isn't JSON; return dict, list, str, int, float, bool, None, a dataclass, or a type of docs/workers.md"
+_ADVICE: Final = "which isn't JSON; return dict, list, str, int, float, bool, None, a dataclass or a date, say"
 _ADDRESSES: Final = ("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network", "IPv4Interface", "IPv6Interface")
 
 
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 
 
 @lru_cache(maxsize=512)
-def _writer(cls: type) -> Optional[Callable[[Any], Any]]:
+def _writer(cls: Any) -> Optional[Callable[[Any], Any]]:
     """Return how values of a class are written; that of its first base that is known."""
     for base in cls.__mro__:
         write = _WRITERS.get((base.__module__, base.__qualname__))
@@ -178,9 +178,7 @@ def _text(value: str, path: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(
-            f"the result holds text with a lone surrogate{_at(path)}, which UTF-8 doesn't have"
-        ) from None
+        raise ValueError(f"the result holds text with a lone surrogate{_at(path)}, which UTF-8 doesn't have") from None
     return value
 
 

@@ -83,7 +83,7 @@ _UNION: Final = "__poolworker_union__"
 class _Unions(ast.NodeTransformer):
     """Makes `X | Y` what Pythons before 3.10 can evaluate."""
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:  # noqa: N802 - the name that ast looks for
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         if not isinstance(node.op, ast.BitOr):
             return node
@@ -102,7 +102,7 @@ def _innermost(function: Any) -> Any:
         elif inspect.isclass(inner):
             inner = inner.__init__ if "__init__" in vars(inner) else inner.__new__
         elif not hasattr(inner, "__globals__"):
-            called = getattr(type(inner), "__call__", None)  # of an object that can be called
+            called = getattr(type(inner), "__call__", None)  # noqa: B004 - itself is looked at
             inner = called if hasattr(called, "__globals__") else inner
         if inner is function:
             return inner
@@ -138,7 +138,7 @@ def _annotations(thing: Any) -> Dict[str, Any]:
         if sys.version_info >= (3, 14):
             return dict(annotationlib.get_annotations(thing, format=annotationlib.Format.FORWARDREF))
         if isinstance(thing, type):
-            return dict(thing.__dict__.get("__annotations__", {}))
+            return dict(vars(thing).get("__annotations__", {}))
         return dict(getattr(thing, "__annotations__", {}))
     except Exception:  # noqa: BLE001 - evaluating them runs the user's code
         return {}

@@ -37,12 +37,13 @@ var versions = map[pool.Version]builder{
 
 // engine is a pool, what it was made for, and the requests inside.
 type engine struct {
-	config slotproto.Config // guarded by the slot's lock
-	pool   pool.Pool
-	zygote *worker.Zygote // nil: workers aren't forked
-	stop   chan struct{}  // ends the forwarding of changes
-	now    chan struct{}  // closed: drain no longer
-	once   sync.Once
+	config   slotproto.Config // guarded by the slot's lock
+	pool     pool.Pool
+	zygote   *worker.Zygote // nil: workers aren't forked
+	failures *failureLog
+	stop     chan struct{} // ends the forwarding of changes
+	now      chan struct{} // closed: drain no longer
+	once     sync.Once
 
 	mu       sync.Mutex
 	inside   int  // guarded by mu
@@ -53,7 +54,7 @@ type engine struct {
 func (s *Slot) newEngine(ctx context.Context, cfg slotproto.Config) *engine {
 	limits, _ := capped(cfg, s.opt.MaxWorkers)
 	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
-	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
+	e := &engine{config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{}), failures: newFailureLog(log)}
 	plain := versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, s.spec(cfg), log), limits, log)
 	e.pool = guard.New(plain, cfg.Pool, limits, log)
 	go e.forward(&s.changes)
@@ -186,6 +187,7 @@ func (e *engine) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	defer close(e.stop)
+	defer e.failures.close()
 	if e.zygote != nil {
 		e.zygote.Close() // first, as a start that waits for it would hold up the pool's end
 	}

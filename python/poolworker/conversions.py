@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
 
     Raises TypeError when nothing does.
     """
-    cls = type(value)
+    cls: Any = type(value)
     write = _writer(cls)
     if write is None:
         raise TypeError(f"the result holds a {cls.__module__}.{cls.__qualname__}, {_ADVICE}")
@@ -167,7 +167,7 @@ class _Pass:
         try:
             converted = plain(value)
         except TypeError:
-            cls = type(value)
+            cls: Any = type(value)
             if _writer(cls) is not None:
                 raise
             raise TypeError(f"the result holds a {cls.__module__}.{cls.__qualname__}{_at(path)}, {_ADVICE}") from None
@@ -186,13 +186,14 @@ def _key(key: Any, path: str) -> Any:
     """Return a dict's key as JSON has it: text, or what the encoder makes text of."""
     if key is None or isinstance(key, (str, int, float)):
         return key
-    if _writer(type(key)) is not None:
+    cls: Any = type(key)
+    if _writer(cls) is not None:
         written = plain(key)
         if isinstance(written, (str, int, float)):
             return written
     raise TypeError(
         f"keys must be str, int, float, bool or None, or of a type that is written as one, not "
-        f"{type(key).__qualname__}{_at(path)}"
+        f"{cls.__qualname__}{_at(path)}"
     )
 
 

@@ -176,7 +176,7 @@ func TestProgramOfTheLargestSize(t *testing.T) {
 }
 
 func TestP111_ErrorsOfOthersReachTheApplication(t *testing.T) {
-	p := newPod(t, samples(0))
+	p := newLivePod(t, samples(0))
 	before := p.pythons()
 	p.do(201, "POST", "/v1/programs", `{"id": "blames", "command": "blame", "inputs": {"whom": "upstream"}}`)
 	for name, tc := range map[string]struct {

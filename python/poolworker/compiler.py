@@ -55,13 +55,29 @@ class Compiler:
         """Subject is what notes say isn't checked, or not whole, and why."""
         self._subject = subject
         self._notes = notes
-        self._classes: Dict[type, Made] = {}
+        self._named: Dict[Any, Made] = {}  # what can hold itself: classes, and aliases by their text
 
     def node(self, hint: Any, names: Names) -> Made:
         """Compile an annotation, of which names have that meaning."""
+        if isinstance(hint, typing.ForwardRef):
+            return self._once((hint.__forward_arg__, id(names)), lambda: self._node(hint, names))
+        if isinstance(hint, str):
+            return self._once((hint, id(names)), lambda: self._node(hint, names))
+        if hasattr(hint, "__value__"):  # of a `type` statement
+            return self._once((hint, id(names)), lambda: self._node(hint, names))
+        return self._node(hint, names)
+
+    def _once(self, key: Any, compile_it: Callable[[], Made]) -> Made:
+        """Compile what has a name, and where it turns up inside of itself refer to it."""
+        if key not in self._named:
+            self._named[key] = nodes.make((), nodes.JSON, "another value", lambda v: nodes.apply(self._named[key], v))
+            self._named[key] = compile_it()
+        return self._named[key]
+
+    def _node(self, hint: Any, names: Names) -> Made:
         try:
             hint = evaluate(hint, names)
-            if hasattr(hint, "__value__"):  # of a `type` statement
+            if hasattr(hint, "__value__"):
                 return self.node(hint.__value__, names)
         except (UnresolvedError, NameError) as error:
             return self._unchecked(str(error))
@@ -158,15 +174,7 @@ class Compiler:
 
     def _class(self, cls: type) -> Made:
         """Compile a class, once: its fields may be of the same class."""
-        if cls in self._classes:
-            return self._classes[cls]
-
-        def late(value: Any) -> Any:
-            return nodes.apply(self._classes[cls], value)
-
-        self._classes[cls] = nodes.make((), nodes.JSON, cls.__name__, late)
-        made = self._classes[cls] = self._class_anew(cls)
-        return made
+        return self._once(cls, lambda: self._class_anew(cls))
 
     def _class_anew(self, cls: Any) -> Made:
         found = reader(cls)

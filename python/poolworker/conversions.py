@@ -217,7 +217,7 @@ _DURATION_PATTERN: Final = re.compile(
     r"([+-]?)P(?=.)(?:(\d+)W)?(?:(\d+)D)?(?:T(?=.)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:[.,](\d{1,9}))?S)?)?", re.ASCII
 )
 _DECIMAL_PATTERN: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_BASE64_PATTERN: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_BASE64_PATTERN: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 
 class Reader:
@@ -294,6 +294,8 @@ def _read_decimal(cls: Any, value: Any) -> Any:
 
 def _read_bytes(cls: Any, text: str) -> Any:
     _match(_BASE64_PATTERN, text)
+    if len(text) % 4:
+        raise ValueError
     return cls(binascii.a2b_base64(text))
 
 

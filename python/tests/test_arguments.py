@@ -76,6 +76,7 @@ class Positive:
 
 Ids = typing.NewType("Ids", List[uuid.UUID])
 T = typing.TypeVar("T")
+Tree = Union[datetime.date, List["Tree"], Dict[str, "Tree"]]  # type: ignore[misc]
 SOME_ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 UTC = datetime.timezone.utc
 
@@ -165,6 +166,7 @@ GOOD: Dict[str, Tuple[Any, Any, Any]] = {
     ),
     "a dataclass": (Item, {"name": "a", "made": "2026-01-31"}, Item("a", made=datetime.date(2026, 1, 31))),
     "a dataclass in itself": (List[Item], [{"name": "a", "inside": [{"name": "b"}]}], [Item("a", inside=[Item("b")])]),
+    "an alias in itself": (Tree, [{"a": ["2026-01-31"]}], [{"a": [datetime.date(2026, 1, 31)]}]),
     "an annotation in text": ("Optional[Dict[str, Level]]", {"a": "high"}, {"a": Level.HIGH}),
     "a union with a bar, in text": ("int | None", None, None),
 }  # fmt: skip
@@ -217,6 +219,9 @@ BAD: Dict[str, Tuple[Any, Any, str]] = {
     "a typed dict's": (Options, {"depth": "1"}, "x.depth: expected an integer, got a string"),
     "a named tuple's": (Pair, ["1"], "x[0]: expected an integer, got a string"),
     "values that a class refuses": (Positive, {"value": -4711}, "x: Positive refuses these values (ValueError)"),
+    "in an alias in itself": (Tree, [{"a": ["soon"]}], "x[0].a[0]: expected a date like 2026-01-31"),
+    "base64 that is cut": (bytes, "aGk", "x: expected bytes in base64"),
+    "base64 of other letters": (bytes, "a-b_", "x: expected bytes in base64"),
     "a long key": (Dict[str, int], {"k" * 5000: "v"}, "x." + "k" * 99 + "…: expected an integer, got a string"),
     "long text": (int, "s" * 5000, "x: expected an integer, got a string"),
 }  # fmt: skip

@@ -25,7 +25,6 @@ from poolworker.errors import (
     upstream_error,
 )
 from poolworker.mismatch import Mismatch
-from poolworker.nodes import Node
 
 
 class Rule(NamedTuple):
@@ -55,40 +54,48 @@ class Plan(NamedTuple):
 
 def compile_plan(function: Callable[..., Any], signature: inspect.Signature) -> Plan:
     """Compile what a function's annotations say of its arguments."""
-    annotated = hints.of_parameters(function, signature)
     notes: List[str] = []
     rules: List[Rule] = []
-    rest = None
+    rest: Optional[Rest] = None
+    annotated = hints.of_parameters(function, signature)
     for p in signature.parameters.values():
         if p.name not in annotated:
             continue
-        compiler = Compiler(f'"{p.name}"', notes)
-        if p.kind is p.VAR_KEYWORD:
-            fields = compiler.unpacked(*annotated[p.name])
-            rules += [_optional(name, node) for name, node in (fields or {}).items() if node is not None]
-            node = compiler.node(*annotated[p.name]) if fields is None else None
-            if node is not None:
-                rest = Rest(frozenset(signature.parameters), node.passes, node.convert)
-            continue
-        node = compiler.node(*annotated[p.name])
-        if node is not None:
-            rules.append(_rule(p, node, notes))
+        try:
+            if p.kind is p.VAR_KEYWORD:
+                of_keys, rest = _rest(p, annotated[p.name], frozenset(signature.parameters), notes)
+                rules += of_keys
+            else:
+                rules += _rule(p, annotated[p.name], notes)
+        except Exception as error:  # noqa: BLE001 - annotations can be, and run, anything
+            notes.append(f"\"{p.name}\" isn't checked: its annotation can't be read ({type(error).__name__})")
     return Plan(tuple(rules), rest, notes)
 
 
-def _rule(p: inspect.Parameter, node: Node, notes: List[str]) -> Rule:
+def _rest(
+    p: inspect.Parameter, hint: hints.Hint, named: FrozenSet[str], notes: List[str]
+) -> Tuple[List[Rule], Optional[Rest]]:
+    """Return what checks each argument that `**` takes: by its name, as in `**kwargs: Unpack[T]`, or all alike."""
+    compiler = Compiler(f'"{p.name}"', notes)
+    fields = compiler.unpacked(*hint)
+    if fields is not None:
+        return [Rule(name, node.passes | {Absent}, node.convert) for name, node in fields.items() if node], None
+    node = compiler.node(*hint)
+    return [], None if node is None else Rest(named, node.passes, node.convert)
+
+
+def _rule(p: inspect.Parameter, hint: hints.Hint, notes: List[str]) -> List[Rule]:
+    node = Compiler(f'"{p.name}"', notes).node(*hint)
+    if node is None:
+        return []
     if p.default is p.empty:
-        return Rule(p.name, node.passes, node.convert)
+        return [Rule(p.name, node.passes, node.convert)]
     loose = nodes.of_default(node, p.default)
     if loose and p.default is not None:
         notes.append(
             f'"{p.name}" has a default that its annotation doesn\'t allow, so any {type(p.default).__name__} passes'
         )
-    return Rule(p.name, node.passes | {Absent} | loose, node.convert)
-
-
-def _optional(name: str, node: Node) -> Rule:
-    return Rule(name, node.passes | {Absent}, node.convert)
+    return [Rule(p.name, node.passes | {Absent} | loose, node.convert)]
 
 
 def failure_of(error: Exception, argument: str, signature: str, package: str) -> Failure:

@@ -64,10 +64,7 @@ class Command:
         self._compiled = True
         from poolworker.arguments import compile_plan  # here, as a module without annotations needn't pay for it
 
-        try:
-            self._rules, self._rest, self.unchecked = compile_plan(self.function, _signature(self.function))
-        except Exception as error:  # noqa: BLE001 - annotations can be, and run, anything
-            self.unchecked = [f"arguments aren't checked, as the annotations can't be read ({type(error).__name__})"]
+        self._rules, self._rest, self.unchecked = compile_plan(self.function, _signature(self.function))
 
     def check(self, arguments: Dict[str, Any]) -> None:
         """Convert arguments in place to what the annotations say.

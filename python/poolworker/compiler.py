@@ -94,11 +94,11 @@ class Compiler:
         """Compile the fields of T in `**kwargs: Unpack[T]`; None: it is something else."""
         try:
             hint = evaluate(hint, names)
+            if getattr(typing.get_origin(hint), "_name", "") != "Unpack":
+                return None
+            return models.fields_of(evaluate(typing.get_args(hint)[0], names), self.node)
         except UnresolvedError:
             return None
-        if getattr(typing.get_origin(hint), "_name", "") != "Unpack":
-            return None
-        return models.fields_of(typing.get_args(hint)[0], self.node)
 
     def _unchecked(self, why: str) -> Made:
         note = f"{self._subject} isn't checked, or not whole: {why}"

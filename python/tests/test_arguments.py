@@ -76,7 +76,7 @@ class Positive:
 
 Ids = typing.NewType("Ids", List[uuid.UUID])
 T = typing.TypeVar("T")
-Tree = Union[datetime.date, List["Tree"], Dict[str, "Tree"]]  # type: ignore[misc]
+Tree = Union[datetime.date, List["Tree"], Dict[str, "Tree"]]
 SOME_ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 UTC = datetime.timezone.utc
 

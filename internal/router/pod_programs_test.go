@@ -176,7 +176,7 @@ func TestProgramOfTheLargestSize(t *testing.T) {
 }
 
 func TestP111_ErrorsOfOthersReachTheApplication(t *testing.T) {
-	p := newPod(t, samples(0))
+	p := newLivePod(t, samples(0))
 	before := p.pythons()
 	p.do(201, "POST", "/v1/programs", `{"id": "blames", "command": "blame", "inputs": {"whom": "upstream"}}`)
 	for name, tc := range map[string]struct {
@@ -196,6 +196,23 @@ func TestP111_ErrorsOfOthersReachTheApplication(t *testing.T) {
 			}
 		})
 	}
+	for name, tc := range map[string]struct{ path, body, message string }{
+		"a wrong type":                 {"/v1/commands/echo", `{"text": 3}`, "text: expected a string, got a number; it is echo(text: str)"},
+		"a missing argument":           {"/v1/commands/echo", `{}`, `argument "text" is missing; it is echo(text: str)`},
+		"a wrong type, in a program's": {"/v1/programs/blames/execute", `{"text": null}`, "text: expected a string, got null; it is blame"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := p.refused(400, "invalid_payload", "POST", tc.path, tc.body)
+			if a.failure.Category != "request_error" || !strings.HasPrefix(a.failure.Message, tc.message) || a.failure.Context["argument"] != "text" {
+				t.Errorf("%s", a.body)
+			}
+		})
+	}
+	p.until(func() bool {
+		want := RevisionStatus{Requests: 7, CallerErrors: 5, UpstreamErrors: 2}
+		got := p.revisionFigures("r1")
+		return got.Requests == want.Requests && got.CallerErrors == want.CallerErrors && got.UpstreamErrors == want.UpstreamErrors && got.Errors == 0
+	})
 	if after := p.pythons(); fmt.Sprint(before) != fmt.Sprint(after) {
 		t.Errorf("workers %v became %v", before, after)
 	}

@@ -44,8 +44,9 @@ type engine struct {
 	pool     pool.Pool
 	spec     atomic.Pointer[worker.Spec]
 	zygote   *worker.Zygote // nil: workers aren't forked
-	stop     chan struct{}  // ends the forwarding of changes
-	now      chan struct{}  // closed: drain no longer
+	failures *failureLog
+	stop     chan struct{} // ends the forwarding of changes
+	now      chan struct{} // closed: drain no longer
 	once     sync.Once
 
 	mu       sync.Mutex
@@ -57,7 +58,7 @@ type engine struct {
 func (s *Slot) newEngine(ctx context.Context, cfg slotproto.Config) *engine {
 	limits, _ := capped(cfg, s.opt.MaxWorkers)
 	log := s.opt.Log.With("pool", cfg.Pool, "revision", cfg.Revision, "version", cfg.Version)
-	e := &engine{name: poolName(cfg), revision: cfg.Revision, config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{})}
+	e := &engine{name: poolName(cfg), revision: cfg.Revision, config: cfg, stop: make(chan struct{}), now: make(chan struct{}), emptied: make(chan struct{}), failures: newFailureLog(log)}
 	e.spec.Store(s.spec(cfg))
 	plain := versions[cfg.Version](ctx, cfg.Pool, e.launcher(s.opt.Host, log), limits, log)
 	e.pool = guard.New(plain, cfg.Pool, limits, log)
@@ -203,6 +204,7 @@ func (e *engine) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	defer close(e.stop)
+	defer e.failures.close()
 	if e.zygote != nil {
 		e.zygote.Close() // first, as a start that waits for it would hold up the pool's end
 	}

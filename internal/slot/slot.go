@@ -65,8 +65,13 @@ func (s *Slot) Do(ctx context.Context, req pool.Request) (pool.Reply, *pool.Erro
 	default:
 	}
 	reply, failure := e.pool.Do(ctx, req)
-	if failure != nil {
-		return reply, asPoolError(failure).With("slot", s.opt.Name)
+	switch {
+	case failure != nil:
+		failed := asPoolError(failure)
+		e.failures.note(req.Command, failed)
+		return reply, failed.With("slot", s.opt.Name)
+	case reply.Failed != "":
+		e.failures.note(req.Command, batchFailure(&reply))
 	}
 	return reply, nil
 }

@@ -47,6 +47,8 @@ def load(module: str) -> Registry:
         problems = [f"module {module} registers no command; decorate at least one function with @command"]
     if problems:
         raise boot_failure(module, "; ".join(problems))
+    for command in registry.commands.values():
+        command.compile()
     return registry
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, redirect_stdout
-from inspect import unwrap
 from os.path import isdir
 from re import sub
 from textwrap import fill
-from typing import Any, Dict, Final, List, Literal, Sequence, get_args, get_origin, get_type_hints
+from typing import Final, List, Sequence
 
 from poolworker import boot, frames, shared
 from poolworker.awaitables import is_async_function
@@ -19,7 +18,6 @@ from poolworker.hooks import PRELOAD, WORKER_START, WORKER_STOP, hooks
 
 _WIDTH: Final = 80
 _NO_FORK: Final = "with `preload: Zygote` workers would be spawned, not forked; start it in @worker_start"
-_JSON_TYPES: Final = (str, int, float, bool, list, dict, type(None), object, Any)
 
 
 def check(module: str, path: Sequence[str]) -> int:
@@ -38,7 +36,7 @@ def check(module: str, path: Sequence[str]) -> int:
     warnings: List[str] = []
     for name in sorted(commands):
         _print_command(commands[name])
-        warnings += [f"{name}: {text}" for text in concerns(commands[name])]
+        warnings += [f"{name}: {text}" for text in commands[name].unchecked]
     _print_hooks()
     warnings += [f"{what} is left: {_NO_FORK}" for what in _left() if what not in before]
     print()
@@ -84,53 +82,6 @@ def _call(module: str, name: str, arguments: str) -> bytes:
 def _left(patience: float = 1.0) -> List[str]:
     """What a fork would lose or share now, waited for so many seconds to go; nothing where there is no /proc."""
     return shared.settle(-1, patience) if isdir("/proc/self/task") else []
-
-
-def concerns(command: Command) -> List[str]:
-    """What works, but not as its author may think: values that JSON can't carry as they are annotated."""
-    found = []
-    hints = _hints(command)
-    for p in command.parameters:
-        if p.kind is p.VAR_KEYWORD:
-            continue
-        kinds = _foreign(hints.get(p.name, object))
-        if kinds:
-            found.append(
-                f'"{p.name}" is annotated {", ".join(kinds)}, but arrives as plain JSON (str, int, float, bool, list, '
-                "dict, None); convert it inside"
-            )
-    return found
-
-
-def _hints(command: Command) -> Dict[str, Any]:
-    """The annotations, resolved; none when they can't be (a name under TYPE_CHECKING, for example)."""
-    try:
-        return get_type_hints(unwrap(command.function))
-    except Exception:  # noqa: BLE001 - evaluating annotations runs the user's code
-        return {}
-
-
-def _foreign(hint: Any) -> List[str]:
-    """Names of the types in an annotation that JSON doesn't give."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        return []
-    if origin is not None:
-        inner = [name for argument in get_args(hint) for name in _foreign(argument)]
-        return (_foreign(origin) if isinstance(origin, type) else []) + inner
-    if isinstance(hint, type) and hint not in _JSON_TYPES and not _abstract(hint):
-        return [hint.__qualname__]
-    return []
-
-
-def _abstract(hint: type) -> bool:
-    """Whether a JSON value is an instance of it, or it is a TypedDict or what a union is made of."""
-    if hasattr(hint, "__total__") or hint.__module__ in ("types", "typing"):
-        return True
-    try:
-        return any(issubclass(plain, hint) for plain in (str, int, float, list, dict))
-    except TypeError:  # protocols that can't be checked at run time
-        return True
 
 
 def _print_failure(failure: Failure) -> None:

@@ -50,14 +50,8 @@ def encode_result(command: str, value: Any) -> bytes:
     """Encode a handler's result. Raises Failure(python_error) that says what JSON can't hold."""
     try:
         return _encode(value)
-    except UnicodeEncodeError:
-        reason: Exception = ValueError("the result holds text with a lone surrogate, which UTF-8 doesn't have")
     except RecursionError:
-        reason = RecursionError("the result is nested deeper than Python's JSON encoder goes")
-    except ValueError as error:
-        if "Out of range float" in str(error):
-            error = ValueError("the result holds NaN or Infinity, which JSON doesn't have; return None instead")
-        reason = error
+        reason: Exception = RecursionError("the result is nested deeper than Python's JSON encoder goes")
     except Exception as error:  # noqa: BLE001 - also what a user's property or __iter__ raises under the encoder
         reason = error
     raise Failure(

@@ -7,12 +7,13 @@ texts don't depend on what is installed. Two things may differ: how a number wit
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from json import JSONDecoder, JSONEncoder
 from marshal import dumps as marshalled
 from os import environ
 from typing import Any, Callable, Dict, Final, NamedTuple
+
+from poolworker.conversions import plain, plain_throughout
 
 VARIABLE: Final = "POOLWORKER_CODEC"
 """Environment variable that names a codec; unset or empty: the fastest that can be imported."""
@@ -30,19 +31,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} isn't JSON")
 
 
-def _plain(value: Any) -> Dict[str, Any]:
-    """What the encoder asks about a value that JSON doesn't have: a dataclass instance becomes its fields."""
-    if hasattr(type(value), "__dataclass_fields__"):
-        dataclasses = sys.modules["dataclasses"]  # the user's class imported it; the worker needn't
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    raise TypeError(
-        f"the result holds a {type(value).__module__}.{type(value).__qualname__}, which isn't JSON; "
-        "return dict, list, str, int, float, bool, None or a dataclass"
-    )
-
-
 _decode_text: Final = JSONDecoder(parse_constant=_refuse_constant).decode
-_encode_text: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+_encode_text: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain).encode
 
 
 def _decode(payload: bytes) -> Any:
@@ -50,7 +40,10 @@ def _decode(payload: bytes) -> Any:
 
 
 def _encode(value: Any) -> bytes:
-    return _encode_text(value).encode("utf-8")
+    try:
+        return _encode_text(value).encode("utf-8")
+    except (TypeError, ValueError):  # a key, or what can't be written: then this says where it is
+        return _encode_text(plain_throughout(value)).encode("utf-8")
 
 
 STANDARD: Final = Codec("json", _decode, _encode)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from typing import Any, Callable, Dict, Final, FrozenSet, List, Optional, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, Final, FrozenSet, List, Optional, Tuple, TypeVar, Union, overload
 
 if sys.version_info >= (3, 14):
     import annotationlib
@@ -13,19 +13,35 @@ if sys.version_info >= (3, 14):
 from poolworker.errors import invalid_payload
 from poolworker.registration import Registration, Site, location
 
+if TYPE_CHECKING:
+    from poolworker.arguments import Rest, Rule
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _Parameter = inspect.Parameter
 
 
+class Absent:
+    """Stands for an argument that wasn't given, and has a default."""
+
+
+_ABSENT: Final = Absent()
+
+
 class Command:
     """A registered function: its name, how it is called, and what is wrong with it, if anything."""
 
-    __slots__ = ("_allowed", "_required", "function", "location", "name", "parameters", "problems", "signature")
+    __slots__ = (
+        "_allowed", "_compiled", "_required", "_rest", "_rules", "_typed",
+        "function", "location", "name", "parameters", "problems", "signature", "unchecked",
+    )  # fmt: skip
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        """Read the function's signature once, so that a call needs no introspection."""
+    def __init__(self, name: str, function: Callable[..., Any], typed: bool = True) -> None:
+        """Read the function's signature once, so that a call needs no introspection.
+
+        typed: arguments are checked against its annotations, from compile on.
+        """
         self.name = name
         self.function = function
         self.location = location(function)
@@ -38,12 +54,57 @@ class Command:
         if not any(p.kind is _Parameter.VAR_KEYWORD for p in self.parameters):
             self._allowed = frozenset(p.name for p in by_name)
         self._required = frozenset(p.name for p in by_name if p.default is _Parameter.empty)
+        self._typed = typed and any(p.annotation is not p.empty for p in self.parameters)
+        self._rules: Tuple[Rule, ...] = ()  # of named arguments; those without one are unchecked
+        self._rest: Optional[Rest] = None  # of what `**` takes
+        self._compiled = False
+        self.unchecked: List[str] = []
+        """What isn't checked although it is annotated, one sentence each; known after compile."""
+
+    def compile(self) -> None:
+        """Have arguments checked against the annotations, once the names in these have their meaning. Idempotent."""
+        if self._compiled or not self._typed:
+            return
+        self._compiled = True
+        from poolworker.arguments import compile_plan  # here, as a module without annotations needn't pay for it
+
+        self._rules, self._rest, self.unchecked = compile_plan(self.function, _signature(self.function))
 
     def check(self, arguments: Dict[str, Any]) -> None:
-        """Raise Failure(invalid_payload) that names the first argument that doesn't fit, and the signature."""
+        """Convert arguments in place to what the annotations say.
+
+        Raises Failure(invalid_payload) that names the first argument that doesn't fit, and the signature; or what the
+        code of annotated classes raises, as such a failure.
+        """
+        if arguments.keys() != self._required:
+            self._check_names(arguments)
+        for name, passes, convert in self._rules:
+            value = arguments.get(name, _ABSENT)
+            if type(value) not in passes:
+                try:
+                    arguments[name] = convert(value)
+                except Exception as error:  # noqa: BLE001 - also of the user's code
+                    raise self._refusal(name, error) from None
+        if self._rest is not None:
+            self._check_rest(self._rest, arguments)
+
+    def _check_rest(self, rest: Rest, arguments: Dict[str, Any]) -> None:
+        named, passes, convert = rest
+        for name, value in arguments.items():
+            if name not in named and type(value) not in passes:
+                try:
+                    arguments[name] = convert(value)
+                except Exception as error:  # noqa: BLE001 - also of the user's code
+                    raise self._refusal(name, error) from None
+
+    def _refusal(self, argument: str, error: Exception) -> Exception:
+        from poolworker.arguments import failure_of
+
+        package = str(getattr(self.function, "__module__", "")).partition(".")[0]
+        return failure_of(error, argument, self.signature, package)
+
+    def _check_names(self, arguments: Dict[str, Any]) -> None:
         given = arguments.keys()
-        if given == self._required:  # most calls, at half the price
-            return
         if self._allowed is not None and not given <= self._allowed:
             name = next(name for name in arguments if name not in self._allowed)
             raise invalid_payload(
@@ -113,9 +174,9 @@ registry: Final = Registry()
 @overload
 def command(function: Handler) -> Handler: ...
 @overload
-def command(*, name: Optional[str] = None) -> Callable[[Handler], Handler]: ...
+def command(*, name: Optional[str] = None, check: bool = True) -> Callable[[Handler], Handler]: ...
 def command(
-    function: Optional[Handler] = None, *, name: Optional[str] = None
+    function: Optional[Handler] = None, *, name: Optional[str] = None, check: bool = True
 ) -> Union[Handler, Callable[[Handler], Handler]]:
     """Make a function callable by name through the pool.
 
@@ -134,6 +195,9 @@ def command(
         async def embed(text: str) -> list[float]: ...
 
     name: what callers use; the function's own name by default.
+    check: arguments are checked against the annotations, and converted where JSON has no form for a type (datetime,
+    UUID, Decimal, Enum, dataclasses and more). A caller whose argument doesn't fit gets
+    `request_error/invalid_payload`. False: arguments arrive as plain JSON, and only their names are checked.
     """
 
     def register(function: Handler, site: Optional[Site] = None) -> Handler:
@@ -142,7 +206,7 @@ def command(
                 f"@command needs a function, not {function!r}; to give a name write @command(name={function!r})"
             )
         registry.add(
-            Command(name or str(getattr(function, "__name__", type(function).__name__)), function),
+            Command(name or str(getattr(function, "__name__", type(function).__name__)), function, typed=check),
             site or Site.of(sys._getframe(1)),
         )
         return function

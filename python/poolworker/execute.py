@@ -32,6 +32,8 @@ class Executor:
     ) -> None:
         """Serve commands; package is whose frames come first in tracebacks, max_result the limit in bytes."""
         self._commands: Dict[bytes, Command] = {name.encode(): command for name, command in commands.items()}
+        for command in commands.values():  # those that came after the import
+            command.compile()
         self._package = package
         self._max_result = max_result
         self._signals = Signals() if signals is None else signals

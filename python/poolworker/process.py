@@ -14,6 +14,7 @@ from typing import Callable, Final, Optional, TextIO
 
 from poolworker.frames import Channel
 from poolworker.libc import signal_at_parents_end
+from poolworker.output import RecordWriter
 
 TERMINATED: Final = 143
 """Exit code after SIGTERM (128 + 15), as a shell would show it."""
@@ -166,4 +167,4 @@ def redirect_standard_streams() -> None:
 
 def _line_writer(fd: int) -> TextIO:
     """Text to fd line by line: a killed handler's last line is in the log, and no character makes print() raise."""
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    return RecordWriter(open(fd, "wb", closefd=False))

@@ -106,7 +106,7 @@ def test_check_of_problems_is_exit_1(tmp_path: Path, case: str) -> None:
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)
 
 
-def test_check_warns_of_annotations_that_json_does_not_give(tmp_path: Path) -> None:
+def test_check_names_what_is_annotated_and_cannot_be_checked(tmp_path: Path) -> None:
     write_module(
         tmp_path,
         """
@@ -116,21 +116,30 @@ class Options(typing.TypedDict, total=False):
     a: int
 class Level(enum.Enum):
     HIGH = "high"
+class Client: ...
 @command
 def fine(a: int, b: "typing.Optional[str]", c: typing.List[typing.Dict[str, float]], d: typing.Any, e: Options,
          f: typing.Literal["x"], g: typing.Mapping[str, int], h: object, i: None, j: "typing.Iterable[str]"): ...
 @command
-def odd(when: datetime.date, levels: typing.List[Level], path: typing.Union[Path, str],
-        pair: typing.Tuple[int, bytes], **rest: bytes): ...
+def converted(when: datetime.date, levels: typing.List[Level], path: typing.Union[Path, str],
+              pair: typing.Tuple[int, bytes], **rest: bytes): ...
+@command
+def odd(client: Client, later: typing.List["Missing"], call: typing.Callable[[], int], many: int = "auto"): ...
+@command(check=False)
+def own(client: Client): ...
 """,
     )
     done = look(tmp_path, "--module", "user_module", "--check")
     assert done.returncode == 0, done.stdout
     flat = " ".join(done.stdout.split())
-    for name, kinds in (("when", "date"), ("levels", "Level"), ("path", "Path"), ("pair", "tuple, bytes")):
-        assert f'warning odd: "{name}" is annotated {kinds}, but arrives as plain JSON' in flat
-    assert flat.endswith("ok: 2 commands, 4 warnings")
-    assert "warning fine" not in flat
+    for name, why in (
+        ("client", "Client is nothing that JSON has values of"),
+        ("later", "'Missing' can't be evaluated (NameError)"),
+        ("call", "Callable is nothing that JSON has values of"),
+    ):
+        assert f'warning odd: "{name}" isn\'t checked, or not whole: {why}' in flat
+    assert 'warning odd: "many" has a default that its annotation doesn\'t allow, so any str passes' in flat
+    assert flat.endswith("ok: 4 commands, 4 warnings")
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)
 
 

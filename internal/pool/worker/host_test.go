@@ -242,7 +242,7 @@ func TestP41_OutputTokens(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := &outputReader{tokens: lineBurst, filled: now}
 	took := func() (n int) {
-		for r.take(now) {
+		for r.afford(now, 1) {
 			n++
 		}
 		return n

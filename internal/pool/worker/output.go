@@ -5,12 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
 
-// What workers print is logged line by line, within bounds: a line longer than maxLine is cut, and a worker that
-// prints more than linesPerSecond (after a burst) has lines dropped and counted. The pipe is always drained,
+// What workers print is logged line by line, and what poolworker marks as one record in one entry, within bounds: a line
+// longer than maxLine is cut, and a worker that prints more than linesPerSecond (after a burst; a record counts as one
+// for each maxLine that it has) has lines dropped and counted. The pipe is always drained,
 // whatever the log's own sink does, so that no worker ever blocks on its output.
 const (
 	maxLine        = 4 << 10 // bytes
@@ -22,7 +24,7 @@ const (
 
 type outputLine struct {
 	worker  string
-	text    string
+	record  record
 	dropped int
 }
 
@@ -70,7 +72,7 @@ func (o *outputLog) write(l outputLine) {
 		o.log.Warn("worker output dropped", "worker", l.worker, "lines", l.dropped)
 		return
 	}
-	o.log.Info(l.text, "worker", l.worker, "source", "output")
+	l.record.write(o.log, l.worker)
 }
 
 // close waits until what was accepted is written. Readers of workers that are still alive may go on; what they
@@ -117,12 +119,14 @@ func (r *outputReader) run() {
 	in := bufio.NewReaderSize(r.pipe, maxLine)
 	for {
 		line, more, err := in.ReadLine()
-		if len(line) > 0 {
-			r.line(string(line))
+		text := string(line)
+		for more && err == nil { // the rest of a record, or of a line that is cut
+			line, more, err = in.ReadLine()
+			if len(text) < maxRecord && strings.Contains(text[:min(len(text), maxLine)], recordMark) {
+				text += string(line)
+			}
 		}
-		for more && err == nil { // the rest of a line that was cut
-			_, more, err = in.ReadLine()
-		}
+		r.take(text)
 		if err != nil {
 			r.reportDropped()
 			return
@@ -130,16 +134,27 @@ func (r *outputReader) run() {
 	}
 }
 
-func (r *outputReader) line(text string) {
-	r.mu.Lock()
-	if len(r.tail) == tailLines {
-		r.tail = append(r.tail[:0], r.tail[1:]...)
+// take accepts a line, and what is marked in it as a record. One that can't be read, as another process has written into
+// it, is a line.
+func (r *outputReader) take(line string) {
+	before, data, marked := splitRecord(line)
+	if before != "" {
+		r.accept(record{Text: before})
 	}
-	r.tail = append(r.tail, text)
-	r.mu.Unlock()
+	if !marked {
+		return
+	}
+	entry, is := parseRecord(data)
+	if !is {
+		entry = record{Text: data[:min(len(data), maxLine)]}
+	}
+	r.accept(entry)
+}
 
+func (r *outputReader) accept(entry record) {
+	r.keep(entry.Text)
 	now := time.Now()
-	if !r.take(now) {
+	if !r.afford(now, 1+len(entry.Text)/maxLine) {
 		r.dropped++
 		if now.Sub(r.reported) >= time.Second {
 			r.reportDropped()
@@ -148,19 +163,29 @@ func (r *outputReader) line(text string) {
 		return
 	}
 	r.reportDropped()
-	if !r.log.offer(outputLine{worker: r.worker, text: text}) {
+	if !r.log.offer(outputLine{worker: r.worker, record: entry}) {
 		r.dropped++
 	}
 }
 
-// take takes one token of the worker's bucket.
-func (r *outputReader) take(now time.Time) bool {
+// keep remembers the last lines.
+func (r *outputReader) keep(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tail = append(r.tail, strings.Split(text, "\n")...)
+	if n := len(r.tail) - tailLines; n > 0 {
+		r.tail = append(r.tail[:0], r.tail[n:]...)
+	}
+}
+
+// afford takes tokens from the worker's bucket, if it has one at least; it may owe the others.
+func (r *outputReader) afford(now time.Time, cost int) bool {
 	r.tokens = min(lineBurst, r.tokens+now.Sub(r.filled).Seconds()*linesPerSecond)
 	r.filled = now
 	if r.tokens < 1 {
 		return false
 	}
-	r.tokens--
+	r.tokens -= float64(cost)
 	return true
 }
 

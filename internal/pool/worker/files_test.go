@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dspex/workerpool-operator/internal/pool"
 )
 
 // scratch is a guarded folder, and processes that write to it.
@@ -158,5 +161,23 @@ func TestP76_WhatIsMountedBelowIsLeftAlone(t *testing.T) {
 	}
 	if found := walk([]string{s.dir}, mostEntries); found.bytes >= 1<<20 {
 		t.Errorf("%d bytes are counted, with those of the mounted volume", found.bytes)
+	}
+}
+
+// The caller is told what happened, with figures and the field that bounds it.
+func TestP76_ErrorOfAWorkerThatFilledTmp(t *testing.T) {
+	w := &Worker{id: "a-00001", spec: Spec{Pool: "summarizer"}}
+	e := w.overfillError(Overfill{Own: 900 << 20, Used: 1100 << 20, Limit: 1 << 30}, "render", 1)
+	for _, want := range []string{"pool summarizer was ended during command render", "900 MiB in files below /tmp", "1100 MiB of 1024", "spec.worker.tmp.sizeLimit"} {
+		if !strings.Contains(e.Message, want) {
+			t.Errorf("message %q lacks %q", e.Message, want)
+		}
+	}
+	if e.Type != pool.PortExited || !e.Sent || e.Context["tmp_bytes"] != uint64(1100<<20) || e.Context["limit_bytes"] != uint64(1<<30) {
+		t.Errorf("%s, sent %v, %v", e.Type, e.Sent, e.Context)
+	}
+	boot := (&Spec{Module: "m"}).endedEarly(Exit{Overfill: &Overfill{Used: 2 << 30, Limit: 1 << 30}}, "")
+	if !strings.Contains(boot.Message, "2048 MiB of at most 1024") || !strings.Contains(boot.Message, "spec.worker.tmp.sizeLimit") {
+		t.Errorf("at import: %q", boot.Message)
 	}
 }

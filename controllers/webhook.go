@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -104,6 +105,14 @@ func (i *Injector) inject(ctx context.Context, pod *corev1.Pod, key types.Namesp
 
 // pool finds the pool that the label names, or refuses with the names that exist.
 func (i *Injector) pool(ctx context.Context, key types.NamespacedName) (*v1alpha1.WorkerPool, error) {
+	if problems := validation.IsDNS1123Subdomain(key.Name); len(problems) > 0 { // admission comes before validation
+		there, err := i.poolNames(ctx, key.Namespace)
+		if err != nil {
+			return nil, err
+		}
+		return nil, &refusal{fmt.Sprintf("pod label %s is %q, which is no WorkerPool's name; name one of namespace %q (there is: %s), or remove the label.",
+			v1alpha1.PoolLabel, key.Name, key.Namespace, there)}
+	}
 	pool := &v1alpha1.WorkerPool{}
 	err := i.Cached.Get(ctx, key, pool)
 	if apierrors.IsNotFound(err) {

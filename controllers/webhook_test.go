@@ -96,6 +96,18 @@ func TestO72_RefusalNamesThePools(t *testing.T) {
 	}
 }
 
+// What no object can be named is a refusal, too, before any server is asked for it.
+func TestO72_LabelsThatNameNothing(t *testing.T) {
+	for _, label := range []string{"", " ", ".", "..", "a/b", "50%", "Summarizer", "a_b", "-a", strings.Repeat("x", 300)} {
+		injector := injectorOver(t, nil, []client.Object{poolNamed("summarizer")})
+		response := injector.Handle(t.Context(), admissionOf(t, map[string]string{v1alpha1.PoolLabel: label}))
+		want := fmt.Sprintf(`pod label pool.dspex.dev/pool is %q, which is no WorkerPool's name; name one of namespace "shop" (there is: summarizer), or remove the label.`, label)
+		if response.Allowed || response.Result.Code != http.StatusForbidden || response.Result.Message != want {
+			t.Errorf("label %q: allowed %v, %v", label, response.Allowed, response.Result)
+		}
+	}
+}
+
 func TestO72_PoolThatTheCacheHasNotSeenYet(t *testing.T) {
 	response := injectorOver(t, nil, []client.Object{poolNamed("summarizer")}).
 		Handle(t.Context(), admissionOf(t, map[string]string{v1alpha1.PoolLabel: "summarizer"}))

@@ -34,14 +34,21 @@ func runPool(args []string) int {
 	return 0
 }
 
-func poolOptions(args []string) (opt *slot.Options, code int) {
+// poolSettings are a slot's, and what its supervisor does beside it.
+type poolSettings struct {
+	slot.Options
+	tmpLimit uint64 // of files below /tmp, in bytes; 0: none
+}
+
+func poolOptions(args []string) (opt *poolSettings, code int) {
 	flags := flag.NewFlagSet("poold pool", flag.ContinueOnError)
-	opt = &slot.Options{Env: os.Environ()}
+	opt = &poolSettings{Options: slot.Options{Env: os.Environ()}}
 	flags.StringVar(&opt.Name, "name", "", "name of the slot: a or b (required)")
 	flags.StringVar(&opt.Socket, "socket", "", "unix socket to serve the router on (required)")
 	flags.StringVar(&opt.PythonDir, "python-dir", "/opt/workerpool/python", "folder with poolworker's __main__.py")
 	flags.IntVar(&opt.MaxWorkers, "max-workers", 0, "workers that the container's limits allow; 0: no limit")
 	flags.Uint64Var(&opt.WorkerMemory, "worker-memory", 0, "bytes of memory that one worker may take; 0: as much as the container's limit, if it has one")
+	flags.Uint64Var(&opt.tmpLimit, "tmp-limit", 0, "bytes that all workers may have in files below /tmp; 0: no limit. Beyond, the worker that has most is ended")
 	flags.IntVar(&opt.MaxPayload, "max-payload", frame.DefaultMaxPayload, "largest request or reply, in bytes")
 	flags.DurationVar(&opt.InitTimeout, "init-timeout", worker.DefaultInitTimeout, "from a worker's start to ready, imports included, where the configuration has no limit")
 	if err := flags.Parse(args); err != nil {
@@ -50,7 +57,7 @@ func poolOptions(args []string) (opt *slot.Options, code int) {
 		}
 		return nil, 2
 	}
-	if err := completeOptions(opt, flags.Args()); err != nil {
+	if err := completeOptions(&opt.Options, flags.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "poold pool:", err)
 		return nil, 2
 	}
@@ -80,7 +87,7 @@ func completeOptions(opt *slot.Options, rest []string) (err error) {
 // terminationGrace bounds the end of the slot after SIGTERM when its configuration has a longer drain timeout.
 const terminationGrace = 10 * time.Minute
 
-func servePool(opt *slot.Options, log *slog.Logger) error {
+func servePool(opt *poolSettings, log *slog.Logger) error {
 	stopped, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	ignoreUnrelatedSignals()
@@ -99,9 +106,11 @@ func servePool(opt *slot.Options, log *slog.Logger) error {
 	} else if n := host.KillLeftovers(opt.Marker); n > 0 {
 		log.Warn("killed workers that an earlier supervisor left", "processes", n)
 	}
-	guardMemory(opt, host, cgroup.Own())
+	guardMemory(&opt.Options, host, cgroup.Own())
+	// The socket's folder is a volume that workers can write to as well.
+	host.GuardFiles(opt.tmpLimit, "/tmp", filepath.Dir(opt.Socket))
 	opt.Host, opt.Log = host, log
-	return serveUntil(stopped, slot.New(*opt), listener, log)
+	return serveUntil(stopped, slot.New(opt.Options), listener, log)
 }
 
 // guardMemory bounds what workers take, one by one and together, by what is known of the container.

@@ -245,8 +245,8 @@ func TestO73_NobodySeesAnothersFolders(t *testing.T) {
 		"migrate":        {{appVolume, "", true}},
 		"web":            {{appVolume, "", true}},
 		InstallContainer: {{binVolume, "", false}, {noTokenVolume, "", true}},
-		SlotAContainer:   {{binVolume, "", true}, {slotsVolume, "a", false}, {tmpVolume, "a", false}, {noTokenVolume, "", true}},
-		SlotBContainer:   {{binVolume, "", true}, {slotsVolume, "b", false}, {tmpVolume, "b", false}, {noTokenVolume, "", true}},
+		SlotAContainer:   {{binVolume, "", true}, {slotsVolume, "a", false}, {tmpVolume + "a", "", false}, {noTokenVolume, "", true}},
+		SlotBContainer:   {{binVolume, "", true}, {slotsVolume, "b", false}, {tmpVolume + "b", "", false}, {noTokenVolume, "", true}},
 		RouterContainer: {{appVolume, "", false}, {slotsVolume, "", false}, {stateVolume, "", false},
 			{identityVolume, "", true}, {noTokenVolume, "", true}},
 	}

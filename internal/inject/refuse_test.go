@@ -252,6 +252,15 @@ func TestWarnings(t *testing.T) {
 			pod:  everyContainer(nil, quantities("cpu", "1", "memory", "1Gi")),
 			want: "becomes Burstable",
 		},
+		"limits, workers without": {
+			pod:  everyContainer(quantities("cpu", "100m", "memory", "1Gi"), quantities("cpu", "1", "memory", "1Gi")),
+			in:   workers(quantities("cpu", "100m"), nil),
+			want: "limits for cpu and memory and the workers have none",
+		},
+		"cpu requests, workers without": {
+			pod:  everyContainer(quantities("cpu", "1"), nil),
+			want: "HorizontalPodAutoscaler",
+		},
 		"pod-level resources, workers without limits": {
 			pod: func(p *corev1.Pod) {
 				p.Spec.Resources = &corev1.ResourceRequirements{Limits: quantities("memory", "1Gi")}

@@ -235,5 +235,9 @@ func (s *Spec) endedEarly(exit Exit, tail string) *BootError {
 		message = fmt.Sprintf("a worker of module %s was ended before it was ready, as it took most of its container's memory and that was nearly "+
 			"used up; import less, lower spec.size, or raise spec.worker.resources.limits.memory", s.Module)
 	}
+	if exit.Overfill != nil {
+		message = fmt.Sprintf("a worker of module %s was ended before it was ready, as it had most of the files below /tmp, and there were %d MiB of at most %d; "+
+			"write less at import, or raise spec.worker.tmp.sizeLimit", s.Module, exit.Overfill.Used>>20, exit.Overfill.Limit>>20)
+	}
 	return &BootError{Traceback: tail, Message: message}
 }

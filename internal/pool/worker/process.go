@@ -23,6 +23,8 @@ type process struct {
 	// shortage is why the memory guard ended it; nil: it didn't.
 	shortage *Shortage
 	tag      tag // that it and all it starts bear; 0: none
+	// overfill is why the files' guard ended it; nil: it didn't.
+	overfill *Overfill
 
 	exit Exit // written before done is closed
 }
@@ -35,6 +37,8 @@ type Exit struct {
 	CPU    time.Duration  // that it used, with children that it has waited for
 	// Shortage is why the memory guard ended it; nil: it didn't.
 	Shortage *Shortage
+	// Overfill is why the files' guard ended it; nil: it didn't.
+	Overfill *Overfill
 }
 
 // String reads well after "the worker".
@@ -42,6 +46,8 @@ func (e Exit) String() string {
 	switch {
 	case e.Shortage != nil:
 		return "took most of its container's memory and was ended before that was used up"
+	case e.Overfill != nil:
+		return "had most of the files below /tmp and was ended, as there was too much"
 	case e.OOM:
 		return "was killed for lack of memory (SIGKILL by the kernel)"
 	case e.Signal != 0:
@@ -50,11 +56,13 @@ func (e Exit) String() string {
 	return fmt.Sprintf("exited with status %d", e.Code)
 }
 
-// Reason is a short name to count by: "memory" (the guard), "oom" (the kernel), "SIGSEGV", "exit 3".
+// Reason is a short name to count by: "memory" (the guard), "tmp" (the files' guard), "oom" (the kernel), "SIGSEGV", "exit 3".
 func (e Exit) Reason() string {
 	switch {
 	case e.Shortage != nil:
 		return "memory"
+	case e.Overfill != nil:
+		return "tmp"
 	case e.OOM:
 		return "oom"
 	case e.Signal != 0:
@@ -111,7 +119,7 @@ func (p *process) ended(e end, oom *oomCounter) {
 		p.exit = Exit{Signal: s}
 		p.exit.OOM = s == syscall.SIGKILL && !p.killed && oom.killed()
 		if s == syscall.SIGKILL {
-			p.exit.Shortage = p.shortage
+			p.exit.Shortage, p.exit.Overfill = p.shortage, p.overfill
 		}
 	} else {
 		p.exit = Exit{Code: e.status.ExitStatus()}

@@ -232,6 +232,9 @@ func (w *Worker) exitError(command string, sent int) *pool.Error {
 	if exit.Shortage != nil {
 		return w.shortageError(*exit.Shortage, command, sent)
 	}
+	if exit.Overfill != nil {
+		return w.overfillError(*exit.Overfill, command, sent)
+	}
 	e := w.sentError(pool.PortExited, "worker %s of pool %s %s during command %s and is replaced; its last output is in the slot's log",
 		w.id, w.spec.Pool, exit, command)
 	if exit.Signal != 0 {
@@ -251,6 +254,18 @@ func (w *Worker) shortageError(s Shortage, command string, sent int) *pool.Error
 		w.id, w.spec.Pool, command, s.Own>>20, s.Used>>20, s.Limit>>20)
 	e.Context["signal"], e.Context["oom"] = unix.SignalName(unix.SIGKILL), true
 	e.Context["memory_bytes"], e.Context["container_bytes"], e.Context["limit_bytes"] = s.Own, s.Used, s.Limit
+	e.Sent = sent > 0
+	return e
+}
+
+// overfillError tells what the files' guard did to the worker, and why.
+func (w *Worker) overfillError(o Overfill, command string, sent int) *pool.Error {
+	e := w.sentError(pool.PortExited, "worker %s of pool %s was ended during command %s and is replaced: it had %d MiB in files below /tmp, the most of all, "+
+		"when the slot's workers had %d MiB of %d there; have the command remove what it doesn't need, or raise spec.worker.tmp.sizeLimit "+
+		"(and spec.worker.resources.limits.ephemeral-storage, if that is set)",
+		w.id, w.spec.Pool, command, o.Own>>20, o.Used>>20, o.Limit>>20)
+	e.Context["signal"], e.Context["oom"] = unix.SignalName(unix.SIGKILL), false
+	e.Context["own_bytes"], e.Context["tmp_bytes"], e.Context["limit_bytes"] = o.Own, o.Used, o.Limit
 	e.Sent = sent > 0
 	return e
 }

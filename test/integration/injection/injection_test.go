@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/controllers"
 	"github.com/dspex/workerpool-operator/internal/inject"
 )
 
@@ -221,6 +222,27 @@ func TestQOSClassIsWhatTheAPIServerSays(t *testing.T) {
 				t.Errorf("QoS class %s, want %s", pod.Status.QOSClass, tc.want)
 			}
 		})
+	}
+}
+
+// What config/rbac lets the operator do is enough to find its own image, under whatever name it was deployed.
+func TestTheOperatorReadsItsOwnImage(t *testing.T) {
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "workerpool-operator"}}
+	if err := server.Client.Get(t.Context(), client.ObjectKeyFromObject(deployment), deployment); err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, GenerateName: "operator-", Labels: map[string]string{"made-by": "test"}},
+		Spec:       deployment.Spec.Template.Spec,
+	}
+	pod.Spec.Containers[0].Image = "mirror.example.com/operator:2"
+	create(t, pod)
+	asOperator, err := client.New(operatorConfig(), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image, err := controllers.OwnImage(t.Context(), asOperator, client.ObjectKeyFromObject(pod)); err != nil || image != "mirror.example.com/operator:2" {
+		t.Errorf("got %q, %v", image, err)
 	}
 }
 

@@ -258,6 +258,8 @@ class Multiplexer:
             await wait(awaited)
         except CancelledError:
             if self._executor.ends():
+                if self._ended.done():
+                    self._ended.exception()  # what it was, the loop has raised already
                 raise
 
     def _read(self) -> None:

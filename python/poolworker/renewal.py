@@ -58,12 +58,15 @@ class Inherited:
 
 
 def renew() -> None:
-    """In the forked worker: other numbers, and log files of its own."""
+    """In the forked worker: other numbers, log files of its own, and a loop of gevent's."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         _attempt(lambda: numpy.seed())
     for handler in _handlers():
         _attempt(partial(_reopen, handler))
+    gevent = sys.modules.get("gevent")
+    if gevent is not None and hasattr(gevent, "reinit"):  # its loop; what it makes of os.fork does that too
+        _attempt(gevent.reinit)
 
 
 def _handlers() -> List[Any]:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import collections
 import collections.abc
-import enum
 import types
-import typing
-from typing import Any, Callable, Dict, Final, FrozenSet, List, Optional, Tuple
+from enum import Enum
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Final,
+    ForwardRef,
+    FrozenSet,
+    List,
+    Literal,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from poolworker import models, nodes
 from poolworker.conversions import reader
@@ -45,7 +59,7 @@ _OBJECTS: Final[Dict[Any, Optional[Callable[[Dict[Any, Any]], Any]]]] = {
     collections.Counter: collections.Counter,
 }
 _WRAPPERS: Final = frozenset({"Required", "NotRequired", "ReadOnly", "Final", "ClassVar"})
-_UNION: Final = getattr(types, "UnionType", typing.Union)
+_UNION: Final = getattr(types, "UnionType", Union)
 
 
 class Compiler:
@@ -59,7 +73,7 @@ class Compiler:
 
     def node(self, hint: Any, names: Names) -> Made:
         """Compile an annotation, of which names have that meaning."""
-        if isinstance(hint, typing.ForwardRef):
+        if isinstance(hint, ForwardRef):
             return self._once((hint.__forward_arg__, id(names)), lambda: self._node(hint, names))
         if isinstance(hint, str):
             return self._once((hint, id(names)), lambda: self._node(hint, names))
@@ -85,7 +99,7 @@ class Compiler:
             return self.node(hint.__supertype__, names)
         if type(hint).__name__ == "InitVar":
             return self.node(hint.type, names)
-        origin = typing.get_origin(hint)
+        origin = get_origin(hint)
         if origin is not None:
             return self._generic(hint, origin, names)
         return self._bare(hint)
@@ -94,9 +108,9 @@ class Compiler:
         """Compile the fields of T in `**kwargs: Unpack[T]`; None: it is something else."""
         try:
             hint = evaluate(hint, names)
-            if getattr(typing.get_origin(hint), "_name", "") != "Unpack":
+            if getattr(get_origin(hint), "_name", "") != "Unpack":
                 return None
-            return models.fields_of(evaluate(typing.get_args(hint)[0], names), self.node)
+            return models.fields_of(evaluate(get_args(hint)[0], names), self.node)
         except UnresolvedError:
             return None
 
@@ -111,7 +125,7 @@ class Compiler:
         try:
             if hint in _SCALARS:
                 return _SCALARS[hint]
-            if hint in _ANYTHING or isinstance(hint, (typing.TypeVar,)):
+            if hint in _ANYTHING or isinstance(hint, (TypeVar,)):
                 return None
         except TypeError:  # it has no hash
             return self._unchecked("its annotation is no type")
@@ -128,13 +142,13 @@ class Compiler:
         return self._unchecked(f"{_shown(hint)} is nothing that JSON has values of")
 
     def _generic(self, hint: Any, origin: Any, names: Names) -> Made:
-        arguments = typing.get_args(hint)
+        arguments = get_args(hint)
         special = getattr(origin, "_name", None)
         if hasattr(hint, "__metadata__"):
             return self._annotated(hint, arguments[0], names)
-        if origin is typing.Union or origin is _UNION:
+        if origin is Union or origin is _UNION:
             return self._union(arguments, names)
-        if origin is typing.Literal or special == "Literal":
+        if origin is Literal or special == "Literal":
             return nodes.one_of(arguments)
         if special in _WRAPPERS:
             return self.node(arguments[0], names)
@@ -180,7 +194,7 @@ class Compiler:
         found = reader(cls)
         if found is not None:
             return nodes.read_by(cls, found)
-        if issubclass(cls, enum.Enum):
+        if issubclass(cls, Enum):
             return nodes.enumeration(cls)
         if hasattr(cls, "__pydantic_validator__") or (hasattr(cls, "parse_obj") and hasattr(cls, "__fields__")):
             return self._library(models.by_pydantic, cls)

@@ -14,13 +14,13 @@ an annotation, of such a type has imported its module already.
 
 from __future__ import annotations
 
-import binascii
-import enum
-import os
 import re
 import sys
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence, Set, ValuesView
+from enum import Enum
 from functools import lru_cache
+from os import fsdecode, fspath
 from typing import Any, Callable, Dict, Final, List, Optional, Tuple
 
 _ADVICE: Final = "which isn't JSON; return dict, list, str, int, float, bool, None, a dataclass or a date, say"
@@ -70,12 +70,12 @@ def _write_decimal(value: Any) -> str:
 
 
 def _write_bytes(value: Any) -> str:
-    return binascii.b2a_base64(value, newline=False).decode("ascii")
+    return b2a_base64(value, newline=False).decode("ascii")
 
 
 def _write_path(value: Any) -> str:
-    path = os.fspath(value)
-    return path if isinstance(path, str) else os.fsdecode(path)
+    path = fspath(value)
+    return path if isinstance(path, str) else fsdecode(path)
 
 
 def _write_dataclass(value: Any) -> Dict[str, Any]:
@@ -296,7 +296,7 @@ def _read_bytes(cls: Any, text: str) -> Any:
     _match(_BASE64_PATTERN, text)
     if len(text) % 4:
         raise ValueError
-    return cls(binascii.a2b_base64(text))
+    return cls(a2b_base64(text))
 
 
 def _read_text(cls: Any, text: str) -> Any:
@@ -321,7 +321,7 @@ _READERS: Final[Dict[Tuple[str, str], Reader]] = {
 
 def json_form(value: Any) -> Any:
     """Return the JSON of an enum member's or a Literal's value, to compare what comes with."""
-    while isinstance(value, enum.Enum):
+    while isinstance(value, Enum):
         value = value.value
     if value is None or type(value) in (str, int, float, bool):
         return value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 import sys
-import typing
+from ast import BitOr, Load, Name, Subscript, fix_missing_locations, parse
+from ast import Tuple as TupleNode
 from collections import ChainMap
-from typing import Any, Callable, Dict, Final, Mapping, NamedTuple, Optional, Tuple
+from functools import partial
+from inspect import isclass, ismethod, unwrap
+from typing import Any, Callable, Dict, Final, ForwardRef, Mapping, NamedTuple, Optional, Tuple, Union
 
 if sys.version_info >= (3, 14):
     import annotationlib
@@ -55,7 +57,7 @@ def evaluate(hint: Any, names: Names) -> Any:
 
     Raises UnresolvedError.
     """
-    while isinstance(hint, (str, typing.ForwardRef)):
+    while isinstance(hint, (str, ForwardRef)):
         text = hint if isinstance(hint, str) else hint.__forward_arg__
         module = sys.modules.get(getattr(hint, "__forward_module__", None) or "")
         scope = names if module is None else Names(vars(module), names.locals)
@@ -72,8 +74,8 @@ def _evaluate(text: str, names: Names) -> Any:
     except TypeError:
         if sys.version_info >= (3, 10) or "|" not in text:
             raise
-    tree = ast.fix_missing_locations(_Unions().visit(ast.parse(text.strip(), mode="eval")))
-    scope = {**names.locals, _UNION: typing.Union}
+    tree = fix_missing_locations(_Unions().visit(parse(text.strip(), mode="eval")))
+    scope = {**names.locals, _UNION: Union}
     return eval(compile(tree, "<annotation>", "eval"), names.globals, scope)  # noqa: S307
 
 
@@ -85,21 +87,21 @@ class _Unions(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
-        if not isinstance(node.op, ast.BitOr):
+        if not isinstance(node.op, BitOr):
             return node
-        pair = ast.Tuple(elts=[node.left, node.right], ctx=ast.Load())
-        return ast.Subscript(value=ast.Name(id=_UNION, ctx=ast.Load()), slice=pair, ctx=ast.Load())
+        pair = TupleNode(elts=[node.left, node.right], ctx=Load())
+        return Subscript(value=Name(id=_UNION, ctx=Load()), slice=pair, ctx=Load())
 
 
 def _innermost(function: Any) -> Any:
     """Return the function whose annotations the signature shows."""
     for _ in range(100):
-        inner = inspect.unwrap(function) if callable(function) else function
-        if isinstance(inner, functools.partial):
+        inner = unwrap(function) if callable(function) else function
+        if isinstance(inner, partial):
             inner = inner.func
-        elif inspect.ismethod(inner):
+        elif ismethod(inner):
             inner = inner.__func__
-        elif inspect.isclass(inner):
+        elif isclass(inner):
             inner = inner.__init__ if "__init__" in vars(inner) else inner.__new__
         elif not hasattr(inner, "__globals__"):
             called = getattr(type(inner), "__call__", None)  # noqa: B004 - itself is looked at

@@ -5,8 +5,8 @@ The latter two's are read by the library that they belong to, which the module h
 
 from __future__ import annotations
 
-import re
 import sys
+from re import DOTALL, findall, sub
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence
 
 from poolworker import hints
@@ -158,8 +158,8 @@ def by_msgspec(hint: Any) -> Node:
             return msgspec.convert(value, hint, str_keys=True)  # type: ignore[attr-defined, unused-ignore]
         except msgspec.ValidationError as error:  # type: ignore[attr-defined, unused-ignore]
             text, _, path = str(error).partition(" - at `")
-            steps = [int(n) if n else name for n, name in re.findall(r"\[(\d+)\]|\.([^.\[`]+)", path[:1000])]
-            text = re.sub(r" '.*'", "", text.replace("`", ""), flags=re.DOTALL)  # a value
+            steps = [int(n) if n else name for n, name in findall(r"\[(\d+)\]|\.([^.\[`]+)", path[:1000])]
+            text = sub(r" '.*'", "", text.replace("`", ""), flags=DOTALL)  # a value
             raise _at(Mismatch(_lower(text[:200])), steps) from None
 
     return make((), JSON, getattr(hint, "__name__", "a value of the right kind"), convert)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import enum
-import re
+from enum import Flag
+from re import fullmatch
 from typing import Any, Callable, Dict, Final, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence
 
 from poolworker.conversions import Reader, json_form
@@ -168,9 +168,9 @@ def _key(node: Made, text: str) -> Any:
     except Mismatch as mismatch:
         if text in _SCALARS:
             value = _SCALARS[text]
-        elif re.fullmatch(r"-?[0-9]{1,4000}", text):
+        elif fullmatch(r"-?[0-9]{1,4000}", text):
             value = int(text)
-        elif re.fullmatch(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?", text):
+        elif fullmatch(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?", text):
             value = float(text)
         else:
             raise Mismatch(f"expected a key that is {mismatch.expected}") from None
@@ -204,7 +204,7 @@ def one_of(values: Iterable[Any], otherwise: Optional[Convert] = None) -> Node:
 def enumeration(cls: Any) -> Node:
     """Make a node for an Enum: by its members' values, and by its own `_missing_`; of a Flag also combinations."""
     own = "_missing_" in {name for base in cls.__mro__ for name in vars(base) if base.__module__ != "enum"}
-    return one_of(cls, cls if own or issubclass(cls, enum.Flag) else None)
+    return one_of(cls, cls if own or issubclass(cls, Flag) else None)
 
 
 def union(members: Sequence[Node]) -> Node:

@@ -11,8 +11,8 @@ everything that doesn't come through these two objects.
 from __future__ import annotations
 
 import io
-import json
 import sys
+from json import dumps
 from types import FrameType
 from typing import Any, BinaryIO, Dict, Final
 
@@ -41,7 +41,7 @@ class RecordWriter(io.TextIOWrapper):
                 about = _record(sys._getframe(1))
                 if about or (len(text) <= MAX_RECORD and text.find("\n") < len(text) - 1 and text.strip("\n")):
                     about["text"] = _bounded(text[:-1])
-                    super().write(MARK + json.dumps(about, ensure_ascii=False) + "\n")
+                    super().write(MARK + dumps(about, ensure_ascii=False) + "\n")
                     return len(text)
         return super().write(text)
 

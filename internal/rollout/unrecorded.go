@@ -63,6 +63,6 @@ func (r *round) takeOver() (Decision, bool) {
 		}
 	}
 	d := r.stand(Rollback)
-	d.Rollback = u.RollbackStatus.DeepCopy()
+	d.Rollback = u.DeepCopy()
 	return d, true
 }

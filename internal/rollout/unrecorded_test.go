@@ -76,7 +76,7 @@ func TestO38_WhatIsOverIsNotTakenOver(t *testing.T) {
 		"nothing is known":          {nil, nil, "", nil},
 		"none is recorded":          {[]rollout.Unrecorded{u}, nil, "", &u.Time},
 		"an earlier one is":         {[]rollout.Unrecorded{u}, &earlier.RollbackStatus, "", &u.Time},
-		"it is":                     {[]rollout.Unrecorded{u}, u.RollbackStatus.DeepCopy(), "", nil},
+		"it is":                     {[]rollout.Unrecorded{u}, u.DeepCopy(), "", nil},
 		"a later one is":            {[]rollout.Unrecorded{u}, &later.RollbackStatus, "", nil},
 		"it was retried since":      {[]rollout.Unrecorded{u}, nil, "again", nil},
 		"two pods know two of them": {[]rollout.Unrecorded{later, u}, nil, "", &later.Time},

@@ -39,11 +39,11 @@ func summarise(in *Input) (finding, progress) {
 		return f, stuck
 	}
 	synced := configSynced(in)
-	switch f := synced; {
-	case f.reason == ReasonResourcesInsufficient || f.reason == ReasonPodsOutdated:
-		return f, stuck
-	case f.reason == ReasonPodsRestarting:
-		return f, moving
+	switch synced.reason {
+	case ReasonResourcesInsufficient, ReasonPodsOutdated:
+		return synced, stuck
+	case ReasonPodsRestarting:
+		return synced, moving
 	}
 	if f := available(in); f.reason == ReasonPodsStarting && len(in.Pods) > 0 {
 		return f, moving

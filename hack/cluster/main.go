@@ -28,7 +28,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"up", "", "start the cluster, unless it runs", up},
+		{"up", "", "start the cluster, or what has died of it", up},
 		{"down", "[--purge-cache]", "stop it, leave nothing; the flag removes the builds, too", down},
 		{"status", "", "what runs; fails and shows why when something died", status},
 		{"kubectl", "ARGS...", "kubectl against the cluster", kubectl},

@@ -166,7 +166,7 @@ func TestP76_WhatIsMountedBelowIsLeftAlone(t *testing.T) {
 
 // The caller is told what happened, with figures and the field that bounds it.
 func TestP76_ErrorOfAWorkerThatFilledTmp(t *testing.T) {
-	w := &Worker{id: "a-00001", spec: Spec{Pool: "summarizer"}}
+	w := &Worker{id: "a-00001", spec: &Spec{Pool: "summarizer"}}
 	e := w.overfillError(Overfill{Own: 900 << 20, Used: 1100 << 20, Limit: 1 << 30}, "render", 1)
 	for _, want := range []string{"pool summarizer was ended during command render", "900 MiB in files below /tmp", "1100 MiB of 1024", "spec.worker.tmp.sizeLimit"} {
 		if !strings.Contains(e.Message, want) {

@@ -169,5 +169,5 @@ func takenBy(info os.FileInfo) (fileID, uint64, uint64) {
 	if !ok {
 		return fileID{}, 0, 0
 	}
-	return fileID{uint64(s.Dev), s.Ino}, uint64(s.Blocks) * 512, uint64(s.Nlink)
+	return fileID{s.Dev, s.Ino}, uint64(s.Blocks) * 512, uint64(s.Nlink) //nolint:unconvert // 32 bits on arm64
 }

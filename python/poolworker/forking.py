@@ -9,7 +9,7 @@ from signal import SIGKILL
 from time import monotonic
 from typing import Final, Optional
 
-PATIENCE: Final = 8.0
+PATIENCE: Final = 5.0
 """Seconds for a fork: less than the supervisor has for it."""
 
 _STARTED: Final = b"+"

@@ -15,7 +15,7 @@ const (
 	// mostEntries of the folders are looked at; more of them is too many, whatever is in them.
 	mostEntries = 100_000
 	// lookShare bounds what looking costs: of the time, one part in so many.
-	lookShare = 20
+	lookShare = 50
 	// After a look at folders that are too full so much stays, at most: half of the limit.
 	sweepTo = 2
 )
@@ -169,5 +169,5 @@ func takenBy(info os.FileInfo) (fileID, uint64, uint64) {
 	if !ok {
 		return fileID{}, 0, 0
 	}
-	return fileID{s.Dev, s.Ino}, uint64(s.Blocks) * 512, s.Nlink
+	return fileID{s.Dev, s.Ino}, uint64(s.Blocks) * 512, uint64(s.Nlink) //nolint:unconvert // 32 bits on arm64
 }

@@ -32,8 +32,8 @@ type incubator struct {
 }
 
 const (
-	// forkPatience bounds a fork, the zygote's own wait for threads and connections (2 s) included.
-	forkPatience = 5 * time.Second
+	// forkPatience bounds a fork, the zygote's own waits for threads and connections (2 s) and for the new process (5 s) included.
+	forkPatience = 8 * time.Second
 	// helloPatience bounds what a forked worker does before it says Hello: nothing of the module's.
 	helloPatience = 5 * time.Second
 )
@@ -184,8 +184,6 @@ func (p *incubator) forkProcess(host *Host, id string, pipes *pipes) (*process, 
 	defer release()
 	answer, err := p.ask(forkOrder{Worker: id}, unix.UnixRights(pipes.forked()...), forkPatience)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded): // it would take as long each time
-		return nil, &refusalError{[]string{fmt.Sprintf("code that hangs at a fork, for more than %s", forkPatience)}}
 	case err != nil:
 		p.kill() // what it would answer later belongs to nobody
 		return nil, p.unforked(err)

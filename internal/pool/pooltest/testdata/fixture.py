@@ -53,15 +53,17 @@ kept: list[bytearray] = []
 
 
 def reply_fd():
-    """The descriptor that user code must never touch, as a hostile module would find it."""
-    for fd in sorted(map(int, os.listdir("/proc/self/fd")), reverse=True):
+    """The descriptor that user code must never touch, as a hostile module would find it: a pipe that others read."""
+    pipes = {os.O_RDONLY: {}, os.O_WRONLY: {}}
+    for fd in map(int, os.listdir("/proc/self/fd")):
         try:
             flags, target = fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue
-        if fd > 2 and target.startswith("pipe:") and flags & os.O_ACCMODE == os.O_WRONLY:
-            return fd
-    raise LookupError("no reply pipe")
+        if fd > 2 and target.startswith("pipe:"):
+            pipes[flags & os.O_ACCMODE][target] = fd
+    (fd,) = (fd for target, fd in pipes[os.O_WRONLY].items() if target not in pipes[os.O_RDONLY])
+    return fd
 
 
 @command

@@ -74,8 +74,6 @@ def leave(what):
         os.register_at_fork(before=lambda: os._exit(9))
     elif what == "child that dies":
         os.register_at_fork(after_in_child=lambda: as_worker(os._exit, 9))
-    elif what == "fork that isn't there":
-        os.fork = no_fork
     elif what == "broken hook":
         raise RuntimeError("this hook fails")
 
@@ -96,10 +94,6 @@ def as_worker(act, argument):
     if os.environ.get("FORKABLE_DEPTH") == "1":
         act(argument)
     os.environ["FORKABLE_DEPTH"] = "1"
-
-
-def no_fork():
-    raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
 @worker_start

@@ -53,16 +53,18 @@ kept: list[bytearray] = []
 
 
 def reply_fd():
-    """The descriptor that user code must never touch, as a hostile module would find it: a pipe that others read."""
-    pipes = {os.O_RDONLY: {}, os.O_WRONLY: {}}
+    """The descriptor that user code must never touch, as a hostile module would find it: a high one, of a pipe that others read."""
+    written, elsewhere = {}, set()
     for fd in map(int, os.listdir("/proc/self/fd")):
         try:
             flags, target = fcntl.fcntl(fd, fcntl.F_GETFL), os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue
-        if fd > 2 and target.startswith("pipe:"):
-            pipes[flags & os.O_ACCMODE][target] = fd
-    (fd,) = (fd for target, fd in pipes[os.O_WRONLY].items() if target not in pipes[os.O_RDONLY])
+        if fd >= 512 and target.startswith("pipe:") and flags & os.O_ACCMODE == os.O_WRONLY:
+            written[target] = fd
+        else:
+            elsewhere.add(target)
+    (fd,) = (fd for target, fd in written.items() if target not in elsewhere)
     return fd
 
 

@@ -32,7 +32,8 @@ type incubator struct {
 }
 
 const (
-	// forkPatience bounds a fork, the zygote's own wait for threads and connections (2 s) included.
+	// forkPatience bounds a fork, the zygote's own waits included: for threads and connections (2 s), and for the worker to
+	// come out of the fork (2.5 s).
 	forkPatience = 5 * time.Second
 	// helloPatience bounds what a forked worker does before it says Hello: nothing of the module's.
 	helloPatience = 5 * time.Second
@@ -56,6 +57,7 @@ type zygoteAnswer struct {
 	Ready   bool            `json:"ready"`
 	PID     int             `json:"pid"`
 	Refused []string        `json:"refused"`
+	Stuck   string          `json:"stuck"`
 	Failed  string          `json:"failed"`
 	Error   json.RawMessage `json:"error"`
 }
@@ -184,13 +186,13 @@ func (p *incubator) forkProcess(host *Host, id string, pipes *pipes) (*process, 
 	defer release()
 	answer, err := p.ask(forkOrder{Worker: id}, unix.UnixRights(pipes.forked()...), forkPatience)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded): // it would take as long each time
-		return nil, &refusalError{[]string{fmt.Sprintf("code that hangs at a fork, for more than %s", forkPatience)}}
 	case err != nil:
 		p.kill() // what it would answer later belongs to nobody
 		return nil, p.unforked(err)
 	case answer.Refused != nil:
 		return nil, &refusalError{answer.Refused}
+	case answer.Stuck != "":
+		return nil, &forkError{message: answer.Stuck, hung: true, lives: true}
 	case answer.PID == 0:
 		return nil, &forkError{message: "the fork failed: " + cmp.Or(answer.Failed, "no reason given"), lives: true}
 	}

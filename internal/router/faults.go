@@ -85,7 +85,7 @@ func (r *Router) recovered(x *exchange) {
 		panic(http.ErrAbortHandler) // half an answer is none
 	}
 	x.abandon()
-	r.writeError(x, pool.NewError(pool.SystemError, pool.Internal, "the router failed at this request, which is a bug of its; its log has the stack"))
+	r.writeError(x, pool.NewError(pool.SystemError, pool.Internal, "the router failed at this request by a bug of its own; report it, with the stack that its log has"))
 }
 
 // panicText says what a panic was. Only the runtime's own words are shown: others may hold values.

@@ -156,6 +156,9 @@ func (in *intake) takeRoom(size int64) error {
 	if in.takes.take(size, in.waiting) || in.takes.await(in.x.req.Context(), in.roomBy.at, in.x.left) {
 		return nil
 	}
+	if in.takes.wasEvicted() {
+		return os.ErrDeadlineExceeded // as its next read would
+	}
 	return errNoRoom
 }
 

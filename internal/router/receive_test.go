@@ -155,7 +155,7 @@ func TestSlowSendersMakeWay(t *testing.T) {
 // TestWaitsForABodyEndInTheRequestsOwnTime, and say which that was.
 func TestWaitsForABodyEndInTheRequestsOwnTime(t *testing.T) {
 	scripted, inside, finish := holding()
-	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) { s.Limits.CheckoutMs, s.Limits.OperationMs = 200, 300 }), scripted)
+	r := newRig(t, changed(snapshot(0), func(s *controlpb.Snapshot) { s.Limits.CheckoutMs, s.Limits.OperationMs = 1000, 1000 }), scripted)
 	r.withRoomFor(256 << 10)
 	large := strings.Repeat("x", 256<<10)
 	done := make(chan struct{})
@@ -172,7 +172,7 @@ func TestWaitsForABodyEndInTheRequestsOwnTime(t *testing.T) {
 		message   string
 	}{
 		"the pool's checkout":   {"", 503, pool.QueueFull, "for room for the body of x (timeouts.checkout), as the router holds large bodies up to its limit of 1048576 bytes; retry later, or send a reference"},
-		"the caller's deadline": {"60ms", 504, pool.DeadlineExceeded, "for room for the body of x (Workerpool-Deadline: 60ms)"},
+		"the caller's deadline": {"500ms", 504, pool.DeadlineExceeded, "for room for the body of x (Workerpool-Deadline: 500ms)"},
 	} {
 		t.Run("for room: "+name, func(t *testing.T) {
 			var header []string
@@ -194,8 +194,8 @@ func TestWaitsForABodyEndInTheRequestsOwnTime(t *testing.T) {
 		code int
 		says string
 	}{
-		"the pool's limits":     {nil, 408, `after 500ms (timeouts.checkout and timeouts.operation), 3 bytes of it had; send it faster`},
-		"the caller's deadline": {[]string{"Workerpool-Deadline: 60ms"}, 504, `after 60ms (Workerpool-Deadline: 60ms), 3 bytes of it had; send it faster, or give it more time`},
+		"the pool's limits":     {nil, 408, `after 2000ms (timeouts.checkout and timeouts.operation), 3 bytes of it had; send it faster`},
+		"the caller's deadline": {[]string{"Workerpool-Deadline: 500ms"}, 504, `after 500ms (Workerpool-Deadline: 500ms), 3 bytes of it had; send it faster, or give it more time`},
 	} {
 		t.Run("for its bytes: "+name, func(t *testing.T) {
 			c := r.dial()

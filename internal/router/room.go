@@ -101,7 +101,7 @@ func (b *roomed) holdLocked(in *part, size int64) {
 const lookEvery = 50 * time.Millisecond
 
 // await waits for the room that take hadn't. It reports whether the body has it now; else its time is over, or ctx, or gone
-// says that its sender has left.
+// says that its sender has left, or it was evicted just before it asked.
 func (b *roomed) await(ctx context.Context, until time.Time, gone func() bool) bool {
 	timer, tick := time.NewTimer(time.Until(until)), time.NewTicker(lookEvery)
 	defer timer.Stop()
@@ -111,7 +111,7 @@ func (b *roomed) await(ctx context.Context, until time.Time, gone func() bool) b
 		case <-b.granted:
 			return true
 		case now := <-tick.C:
-			if gone() {
+			if gone() || b.wasEvicted() {
 				return false
 			}
 			b.room.makeWay(now)

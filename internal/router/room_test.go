@@ -127,6 +127,30 @@ func TestSlowSendersStayWhileThatHelpsNobody(t *testing.T) {
 	}
 }
 
+// TestOneThatWasEvictedWaitsForNoRoom: it can have asked for more before it noticed.
+func TestOneThatWasEvictedWaitsForNoRoom(t *testing.T) {
+	var evicted evictions
+	start, r := time.Now().Add(-time.Minute), newRoom(16)
+	slow := r.enter(16, start, evicted.of("slow"))
+	slow.take(8, start)
+	for _, size := range []int64{4, 16, 16, 16} {
+		b := r.enter(16, start, func() {})
+		b.take(size, start)
+		b.settle(size) // they run
+	}
+	one := r.enter(12, start, func() {})
+	if one.take(12, time.Now()) || len(evicted) != 1 {
+		t.Fatalf("%v had to go", evicted)
+	}
+	if slow.take(16, time.Now()) {
+		t.Fatal("there is room")
+	}
+	until := time.Now().Add(20 * time.Second)
+	if slow.await(t.Context(), until, func() bool { return false }) || !time.Now().Before(until) {
+		t.Error("it waits, and holds what another wants")
+	}
+}
+
 // TestNoBodyWaitsForAnotherThatWaits: whatever bodies hold and want, they all come to their end, as long as those that have
 // arrived leave.
 func TestNoBodyWaitsForAnotherThatWaits(t *testing.T) {

@@ -66,7 +66,7 @@ func (is *instances) control(h *slotproto.Hello) *session {
 	is.mu.Lock()
 	defer is.mu.Unlock()
 	s := is.byName[h.Instance]
-	if s == nil || s.controlled {
+	if s == nil || s.controlled || s.over {
 		if s != nil {
 			s.stop()
 		}

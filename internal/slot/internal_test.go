@@ -128,6 +128,11 @@ func TestP29_WhatNobodyCouldCancelIsntRun(t *testing.T) {
 			is.leave("other", other, true)
 			return d
 		}, true},
+		"one of a session before came first": {func(is *instances) *session {
+			is.data(data(1)) // at a slot that has just started
+			is.control(control(2))
+			return is.data(data(2))
+		}, true},
 		"there is none": {func(is *instances) *session { return is.data(data(0)) }, true},
 		"it comes later": {func(is *instances) *session {
 			d := is.data(data(0))

@@ -9,8 +9,8 @@ from signal import SIGKILL
 from time import monotonic
 from typing import Final, Optional
 
-PATIENCE: Final = 5.0
-"""Seconds for a fork: less than the supervisor has for it."""
+PATIENCE: Final = 2.5
+"""Seconds for a fork: less than the supervisor has for it, which waits for shared.settle as well."""
 
 _STARTED: Final = b"+"
 

@@ -24,7 +24,7 @@ WORKER_VARIABLE: Final = "WORKERPOOL_WORKER"
 """Marks a process, and what it starts, as a worker's; the zygote has its own id in it."""
 
 _STUCK: Final = (
-    f"code that hangs at a fork, over {PATIENCE:.0f} s: a hook of the module's, or what has replaced parts of Python"
+    f"code that hangs at a fork, over {PATIENCE:g} s: a hook of the module's, or what has replaced parts of Python"
 )
 _PACKET: Final = 64 << 10
 _MAX_FDS: Final = 4
@@ -109,7 +109,7 @@ class Zygote:
                 pid = fork_orphan()
             except StuckError:
                 order.close()
-                self._send({"refused": [_STUCK]})
+                self._send({"stuck": _STUCK})
                 continue
             except OSError as error:
                 order.close()

@@ -12,8 +12,8 @@ import (
 
 // What workers print is logged line by line, and what poolworker marks as one record in one entry, within bounds: a line
 // longer than maxLine is cut, and a worker that prints more than linesPerSecond (after a burst; a record counts as one
-// for each maxLine that it has) has lines dropped and counted. The pipe is always drained,
-// whatever the log's own sink does, so that no worker ever blocks on its output.
+// for each maxLine that it has) has lines dropped and counted. The pipe is always drained, whatever the log's own sink
+// does, so that no worker ever blocks on its output.
 const (
 	maxLine        = 4 << 10 // bytes
 	linesPerSecond = 100

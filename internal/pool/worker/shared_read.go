@@ -39,6 +39,7 @@ func (s *Shared) next() (outgoing, bool) {
 		return outgoing{}, false
 	}
 	next := s.queue[0]
+	s.queue[0] = outgoing{} // a payload isn't kept by the queue's array
 	s.queue = s.queue[1:]
 	if next.call != nil {
 		next.call.sent = true

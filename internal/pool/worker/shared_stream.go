@@ -16,8 +16,8 @@ type inbox struct {
 	filled chan struct{} // chunks has some; room for one
 }
 
-// keep puts a chunk, which is the caller's own, into its call's inbox, where those of a call that was given up stay until its answer. The caller holds mu;
-// the error is a breach of the protocol.
+// keep puts a chunk, which is the caller's own, into its call's inbox, where those of a call that was given up stay until
+// its answer. The caller holds mu; the error is a breach of the protocol.
 func (s *Shared) keep(f *frame.Frame, p *pending) *pool.Error {
 	if !p.stream.window.Receive(f.Payload) {
 		return s.sentError(pool.ResponseMismatch, "worker %s of pool %s sent more of a stream than it had credit for, so it is replaced",

@@ -32,8 +32,9 @@ type incubator struct {
 }
 
 const (
-	// forkPatience bounds a fork, the zygote's own waits for threads and connections (2 s) and for the new process (5 s) included.
-	forkPatience = 8 * time.Second
+	// forkPatience bounds a fork, the zygote's own waits included: for threads and connections (2 s), and for the worker to
+	// come out of the fork (2.5 s).
+	forkPatience = 5 * time.Second
 	// helloPatience bounds what a forked worker does before it says Hello: nothing of the module's.
 	helloPatience = 5 * time.Second
 )
@@ -56,6 +57,7 @@ type zygoteAnswer struct {
 	Ready   bool            `json:"ready"`
 	PID     int             `json:"pid"`
 	Refused []string        `json:"refused"`
+	Stuck   string          `json:"stuck"`
 	Failed  string          `json:"failed"`
 	Error   json.RawMessage `json:"error"`
 }
@@ -189,6 +191,8 @@ func (p *incubator) forkProcess(host *Host, id string, pipes *pipes) (*process, 
 		return nil, p.unforked(err)
 	case answer.Refused != nil:
 		return nil, &refusalError{answer.Refused}
+	case answer.Stuck != "":
+		return nil, &forkError{message: answer.Stuck, hung: true, lives: true}
 	case answer.PID == 0:
 		return nil, &forkError{message: "the fork failed: " + cmp.Or(answer.Failed, "no reason given"), lives: true}
 	}

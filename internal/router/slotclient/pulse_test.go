@@ -95,7 +95,7 @@ func TestWhatALostSlotHasEnds(t *testing.T) {
 	t.Parallel()
 	slot, entered, finish := held(t)
 	defer close(finish)
-	c := quick(t, slot, 500*time.Millisecond)
+	c := quick(t, slot, 1500*time.Millisecond) // the slot reports each second
 	go func() { <-entered; slot.Quiet(true) }()
 	r := request("held", "{}")
 	r.Deadline = time.Now().Add(time.Hour)

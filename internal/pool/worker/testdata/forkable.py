@@ -70,10 +70,16 @@ def leave(what):
         os.register_at_fork(before=lambda: time.sleep(600))
     elif what == "child that hangs":
         logging.getLogger("deaf").addHandler(Deaf(os.devnull, "a"))
+    elif what == "child stuck in the fork":
+        os.register_at_fork(after_in_child=lambda: as_worker(time.sleep, 600))
     elif what == "fork that dies":
         os.register_at_fork(before=lambda: os._exit(9))
     elif what == "child that dies":
         os.register_at_fork(after_in_child=lambda: as_worker(os._exit, 9))
+    elif what == "fork that isn't there":
+        from poolworker import forking  # which has taken its own of os
+
+        forking.fork = no_fork
     elif what == "broken hook":
         raise RuntimeError("this hook fails")
 
@@ -94,6 +100,10 @@ def as_worker(act, argument):
     if os.environ.get("FORKABLE_DEPTH") == "1":
         act(argument)
     os.environ["FORKABLE_DEPTH"] = "1"
+
+
+def no_fork():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
 @worker_start

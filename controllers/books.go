@@ -57,7 +57,7 @@ func (r *WorkerPoolReconciler) store(ctx context.Context, b *books) {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
 	b.failed, b.err, b.late = r.walk(ctx, b.pass, storing)
-	if b.err == nil {
+	if ctx.Err() == nil { // an error is an answer too; passes wait for the next one, and come ever more slowly
 		r.hanging.Store(false)
 	}
 	close(b.done)

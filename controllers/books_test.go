@@ -2,9 +2,11 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -84,6 +86,31 @@ func TestO26_AServerThatHangsHoldsUpNoPass(t *testing.T) {
 		if event := <-recorder.Events; event[:len("Normal StableSet")] != "Normal StableSet" {
 			t.Errorf("event %q", event)
 		}
+	}
+}
+
+// A server that wakes and refuses is asked ever more slowly: passes don't follow upon each other as fast as it can answer.
+func TestO26_AServerThatRefusesIsNotAskedAtOnceAgain(t *testing.T) {
+	r, _, _ := leading(t, nil, bare("one"))
+	woken := make(chan types.NamespacedName, 10)
+	r.Wake = func(pool types.NamespacedName) { woken <- pool }
+	r.patience = time.Millisecond
+	wakes := make(chan struct{})
+	r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+		SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+			<-wakes
+			return apierrors.NewInternalError(errors.New("etcd has no leader"))
+		},
+	})
+	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(bare("one"))}
+	if _, err := r.Reconcile(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	close(wakes)
+	<-woken
+	r.patience = time.Minute
+	if _, err := r.Reconcile(t.Context(), request); err == nil {
+		t.Error("the pass whose books are refused has no error, and is made again as soon as they are")
 	}
 }
 

@@ -106,7 +106,7 @@ func jobWants(job *batchv1.Job) int32 {
 	if over || (job.Spec.Suspend != nil && *job.Spec.Suspend) {
 		return 0
 	}
-	return max(1, replicas(job.Spec.Parallelism))
+	return replicas(job.Spec.Parallelism)
 }
 
 // failureOf is why a ReplicaSet can't create its pods.

@@ -58,7 +58,8 @@ func TestWhyThereAreNoPods(t *testing.T) {
 		"a job that is over": {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template}, Status: batchv1.JobStatus{
 			Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}},
 		}}}, nil},
-		"a job that is suspended": {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template, Suspend: new(true)}}}, nil},
+		"a job without parallelism": {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template, Parallelism: new(int32(0))}}}, nil},
+		"a job that is suspended":   {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template, Suspend: new(true)}}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			live := fake.NewClientBuilder().WithScheme(testScheme(t)).WithObjects(tc.objects...)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/dspex/workerpool-operator/internal/analysis"
 )
 
 const (
@@ -31,6 +33,7 @@ type books struct {
 func (r *WorkerPoolReconciler) keep(ctx context.Context, p *pass) (stored bool, _ *books) {
 	memory := p.memory
 	if memory.books != nil {
+		memory.leave(p.findings)
 		return false, nil
 	}
 	own := *memory // what is remembered goes on changing with the next passes
@@ -38,9 +41,7 @@ func (r *WorkerPoolReconciler) keep(ctx context.Context, p *pass) (stored bool, 
 	b := &books{pass: p, done: make(chan struct{})}
 	go r.store(ctx, b)
 	if !r.await(b) {
-		if p.findings != nil {
-			memory.comparison.looked(p.findings)
-		}
+		memory.leave(p.findings)
 		memory.books = b
 		go func() {
 			<-b.done
@@ -52,12 +53,20 @@ func (r *WorkerPoolReconciler) keep(ctx context.Context, p *pass) (stored bool, 
 	return b.err == nil, b
 }
 
+// leave gives up what a pass found, nil: nothing. A look was made all the same, or the next one would spend its part of the
+// level again; but one that found the canary worse than allowed is made again, until that is acted upon.
+func (m *memory) leave(found *analysis.Result) {
+	if found != nil && found.Verdict != analysis.Fail {
+		m.comparison.looked(found)
+	}
+}
+
 // store runs the phases that ask the API server.
 func (r *WorkerPoolReconciler) store(ctx context.Context, b *books) {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
 	b.failed, b.err, b.late = r.walk(ctx, b.pass, storing)
-	if b.err == nil {
+	if ctx.Err() == nil { // an error is an answer too; passes wait for the next one, and come ever more slowly
 		r.hanging.Store(false)
 	}
 	close(b.done)

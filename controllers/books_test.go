@@ -2,9 +2,11 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -13,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
+	"github.com/dspex/workerpool-operator/internal/analysis"
 	"github.com/dspex/workerpool-operator/internal/revision"
 	"github.com/dspex/workerpool-operator/internal/rollout"
 	"github.com/dspex/workerpool-operator/internal/snapshot"
@@ -83,6 +86,59 @@ func TestO26_AServerThatHangsHoldsUpNoPass(t *testing.T) {
 	for range 2 {
 		if event := <-recorder.Events; event[:len("Normal StableSet")] != "Normal StableSet" {
 			t.Errorf("event %q", event)
+		}
+	}
+}
+
+// A server that wakes and refuses is asked ever more slowly: passes don't follow upon each other as fast as it can answer.
+func TestO26_AServerThatRefusesIsNotAskedAtOnceAgain(t *testing.T) {
+	r, _, _ := leading(t, nil, bare("one"))
+	woken := make(chan types.NamespacedName, 10)
+	r.Wake = func(pool types.NamespacedName) { woken <- pool }
+	r.patience = time.Millisecond
+	wakes := make(chan struct{})
+	r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+		SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+			<-wakes
+			return apierrors.NewInternalError(errors.New("etcd has no leader"))
+		},
+	})
+	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(bare("one"))}
+	if _, err := r.Reconcile(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	close(wakes)
+	<-woken
+	r.patience = time.Minute
+	if _, err := r.Reconcile(t.Context(), request); err == nil {
+		t.Error("the pass whose books are refused has no error, and is made again as soon as they are")
+	}
+}
+
+// TestO29_ALookThatIsLeftWasMade: while nothing can be stored, as the books of an earlier pass are open or the server refuses, no
+// look's part of the level is spent twice.
+func TestO29_ALookThatIsLeftWasMade(t *testing.T) {
+	r := &WorkerPoolReconciler{}
+	for name, leave := range map[string]func(*pass){
+		"open books": func(p *pass) {
+			p.memory.books = &books{}
+			if stored, b := r.keep(t.Context(), p); stored || b != nil {
+				t.Fatalf("stored %t, %v", stored, b)
+			}
+		},
+		"a server that refuses": func(p *pass) {
+			p.decision.Again = time.Second
+			if _, err := r.unstored(t.Context(), &books{pass: p, err: errors.New("refused")}, time.Second); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for verdict, made := range map[analysis.Verdict]bool{analysis.Pass: true, analysis.Insufficient: true, analysis.Fail: false} {
+			p := &pass{memory: &memory{}, findings: &analysis.Result{Verdict: verdict, Progress: analysis.Progress{Looked: 7, Tested: 7}}}
+			leave(p)
+			if looked := p.memory.comparison.progress.Looked == 7; looked != made {
+				t.Errorf("%s: a look that found %v: made %t, want %t", name, verdict, looked, made)
+			}
 		}
 	}
 }

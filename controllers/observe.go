@@ -38,6 +38,7 @@ type pass struct {
 	pods      []status.Pod
 	leaving   int                // pods that are being deleted
 	uncreated []status.Uncreated // workloads without a pod that want some
+	unlisted  string             // why these aren't known; empty: they are
 	uids      []types.UID
 	reporting map[types.UID]bool // pods that have counted under what the routers were told last
 	figures   map[string]status.Figures

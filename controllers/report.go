@@ -22,7 +22,7 @@ const (
 // leader knows of it. The optimistic lock makes a pass that was based on an old status end here.
 func (r *WorkerPoolReconciler) report(ctx context.Context, p *pass) error {
 	next := status.Of(status.Input{
-		Pool: p.pool, Decision: p.decision, Pods: p.pods, Leaving: p.leaving, Uncreated: p.uncreated,
+		Pool: p.pool, Decision: p.decision, Pods: p.pods, Leaving: p.leaving, Uncreated: p.uncreated, Unlisted: p.unlisted,
 		Figures: p.figures, Looks: p.looks(),
 		Problem: p.problem, Now: p.now,
 	})

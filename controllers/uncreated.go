@@ -22,7 +22,7 @@ import (
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 
 // findUncreated looks, for a pool without pods, at the workloads of its namespace: which of them want pods of the pool, and why
-// they have none. It is asked for past the cache, as it is asked for seldom; without it the status says less.
+// they have none. It is asked for past the cache, as it is asked for seldom; without it the status says so.
 func (r *WorkerPoolReconciler) findUncreated(ctx context.Context, p *pass) error {
 	if len(p.pods) > 0 || p.leaving > 0 {
 		return nil
@@ -33,12 +33,13 @@ func (r *WorkerPoolReconciler) findUncreated(ctx context.Context, p *pass) error
 		if u.Message == "" {
 			u.Message, err = r.refusal(ctx, p, w)
 		}
+		p.uncreated = append(p.uncreated, u)
 		if err != nil {
 			break
 		}
-		p.uncreated = append(p.uncreated, u)
 	}
 	if err != nil {
+		p.unlisted = err.Error()
 		return &unfinished{err}
 	}
 	slices.SortFunc(p.uncreated, func(a, b status.Uncreated) int { // those with a reason first
@@ -106,7 +107,7 @@ func jobWants(job *batchv1.Job) int32 {
 	if over || (job.Spec.Suspend != nil && *job.Spec.Suspend) {
 		return 0
 	}
-	return max(1, replicas(job.Spec.Parallelism))
+	return replicas(job.Spec.Parallelism)
 }
 
 // failureOf is why a ReplicaSet can't create its pods.

@@ -2,15 +2,19 @@ package controllers
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/dspex/workerpool-operator/api/v1alpha1"
 	"github.com/dspex/workerpool-operator/internal/status"
@@ -58,7 +62,8 @@ func TestWhyThereAreNoPods(t *testing.T) {
 		"a job that is over": {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template}, Status: batchv1.JobStatus{
 			Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}},
 		}}}, nil},
-		"a job that is suspended": {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template, Suspend: new(true)}}}, nil},
+		"a job without parallelism": {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template, Parallelism: new(int32(0))}}}, nil},
+		"a job that is suspended":   {[]client.Object{&batchv1.Job{ObjectMeta: named("night"), Spec: batchv1.JobSpec{Template: template, Suspend: new(true)}}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			live := fake.NewClientBuilder().WithScheme(testScheme(t)).WithObjects(tc.objects...)
@@ -76,6 +81,20 @@ func TestWhyThereAreNoPods(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A server that doesn't list the workloads leaves it open whether some want pods, which isn't that none does.
+func TestWorkloadsThatCannotBeListed(t *testing.T) {
+	live := interceptor.NewClient(fake.NewClientBuilder().WithScheme(testScheme(t)).Build(), interceptor.Funcs{
+		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+			return apierrors.NewForbidden(appsv1.Resource("replicasets"), "", nil)
+		},
+	})
+	p := &pass{key: client.ObjectKey{Namespace: "shop", Name: "main"}}
+	err := (&WorkerPoolReconciler{Live: live}).findUncreated(t.Context(), p)
+	if !errors.As(err, new(*unfinished)) || !strings.Contains(p.unlisted, "replicasets.apps is forbidden") {
+		t.Errorf("%v, unlisted: %q", err, p.unlisted)
 	}
 }
 

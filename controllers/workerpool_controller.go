@@ -160,6 +160,7 @@ func (r *WorkerPoolReconciler) unstored(ctx context.Context, b *books, again tim
 	}
 	result, err := r.ended(ctx, b.failed, b.err)
 	if err != nil {
+		b.pass.memory.leave(b.pass.findings)
 		log.FromContext(ctx).Error(err, "What was decided couldn't be stored; trying again with the next look at the canary")
 		return reconcile.Result{RequeueAfter: again}, nil
 	}

@@ -21,9 +21,11 @@ type Input struct {
 	Decision rollout.Decision
 	// Pods that carry the pool's label and aren't finished or terminating.
 	Pods []Pod
-	// Leaving are the pods that are being deleted, and Uncreated the workloads that want pods and have none.
+	// Leaving are the pods that are being deleted, and Uncreated the workloads that want pods and have none. Unlisted is why
+	// these aren't known; empty: they are.
 	Leaving   int
 	Uncreated []Uncreated
+	Unlisted  string
 	// Figures of the last minute by revision.
 	Figures map[string]Figures
 	// Looks are the analysis' at the canary.

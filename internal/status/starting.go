@@ -70,17 +70,19 @@ func noPods(in *Input) (finding, progress) {
 	label := fmt.Sprintf("%s: %s", v1alpha1.PoolLabel, in.Pool.Name)
 	switch {
 	case len(in.Uncreated) > 0:
-		u := in.Uncreated[0]
-		text := fmt.Sprintf("%s/%s wants pods with the label %s, and none is created", u.Workload.Kind, u.Workload.Name, label)
+		u, others := in.Uncreated[0], ""
+		if more := len(in.Uncreated) - 1; more > 0 {
+			others = fmt.Sprintf(" (and %d more)", more)
+		}
+		text := fmt.Sprintf("%s/%s%s wants pods with the label %s, and none is created", u.Workload.Kind, u.Workload.Name, others, label)
 		if u.Message == "" {
 			return no(ReasonPodsStarting, "%s yet", text), moving
-		}
-		if more := len(in.Uncreated) - 1; more > 0 {
-			text += fmt.Sprintf(" (and %d other workloads)", more)
 		}
 		return no(ReasonPodsNotCreated, "%s: %s", text, cut(u.Message, maxMessage)), stuck
 	case in.Leaving > 0:
 		return no(ReasonNoPods, "no pod has the label %s but %d that are being deleted", label, in.Leaving), moving
+	case in.Unlisted != "":
+		return no(ReasonNoPods, "no pod has the label %s, and whether a workload wants one can't be told: %s", label, cut(in.Unlisted, maxMessage)), moving
 	}
 	return yes(ReasonNoPods, "no pod has the label %s, and none is wanted: there is nothing to do", label), settled
 }

@@ -44,8 +44,9 @@ func TestO4_NoPods(t *testing.T) {
 		"with a canary":          {func(in *status.Input) { in.Decision = canary(rollout.WaitingForPods, 0, 1000) }, "True NoPods", "Current", ""},
 		"the last are leaving":   {func(in *status.Input) { in.Leaving = 2 }, "False NoPods", "InProgress", "but 2 that are being deleted"},
 		"a quota refuses them":   {func(in *status.Input) { in.Uncreated = []status.Uncreated{web} }, "False PodsNotCreated", "Failed", "deployment/web wants pods with the label pool.dspex.dev/pool: main, and none is created: pods \"web-1-\" is forbidden: exceeded quota: small"},
-		"in two workloads":       {func(in *status.Input) { in.Uncreated = []status.Uncreated{web, web} }, "False PodsNotCreated", "Failed", "and 1 other workloads"},
+		"in two workloads":       {func(in *status.Input) { in.Uncreated = []status.Uncreated{web, web} }, "False PodsNotCreated", "Failed", "deployment/web (and 1 more) wants"},
 		"they are being created": {func(in *status.Input) { in.Uncreated = []status.Uncreated{{Workload: web.Workload}} }, "False PodsStarting", "InProgress", "none is created yet"},
+		"it can't be told":       {func(in *status.Input) { in.Unlisted = "replicasets.apps is forbidden" }, "False NoPods", "InProgress", "whether a workload wants one can't be told: replicasets.apps is forbidden"},
 		"of what was rolled back": {func(in *status.Input) {
 			in.Pool.Spec.Worker.Module = "m"
 			in.Decision = canary(rollout.RolledBack, 0, 0)

@@ -12,6 +12,7 @@ if sys.version_info >= (3, 14):
 
 from poolworker.errors import invalid_payload
 from poolworker.registration import Registration, Site, location
+from poolworker.standard import First
 
 if TYPE_CHECKING:
     from poolworker.arguments import Rest, Rule
@@ -66,7 +67,8 @@ class Command:
         if self._compiled or not self._typed:
             return
         self._compiled = True
-        from poolworker.arguments import compile_plan  # here, as a module without annotations needn't pay for it
+        with First():  # here, as a module without annotations needn't pay for it
+            from poolworker.arguments import compile_plan
 
         self._rules, self._rest, self.unchecked = compile_plan(self.function, _signature(self.function))
 

@@ -34,6 +34,8 @@ def each(n):
 async def each_async(n):
     for i in range(n): yield i
 @command
+def typed(n: "int | None" = None, *, names: "dict[str, float] | None" = None) -> int: return n
+@command
 def fail(): raise ValueError("its own")
 @command
 def syntax(): compile("a b", "f.py", "exec")
@@ -65,6 +67,8 @@ def test_no_name_of_a_standard_module_is_lost_on_the_worker(serve_as: Serve, tmp
     worker = serve_as(EVERYTHING, concurrency=concurrency)
     assert [worker.call(name, value=1).result for name in ("echo", "wait")] == [1, 1]
     assert [worker.call(name, n=2).result for name in ("each", "each_async")] == [[0, 1]] * 2
+    assert worker.call("typed", n=1, names={}).result == 1
+    assert worker.call("typed", names={"a": "b"}).message.startswith("names.a: expected a number, got a string")
     for name, message in (("fail", "ValueError: its own"), ("fails_with_cause", "down")):
         failure = worker.call(name)
         assert failure.message == message
@@ -85,7 +89,9 @@ def test_no_name_of_a_standard_module_is_lost_on_the_worker(serve_as: Serve, tmp
     assert "of the user" not in worker.stderr()
 
 
-@pytest.mark.parametrize("arguments", [["--check"], ["--call", "wait", "{}"], ["--call", "fail", "{}"]])
+@pytest.mark.parametrize(
+    "arguments", [["--check"], ["--call", "typed", "{}"], ["--call", "wait", "{}"], ["--call", "fail", "{}"]]
+)
 @pytest.mark.parametrize("path", ["working directory", "PYTHONPATH"])
 def test_no_name_of_a_standard_module_is_lost_on_a_look(tmp_path: Path, arguments: List[str], path: str) -> None:
     write_all(tmp_path)

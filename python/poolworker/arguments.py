@@ -15,15 +15,7 @@ from typing import Any, Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 from poolworker import hints, nodes
 from poolworker.commands import Absent
 from poolworker.compiler import Compiler
-from poolworker.errors import (
-    CallerError,
-    Failure,
-    UpstreamError,
-    caller_error,
-    invalid_payload,
-    python_error,
-    upstream_error,
-)
+from poolworker.errors import Failure, invalid_payload, raised
 from poolworker.mismatch import Mismatch
 
 
@@ -105,8 +97,4 @@ def failure_of(error: Exception, argument: str, signature: str, package: str) ->
     if isinstance(error, Mismatch):
         path = error.path(argument)
         return invalid_payload(f"{path}: {error.problem}; it is {signature}", argument=path)
-    if isinstance(error, CallerError):
-        return caller_error(error)
-    if isinstance(error, UpstreamError):
-        return upstream_error(error, package)
-    return python_error(error, package)
+    return raised(error, package)

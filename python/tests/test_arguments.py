@@ -62,6 +62,15 @@ class Item:
     total: float = dataclasses.field(init=False, default=0.0)
 
 
+class Group(Exception):
+    """As an ExceptionGroup, in all Pythons."""
+
+    def __init__(self, exceptions: List[Exception]) -> None:
+        self.exceptions = exceptions
+
+    def split(self) -> None: ...
+
+
 @dataclasses.dataclass
 class Positive:
     value: int
@@ -69,6 +78,8 @@ class Positive:
     def __post_init__(self) -> None:
         if self.value == 13:
             raise CallerError("thirteen isn't welcome")
+        if self.value == 14:
+            raise Group([CallerError("fourteen"), CallerError("isn't either")])
         if self.value < 0:
             raise ValueError(f"secret {self.value}")
         1 / self.value
@@ -259,6 +270,7 @@ def failed(hint: Any, value: Any) -> Failed:
 
 def test_what_a_class_raises_as_its_values_come_is_whose_fault_it_says() -> None:
     assert failed(Positive, {"value": 13}) == ("request_error/caller_error", "thirteen isn't welcome")
+    assert failed(Positive, {"value": 14}) == ("request_error/caller_error", "fourteen; isn't either")
     assert failed(Positive, {"value": 0}).type == "communication_error/python_error"  # a bug
 
 

@@ -44,18 +44,18 @@ class Plan(NamedTuple):
     """What isn't checked although it is annotated."""
 
 
-def compile_plan(function: Callable[..., Any], signature: inspect.Signature) -> Plan:
-    """Compile what a function's annotations say of its arguments."""
+def compile_plan(function: Callable[..., Any], parameters: List[inspect.Parameter]) -> Plan:
+    """Compile what the annotations of a function's parameters say of its arguments."""
     notes: List[str] = []
     rules: List[Rule] = []
     rest: Optional[Rest] = None
-    annotated = hints.of_parameters(function, signature)
-    for p in signature.parameters.values():
+    annotated = hints.of_parameters(function, parameters)
+    for p in parameters:
         if p.name not in annotated:
             continue
         try:
             if p.kind is p.VAR_KEYWORD:
-                of_keys, rest = _rest(p, annotated[p.name], frozenset(signature.parameters), notes)
+                of_keys, rest = _rest(p, annotated[p.name], frozenset(each.name for each in parameters), notes)
                 rules += of_keys
             else:
                 rules += _rule(p, annotated[p.name], notes)

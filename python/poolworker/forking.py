@@ -9,8 +9,8 @@ from signal import SIGKILL
 from time import monotonic
 from typing import Final, Optional
 
-PATIENCE: Final = 8.0
-"""Seconds for a fork: less than the supervisor has for it."""
+PATIENCE: Final = 4.0
+"""Seconds for a fork and the look before it: less than the supervisor has for them."""
 
 _STARTED: Final = b"+"
 
@@ -19,11 +19,13 @@ class StuckError(Exception):
     """A forked process doesn't come out of the fork: code of the module's hangs that runs at each one."""
 
 
-def fork_orphan() -> int:
+def fork_orphan(since: float) -> int:
     """Fork a process that isn't this one's child; returns its pid here, and 0 in it. Raises OSError or StuckError.
 
     It leads a process group of its own. When this returns here, whoever adopts orphans has adopted it, and all that
     runs at a fork (os.register_at_fork, what patches os.fork) has run in it.
+
+    since: when it was asked for, on the monotonic clock; PATIENCE later it is stuck.
     """
     read_fd, write_fd = pipe()
     middle = fork()
@@ -33,7 +35,7 @@ def fork_orphan() -> int:
         return 0
     close(write_fd)
     try:
-        told = _read(read_fd)
+        told = _read(read_fd, since + PATIENCE)
     except StuckError:
         _end(middle)
         raise
@@ -49,9 +51,8 @@ def fork_orphan() -> int:
     return int(pid)
 
 
-def _read(fd: int) -> bytes:
+def _read(fd: int, end: float) -> bytes:
     """Read to the end, which is there when both processes have started. Raises StuckError."""
-    end = monotonic() + PATIENCE
     told = b""
     waiting = poll()
     waiting.register(fd, POLLIN)

@@ -18,7 +18,7 @@ from poolworker.forking import PATIENCE, StuckError, fork_orphan
 from poolworker.hooks import hooks
 from poolworker.libc import Mark
 from poolworker.shared import settle
-from poolworker.taken import decode_json, encode_json
+from poolworker.taken import decode_json, encode_json, monotonic
 
 WORKER_VARIABLE: Final = "WORKERPOOL_WORKER"
 """Marks a process, and what it starts, as a worker's; the zygote has its own id in it."""
@@ -98,6 +98,7 @@ class Zygote:
         """Fork a worker for each packet. Returns in the worker, when it ends, with its exit code."""
         while True:
             settings, fds = self._receive()
+            since = monotonic()
             order = Order(settings["worker"], *fds)
             left = settle(self._control.fileno())
             if left:
@@ -106,10 +107,10 @@ class Zygote:
                 continue
             self._inherited.flush()
             try:
-                pid = fork_orphan()
+                pid = fork_orphan(since)
             except StuckError:
                 order.close()
-                self._send({"refused": [_STUCK]})
+                self._send({"stuck": _STUCK})
                 continue
             except OSError as error:
                 order.close()

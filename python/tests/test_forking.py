@@ -9,7 +9,7 @@ import pytest
 from harness import INSTALLED, PATIENCE
 
 HANGS = """
-import os, sys, threading
+import os, sys, threading, time
 sys.path.insert(0, sys.argv[1])
 from poolworker import forking
 forking.PATIENCE = 0.3
@@ -22,7 +22,7 @@ def child():
         os._exit(1)
 os.register_at_fork(after_in_child=child)
 try:
-    forking.fork_orphan()
+    forking.fork_orphan(time.monotonic())
 except (forking.StuckError, OSError) as error:
     print(type(error).__name__)
 with open(f"/proc/self/task/{os.getpid()}/children") as children:

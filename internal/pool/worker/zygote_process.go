@@ -57,6 +57,7 @@ type zygoteAnswer struct {
 	PID     int             `json:"pid"`
 	Refused []string        `json:"refused"`
 	Failed  string          `json:"failed"`
+	Stuck   string          `json:"stuck"`
 	Error   json.RawMessage `json:"error"`
 }
 
@@ -184,13 +185,13 @@ func (p *incubator) forkProcess(host *Host, id string, pipes *pipes) (*process, 
 	defer release()
 	answer, err := p.ask(forkOrder{Worker: id}, unix.UnixRights(pipes.forked()...), forkPatience)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded): // it would take as long each time
-		return nil, &refusalError{[]string{fmt.Sprintf("code that hangs at a fork, for more than %s", forkPatience)}}
 	case err != nil:
 		p.kill() // what it would answer later belongs to nobody
 		return nil, p.unforked(err)
 	case answer.Refused != nil:
 		return nil, &refusalError{answer.Refused}
+	case answer.Stuck != "":
+		return nil, &forkError{message: answer.Stuck, hung: true, lives: true}
 	case answer.PID == 0:
 		return nil, &forkError{message: "the fork failed: " + cmp.Or(answer.Failed, "no reason given"), lives: true}
 	}

@@ -68,6 +68,8 @@ def leave(what):
         _thread.start_new_thread(time.sleep, (600,))
     elif what == "fork that hangs":
         os.register_at_fork(before=lambda: time.sleep(600))
+    elif what == "fork whose child hangs":
+        os.register_at_fork(after_in_child=hang)
     elif what == "child that hangs":
         logging.getLogger("deaf").addHandler(Deaf(os.devnull, "a"))
     elif what == "fork that dies":
@@ -75,7 +77,9 @@ def leave(what):
     elif what == "child that dies":
         os.register_at_fork(after_in_child=lambda: as_worker(os._exit, 9))
     elif what == "fork that isn't there":
-        os.fork = no_fork
+        from poolworker import forking
+
+        forking.fork = no_fork
     elif what == "broken hook":
         raise RuntimeError("this hook fails")
 

@@ -11,6 +11,8 @@ import functools
 import ipaddress
 import json
 import pathlib
+import sys
+import types
 import typing
 import uuid
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
@@ -355,6 +357,11 @@ def test_check_false_leaves_arguments_as_json() -> None:
 def test_a_callable_without_a_signature_is_unchecked() -> None:
     command = compiled(max)
     command.check({"anything": 1})
+
+
+def test_a_users_pathlib_keeps_no_class_from_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pathlib", types.ModuleType("pathlib"))
+    assert refused(Item, {"name": 1}).startswith("x.name: expected a string")
 
 
 PYDANTIC = """

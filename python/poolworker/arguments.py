@@ -15,15 +15,7 @@ from typing import Any, Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 from poolworker import hints, nodes
 from poolworker.commands import Absent
 from poolworker.compiler import Compiler
-from poolworker.errors import (
-    CallerError,
-    Failure,
-    UpstreamError,
-    caller_error,
-    invalid_payload,
-    python_error,
-    upstream_error,
-)
+from poolworker.errors import Failure, invalid_payload, raised
 from poolworker.mismatch import Mismatch
 
 
@@ -52,18 +44,18 @@ class Plan(NamedTuple):
     """What isn't checked although it is annotated."""
 
 
-def compile_plan(function: Callable[..., Any], signature: inspect.Signature) -> Plan:
-    """Compile what a function's annotations say of its arguments."""
+def compile_plan(function: Callable[..., Any], parameters: List[inspect.Parameter]) -> Plan:
+    """Compile what the annotations of a function's parameters say of its arguments."""
     notes: List[str] = []
     rules: List[Rule] = []
     rest: Optional[Rest] = None
-    annotated = hints.of_parameters(function, signature)
-    for p in signature.parameters.values():
+    annotated = hints.of_parameters(function, parameters)
+    for p in parameters:
         if p.name not in annotated:
             continue
         try:
             if p.kind is p.VAR_KEYWORD:
-                of_keys, rest = _rest(p, annotated[p.name], frozenset(signature.parameters), notes)
+                of_keys, rest = _rest(p, annotated[p.name], frozenset(each.name for each in parameters), notes)
                 rules += of_keys
             else:
                 rules += _rule(p, annotated[p.name], notes)
@@ -105,8 +97,4 @@ def failure_of(error: Exception, argument: str, signature: str, package: str) ->
     if isinstance(error, Mismatch):
         path = error.path(argument)
         return invalid_payload(f"{path}: {error.problem}; it is {signature}", argument=path)
-    if isinstance(error, CallerError):
-        return caller_error(error)
-    if isinstance(error, UpstreamError):
-        return upstream_error(error, package)
-    return python_error(error, package)
+    return raised(error, package)

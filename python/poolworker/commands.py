@@ -12,9 +12,10 @@ if sys.version_info >= (3, 14):
 
 from poolworker.errors import invalid_payload
 from poolworker.registration import Registration, Site, location
+from poolworker.standard import First
 
 if TYPE_CHECKING:
-    from poolworker.arguments import Rest, Rule
+    from poolworker.arguments import Plan, Rest, Rule
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -55,6 +56,8 @@ class Command:
             self._allowed = frozenset(p.name for p in by_name)
         self._required = frozenset(p.name for p in by_name if p.default is _Parameter.empty)
         self._typed = typed and any(p.annotation is not p.empty for p in self.parameters)
+        if self._typed:
+            _compiler()  # now: what its module does later to the standard library mustn't reach it
         self._rules: Tuple[Rule, ...] = ()  # of named arguments; those without one are unchecked
         self._rest: Optional[Rest] = None  # of what `**` takes
         self._compiled = False
@@ -66,9 +69,7 @@ class Command:
         if self._compiled or not self._typed:
             return
         self._compiled = True
-        from poolworker.arguments import compile_plan  # here, as a module without annotations needn't pay for it
-
-        self._rules, self._rest, self.unchecked = compile_plan(self.function, _signature(self.function))
+        self._rules, self._rest, self.unchecked = _compiler()(self.function, self.parameters)
 
     def check(self, arguments: Dict[str, Any]) -> None:
         """Convert arguments in place to what the annotations say.
@@ -212,6 +213,13 @@ def command(
         return function
 
     return register if function is None else register(function, Site.of(sys._getframe(1)))
+
+
+def _compiler() -> Callable[[Callable[..., Any], List[inspect.Parameter]], Plan]:
+    with First():  # here, as a module without annotations needn't pay for it
+        from poolworker.arguments import compile_plan
+
+    return compile_plan
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

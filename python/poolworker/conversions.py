@@ -233,8 +233,8 @@ def reader(cls: type) -> Optional[Reader]:
     """Return how values of an annotated class are read; None: it is none of the table's."""
     found = _READERS.get((cls.__module__, cls.__qualname__))
     if found is None:
-        pathlib = sys.modules.get("pathlib")
-        if pathlib is not None and issubclass(cls, pathlib.PurePath):
+        path = getattr(sys.modules.get("pathlib"), "PurePath", None)  # None: of the user's module of that name
+        if isinstance(path, type) and issubclass(cls, path):
             return _PATH
     return found
 

@@ -95,6 +95,15 @@ def upstream_error(error: BaseException, package: str) -> Failure:
     )
 
 
+def raised(error: BaseException, package: str) -> Failure:
+    """What user code raised is to the caller whose doing its class says it is. package: as for describe."""
+    if groups.consists_of(error, CallerError):
+        return caller_error(error)
+    if groups.consists_of(error, CallerError, UpstreamError):
+        return upstream_error(error, package)
+    return python_error(error, package)
+
+
 def kind(error: BaseException) -> str:
     """The exception's name as a traceback shows it: module-qualified unless it is a builtin."""
     cls = type(error)

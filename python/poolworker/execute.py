@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Final, List, Mapping, Opt
 from poolworker import batch, codec
 from poolworker.awaitables import as_coroutine, is_awaitable
 from poolworker.commands import Command
-from poolworker.errors import CallerError, Failure, UpstreamError, caller_error, python_error, upstream_error
+from poolworker.errors import Failure, raised
 from poolworker.frames import ProtocolError
-from poolworker.groups import consists_of
 from poolworker.process import Signals
 from poolworker.programs import Programs
 from poolworker.stacks import Step, of_coroutine
@@ -136,11 +135,7 @@ class Executor:
 
     def failure(self, error: BaseException) -> Failure:
         """Return what a handler's exception is to its caller."""
-        if consists_of(error, CallerError):
-            return caller_error(error)
-        if consists_of(error, CallerError, UpstreamError):
-            return upstream_error(error, self._package)
-        return python_error(error, self._package)
+        return raised(error, self._package)
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Run a hook, an async one on the loop of async handlers. What it raises goes through."""

@@ -10,7 +10,7 @@ from ast import Tuple as TupleNode
 from collections import ChainMap
 from functools import partial
 from inspect import isclass, ismethod, unwrap
-from typing import Any, Callable, Dict, Final, ForwardRef, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Final, ForwardRef, Iterable, Mapping, NamedTuple, Optional, Tuple, Union
 
 if sys.version_info >= (3, 14):
     import annotationlib
@@ -30,13 +30,13 @@ class UnresolvedError(Exception):
 Hint = Tuple[Any, Names]
 
 
-def of_parameters(function: Callable[..., Any], signature: inspect.Signature) -> Dict[str, Hint]:
-    """Return the annotations of all parameters that have one."""
+def of_parameters(function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> Dict[str, Hint]:
+    """Return the annotations of those parameters that have one."""
     inner = _innermost(function)
     names = _names_of_function(inner)
     written = _annotations(inner)
     hints = {}
-    for p in signature.parameters.values():
+    for p in parameters:
         if p.annotation is not p.empty:
             evaluated = isinstance(p.annotation, str) and p.name in written
             hints[p.name] = (written[p.name] if evaluated else p.annotation, names)

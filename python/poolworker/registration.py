@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from inspect import unwrap
+from os.path import realpath
 from types import CodeType, FrameType, MethodType
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
@@ -27,8 +28,16 @@ class Site(NamedTuple):
         return f"{self.code.co_filename}:{self.line}"
 
     def again(self, other: Site) -> bool:
-        """Report whether both are one statement of a file that was loaded twice: its code is equal, not the same."""
-        return self.line == other.line and self.code is not other.code and self.code == other.code
+        """Report whether both are one statement of a file that was loaded twice: its code is equal, not the same.
+
+        The code of a copy of the file is equal, too.
+        """
+        return (
+            self.line == other.line
+            and self.code is not other.code
+            and self.code == other.code
+            and realpath(self.code.co_filename) == realpath(other.code.co_filename)
+        )
 
 
 class Registration:

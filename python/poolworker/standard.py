@@ -12,6 +12,7 @@ user's PYTHONPATH.
 import os
 import sys
 from _frozen_importlib_external import PathFinder  # type: ignore[import-not-found, unused-ignore]
+from _thread import RLock
 from os import curdir, listdir, sep
 from os.path import basename, dirname
 
@@ -27,12 +28,17 @@ _ARCHIVE = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
 
 _ELSEWHERE = ("_winapi", "msvcrt", "nt", "winreg", "winsound")
 
+_turn = RLock()  # of threads, which may show tracebacks at the same time
+os.register_at_fork(after_in_child=_turn._at_fork_reinit)  # type: ignore[attr-defined, unused-ignore]
 _kept: "Dict[str, ModuleType]" = {}  # what poolworker imported, while the user's modules have the names
 _known: "Tuple[Tuple[str, ...], FrozenSet[str]]" = ((), frozenset())  # sys.path, and the names that it hides
 
 
 class First:
-    """A context in which imports find the standard library first, and neither files nor modules of the user's."""
+    """A context in which imports find the standard library first, and neither files nor modules of the user's.
+
+    It changes what all threads see, the user's too, so it changes nothing where the user has no such names.
+    """
 
     def __init__(self, *only: str) -> None:
         """Take only these names out of the user's hands: the ones that may be imported; none: all."""
@@ -41,9 +47,26 @@ class First:
 
     def __enter__(self) -> None:
         """Put the user's modules aside."""
-        self._path = list(sys.path)
+        _turn.acquire()
+        try:
+            self._put_aside()
+        except BaseException:
+            _turn.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        """Keep what was imported for the next time, and give the names back."""
+        try:
+            self._give_back()
+        finally:
+            _turn.release()
+
+    def _put_aside(self) -> None:
         names = shadowed()
         self._names = names.intersection(self._only) if self._only else names
+        if not self._names:
+            return
+        self._path = list(sys.path)
         self._before = frozenset(_loaded(self._names))
         for name in self._before:
             if not _is_standard(sys.modules[name]):
@@ -54,8 +77,9 @@ class First:
         sys.path[:] = sorted(sys.path, key=lambda entry: not is_home(entry))
         sys.meta_path.insert(0, _Missing)
 
-    def __exit__(self, *_: object) -> None:
-        """Keep what was imported for the next time, and give the names back."""
+    def _give_back(self) -> None:
+        if not self._names:
+            return
         for name in _loaded(self._names):
             if name in self._theirs or name not in self._before:
                 _kept[name] = sys.modules.pop(name)

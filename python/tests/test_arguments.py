@@ -11,6 +11,8 @@ import functools
 import ipaddress
 import json
 import pathlib
+import sys
+import types
 import typing
 import uuid
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
@@ -62,6 +64,15 @@ class Item:
     total: float = dataclasses.field(init=False, default=0.0)
 
 
+class Group(Exception):
+    """As an ExceptionGroup, in all Pythons."""
+
+    def __init__(self, exceptions: List[Exception]) -> None:
+        self.exceptions = exceptions
+
+    def split(self) -> None: ...
+
+
 @dataclasses.dataclass
 class Positive:
     value: int
@@ -69,6 +80,8 @@ class Positive:
     def __post_init__(self) -> None:
         if self.value == 13:
             raise CallerError("thirteen isn't welcome")
+        if self.value == 14:
+            raise Group([CallerError("fourteen"), CallerError("isn't either")])
         if self.value < 0:
             raise ValueError(f"secret {self.value}")
         1 / self.value
@@ -259,6 +272,7 @@ def failed(hint: Any, value: Any) -> Failed:
 
 def test_what_a_class_raises_as_its_values_come_is_whose_fault_it_says() -> None:
     assert failed(Positive, {"value": 13}) == ("request_error/caller_error", "thirteen isn't welcome")
+    assert failed(Positive, {"value": 14}) == ("request_error/caller_error", "fourteen; isn't either")
     assert failed(Positive, {"value": 0}).type == "communication_error/python_error"  # a bug
 
 
@@ -343,6 +357,11 @@ def test_check_false_leaves_arguments_as_json() -> None:
 def test_a_callable_without_a_signature_is_unchecked() -> None:
     command = compiled(max)
     command.check({"anything": 1})
+
+
+def test_a_users_pathlib_keeps_no_class_from_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pathlib", types.ModuleType("pathlib"))
+    assert refused(Item, {"name": 1}).startswith("x.name: expected a string")
 
 
 PYDANTIC = """

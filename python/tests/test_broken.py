@@ -168,6 +168,9 @@ def break_all():
 def echo(value=None): return value
 
 @command
+def typed(n: "int | None" = None, names: dict = None) -> int: return n
+
+@command
 def fail(): raise ValueError("its own")
 
 @command
@@ -195,6 +198,8 @@ def test_a_module_that_breaks_the_standard_library_breaks_no_worker(serve_as: Se
 
 def still_whole(worker: Worker) -> None:
     assert worker.call("echo", value={"a": [1, 2.5, None]}).result == {"a": [1, 2.5, None]}
+    assert worker.call("typed", n=3.0).result == 3
+    assert worker.call("typed", n="3").message.startswith("n: expected an integer or null, got a string; it is typed(")
     failure = worker.call("fail")
     assert failure.message == "ValueError: its own"
     assert "in fail" in failure.body["context"]["traceback"]

@@ -94,6 +94,14 @@ def test_two_commands_of_one_name_are_refused_with_both_places(tmp_path: Path, c
     assert re.search(f"is registered twice, ({either})", shown)
 
 
+def test_a_command_of_a_copied_file_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_module(tmp_path, "@command\ndef a(): return 1", name)
+    write_module(tmp_path, "import one, two")
+    shown = " ".join(check(tmp_path).split())
+    assert re.search(f"is registered twice, at {tmp_path}/one.py:[0-9]+ and at {tmp_path}/two.py:[0-9]+", shown)
+
+
 PART = """
 from poolworker import worker_start
 ran = []

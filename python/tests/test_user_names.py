@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import List
 
@@ -33,6 +34,8 @@ def each(n):
 @command
 async def each_async(n):
     for i in range(n): yield i
+@command
+def typed(n: "int | None" = None, *, names: "dict[str, float] | None" = None) -> int: return n
 @command
 def fail(): raise ValueError("its own")
 @command
@@ -65,6 +68,8 @@ def test_no_name_of_a_standard_module_is_lost_on_the_worker(serve_as: Serve, tmp
     worker = serve_as(EVERYTHING, concurrency=concurrency)
     assert [worker.call(name, value=1).result for name in ("echo", "wait")] == [1, 1]
     assert [worker.call(name, n=2).result for name in ("each", "each_async")] == [[0, 1]] * 2
+    assert worker.call("typed", n=1, names={}).result == 1
+    assert worker.call("typed", names={"a": "b"}).message.startswith("names.a: expected a number, got a string")
     for name, message in (("fail", "ValueError: its own"), ("fails_with_cause", "down")):
         failure = worker.call(name)
         assert failure.message == message
@@ -85,7 +90,9 @@ def test_no_name_of_a_standard_module_is_lost_on_the_worker(serve_as: Serve, tmp
     assert "of the user" not in worker.stderr()
 
 
-@pytest.mark.parametrize("arguments", [["--check"], ["--call", "wait", "{}"], ["--call", "fail", "{}"]])
+@pytest.mark.parametrize(
+    "arguments", [["--check"], ["--call", "typed", "{}"], ["--call", "wait", "{}"], ["--call", "fail", "{}"]]
+)
 @pytest.mark.parametrize("path", ["working directory", "PYTHONPATH"])
 def test_no_name_of_a_standard_module_is_lost_on_a_look(tmp_path: Path, arguments: List[str], path: str) -> None:
     write_all(tmp_path)
@@ -120,6 +127,33 @@ def test_a_name_of_a_standard_module_is_the_users(serve_as: Serve, tmp_path: Pat
         assert worker.call("at_import").result == [f"{name} of the user" for name in names]
         assert worker.call("later").result == ["queue of the user", "json of the user"]
         assert worker.call("wait").result == 1
+
+
+def test_a_process_whose_user_hides_nothing_is_left_as_it_is() -> None:
+    """Other threads, which are the user's, see what is changed."""
+    path, finders = list(sys.path), list(sys.meta_path)
+    with standard.First(), standard.First("tokenize"):
+        assert (sys.path, sys.meta_path) == (path, finders)
+
+
+def test_threads_that_need_the_standard_library_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "this.py").write_text("")
+    before = [str(tmp_path), *sys.path]
+    monkeypatch.setattr(sys, "path", list(before))
+    came = threading.Event()
+
+    def second() -> None:
+        with standard.First():
+            came.set()
+
+    thread = threading.Thread(target=second)
+    with standard.First():
+        assert sys.path != before
+        thread.start()
+        assert not came.wait(0.1)
+    thread.join()
+    assert came.is_set()
+    assert sys.path == before
 
 
 @pytest.mark.parametrize("name", codec_names()[:1])

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -91,14 +92,12 @@ func (p paths) firstProblem(w *watch, before snapshot) error {
 		if err != nil {
 			return errNodeDied
 		}
-		news := len(now.dead()) > len(known)
+		for _, name := range now.dead() {
+			if !slices.Contains(known, name) {
+				return p.withTail(errors.New(name+" died"), name)
+			}
+		}
 		known = now.dead()
-		if !news {
-			continue
-		}
-		if what, component := now.problem(); what != "" {
-			return p.withTail(errors.New(what), component)
-		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -119,13 +120,29 @@ func (n *node) restart() error {
 	defer cancel()
 	ctx, stop := n.super.died(ctx)
 	defer stop()
-	if err := n.start(dead...); err != nil {
+	kubelet := slices.Index(dead, "kubelet")
+	before, after := dead, []string(nil)
+	if kubelet >= 0 {
+		before, after = dead[:kubelet], dead[kubelet:]
+	}
+	if err := n.start(before...); err != nil {
 		return err
 	}
 	if err := awaitSocket(ctx, containerdSocket); err != nil {
 		return err
 	}
 	if err := awaitAPIServer(ctx); err != nil {
+		return err
+	}
+	if kubelet >= 0 { // what the last one said of the node is no news of this one
+		if err := n.kubectl(ctx, "-n", "kube-node-lease", "delete", "--ignore-not-found", "lease/"+nodeName); err != nil {
+			return err
+		}
+	}
+	if err := n.start(after...); err != nil {
+		return err
+	}
+	if err := n.kubectl(ctx, "wait", "-n", "kube-node-lease", "--for=create", "lease/"+nodeName); err != nil {
 		return err
 	}
 	return n.awaitServing(ctx)

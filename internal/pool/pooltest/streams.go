@@ -88,19 +88,20 @@ var streams = map[string]story{
 	},
 
 	"TestP109_IdleDeadline": func(b *bench) {
+		const idle = time.Second // more than a busy machine keeps a worker waiting
 		s := b.ready()
 		slow := func(_ context.Context, i int) error {
-			if i%15 == 0 {
-				time.Sleep(350 * time.Millisecond)
+			if i == 15 {
+				time.Sleep(idle + 100*time.Millisecond)
 			}
 			return nil
 		}
-		if r := s.stream("items", args{"n": 40}, &reading{read: slow, idle: 300 * time.Millisecond}); r.err != nil || len(r.items) != 40 {
+		if r := s.stream("items", args{"n": 40}, &reading{read: slow, idle: idle}); r.err != nil || len(r.items) != 40 {
 			b.Errorf("a slow reader's stream ended with %v after %d items", r.err, len(r.items))
 		}
-		r := s.stream("items_async", args{"n": 20, "then": "sleep"}, &reading{idle: 300 * time.Millisecond})
+		r := s.stream("items_async", args{"n": 20, "then": "sleep"}, &reading{idle: idle})
 		s.wants(r.err, pool.TimeoutError, pool.CommandTimeout)
-		if !strings.Contains(r.err.Message, "sent nothing of command items_async for 300ms") || len(r.items) != 20 || !r.err.Sent {
+		if !strings.Contains(r.err.Message, "sent nothing of command items_async for 1s") || len(r.items) != 20 || !r.err.Sent {
 			b.Errorf("an idle stream ended with %q, sent %v, after %d items", r.err.Message, r.err.Sent, len(r.items))
 		}
 		s.awaitServing()

@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dspex/workerpool-operator/internal/pool"
@@ -23,9 +24,15 @@ type Pool struct {
 	Version pool.Version  // of the right pool that it is made from
 	Test    string        // of the contract, that fails for it
 	Says    string        // a part of what that test says then
+	Or      string        // what it says instead where the fault shows elsewhere first; "": it doesn't
 	Limit   time.Duration // how long the test waits for what doesn't happen, longer than a right pool takes; 0: as long as ever
 	make    func() fault
 	build   func(pooltest.Factory) pooltest.Factory // instead of make
+}
+
+// says reports whether a failure of the test is of the fault.
+func (p Pool) says(failure string) bool {
+	return strings.Contains(failure, p.Says) || p.Or != "" && strings.Contains(failure, p.Or)
 }
 
 // fault is where a right pool is changed; what is nil stays right. Each pool that is made has its own.

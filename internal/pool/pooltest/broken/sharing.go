@@ -46,7 +46,7 @@ var sharing = []Pool{
 	},
 	{
 		Fault: "a quarantined worker is ended at once", Version: pool.V2, Test: "TestP107_TaskPastItsGraceQuarantines",
-		Says: "waited", Limit: 3 * time.Second, // for a quarantine, or for who waits because of it
+		Says: "waited", Or: "a request that was let go: ", Limit: 3 * time.Second,
 		make: func() fault {
 			return afterGivingUp(func(w crew.Worker, out *worker.Outcome) {
 				held := out.Held

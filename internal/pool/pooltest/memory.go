@@ -105,8 +105,12 @@ var memory = map[string]story{
 		s := b.ready()
 		for i := range 2 {
 			value := strings.Repeat("late", 1<<18)
-			_, err := s.callAs(b.Context(), "sleep", args{"ms": 1200, "value": value}, time.Now().Add(time.Second))
+			s.limits.Operation = time.Second
+			s.Configure(s.limits)
+			_, err := s.call("sleep", args{"ms": 1200, "value": value})
 			s.wants(err, pool.TimeoutError, pool.CommandTimeout)
+			s.limits.Operation = b.patience
+			s.Configure(s.limits)
 			s.gets(i, 1<<20)
 		}
 	},

@@ -101,7 +101,7 @@ var streams = map[string]story{
 		}
 		r := s.stream("items_async", args{"n": 20, "then": "sleep"}, &reading{idle: idle})
 		s.wants(r.err, pool.TimeoutError, pool.CommandTimeout)
-		if !strings.Contains(r.err.Message, "sent nothing of command items_async for 1s") || len(r.items) != 20 || !r.err.Sent {
+		if !strings.Contains(r.err.Message, "sent nothing of command items_async for 1000ms") || len(r.items) != 20 || !r.err.Sent {
 			b.Errorf("an idle stream ended with %q, sent %v, after %d items", r.err.Message, r.err.Sent, len(r.items))
 		}
 		s.awaitServing()

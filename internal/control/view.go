@@ -53,7 +53,7 @@ type PodView struct {
 // staleAfter is how long a router's figures may fail to come, with reports that come every second.
 const staleAfter = 5 * time.Second
 
-// Silent tells whether nothing was heard of the pod for longer than its reports may take, connected or not.
+// Silent reports whether nothing was heard of the pod for longer than its reports may take, connected or not.
 func (p *PodView) Silent(now time.Time) bool { return now.Sub(p.Reported) > staleAfter }
 
 // Stale tells whether the pod is connected, and its figures haven't come for longer than telemetry may take.

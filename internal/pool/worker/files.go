@@ -34,7 +34,7 @@ func (h *Host) GuardFiles(limit uint64, folders ...string) {
 		return
 	}
 	g := &filesGuard{host: h, limit: limit, folders: folders, entries: mostEntries, baseline: map[*process]uint64{}}
-	h.loops.Go(g.loop)
+	h.loops.Go(func() { h.keepLooking(g.lookSparingly) })
 }
 
 // filesGuard looks after one Host's processes.
@@ -50,19 +50,10 @@ type filesGuard struct {
 	endedAt  time.Time
 }
 
-func (g *filesGuard) loop() {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-g.host.quit:
-			return
-		case <-timer.C:
-			began := time.Now()
-			again := g.look(began)
-			timer.Reset(max(again, lookShare*time.Since(began)))
-		}
-	}
+// lookSparingly is look, and leaves a pause after it that is long beside the time that it took.
+func (g *filesGuard) lookSparingly(began time.Time) time.Duration {
+	again := g.look(began)
+	return max(again, lookShare*time.Since(began))
 }
 
 // look acts on what it finds, and returns when to look again.

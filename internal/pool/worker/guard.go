@@ -67,7 +67,7 @@ func (h *Host) GuardMemory(m cgroup.Memory) bool {
 	if m.Limit() == 0 {
 		return false
 	}
-	h.loops.Go(func() { (&guard{host: h, memory: m}).loop() })
+	h.loops.Go(func() { h.keepLooking((&guard{host: h, memory: m}).look) })
 	return true
 }
 
@@ -80,15 +80,16 @@ type guard struct {
 	helpless bool // it has said that no process of the Host is to blame
 }
 
-func (g *guard) loop() {
+// keepLooking calls look, which returns when to look again, until the Host is closed.
+func (h *Host) keepLooking(look func(now time.Time) time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
-		case <-g.host.quit:
+		case <-h.quit:
 			return
-		case now := <-timer.C:
-			timer.Reset(g.look(now))
+		case <-timer.C:
+			timer.Reset(look(time.Now()))
 		}
 	}
 }
